@@ -21,7 +21,7 @@ access log, ``retry`` the permission that the error gives; whether it is used is
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Retry(Enum):
@@ -66,3 +66,210 @@ class ConfigError(PyproxyError):
             else f"{self.file}:{p.line}:{p.column}: {p.text}"
             for p in sorted(self.problems)
         ]
+
+
+class ExchangeError(PyproxyError):
+    """Something that ends an attempt or the whole exchange; used as a value more often than raised."""
+
+    status: ClassVar[int] = 500
+    end: ClassVar[str] = "PH"
+    retry: ClassVar[Retry] = Retry.NEVER
+    #: The request's head as far as it was understood, for the access log.
+    head: Any = None
+    #: The word of ``retry.on`` in lb.yml that lets this error be retried.
+    cause: str = ""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or (self.__doc__ or "").strip().rstrip("."))
+
+
+class DownstreamError(ExchangeError):
+    """The client's doing; never held against a backend."""
+
+    status = 400
+    end = "PR"
+
+
+class BadRequest(DownstreamError):
+    """The request is malformed."""
+
+
+class MethodNotAllowed(DownstreamError):
+    """The method is not allowed."""
+
+    status = 405
+
+
+class RequestTimeout(DownstreamError):
+    """The request head did not arrive in time."""
+
+    status = 408
+    end = "cR"
+
+
+class BodyTimeout(DownstreamError):
+    """The request body did not arrive in time."""
+
+    status = 408
+    end = "cD"
+
+
+class BodyTooLarge(DownstreamError):
+    """The request body is too large."""
+
+    status = 413
+
+
+class TargetTooLong(DownstreamError):
+    """The request line is too long."""
+
+    status = 414
+
+
+class HeadTooLarge(DownstreamError):
+    """The request header fields are too large."""
+
+    status = 431
+
+
+class TransferCodingUnsupported(DownstreamError):
+    """The transfer coding is not supported."""
+
+    status = 501
+
+
+class VersionUnsupported(DownstreamError):
+    """The HTTP version is not supported."""
+
+    status = 505
+
+
+class ClientGone(DownstreamError):
+    """The client left before the exchange was over; ``outcome`` knows the termination code by phase."""
+
+    status = 499
+    end = "CH"
+
+
+class ClientTooSlow(DownstreamError):
+    """The client stopped reading the response."""
+
+    status = 499
+    end = "cD"
+
+
+class UpstreamError(ExchangeError):
+    """The backend's doing."""
+
+    status = 502
+    end = "SH"
+
+
+class DialFailed(UpstreamError):
+    """The backend refused the connection."""
+
+    end = "SC"
+    retry = Retry.ALWAYS
+    cause = "connect"
+
+
+class DialTimeout(UpstreamError):
+    """The backend did not accept the connection in time."""
+
+    status = 504
+    end = "sC"
+    retry = Retry.ALWAYS
+    cause = "connect"
+
+
+class DescriptorLimit(UpstreamError):
+    """No descriptor was left for a connection to the backend."""
+
+    status = 503
+    end = "RC"
+
+
+class ConnectionReset(UpstreamError):
+    """The backend closed the connection before its response began."""
+
+    retry = Retry.IF_REPEATABLE
+    cause = "reset"
+
+
+class HeadTruncated(UpstreamError):
+    """The backend closed the connection in the middle of its response head."""
+
+
+class ResponseTimeout(UpstreamError):
+    """The backend did not answer in time."""
+
+    status = 504
+    end = "sH"
+    retry = Retry.IF_REPEATABLE
+    cause = "timeout"
+
+
+class BadResponse(UpstreamError):
+    """The backend's answer is not valid HTTP."""
+
+    end = "PH"
+
+
+class GatewayStatus(UpstreamError):
+    """The backend answered with a status that ``retry.on`` lists."""
+
+    end = "--"
+    retry = Retry.IF_REPEATABLE
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The backend answered {status}")
+        self.cause = str(status)
+
+
+class ResponseTruncated(UpstreamError):
+    """The backend closed the connection in the middle of its response."""
+
+    end = "SD"
+
+
+class BodyStalled(UpstreamError):
+    """The backend stopped in the middle of a body."""
+
+    status = 504
+    end = "sD"
+
+
+class ProxyError(ExchangeError):
+    """Our own doing."""
+
+
+class NoRoute(ProxyError):
+    """No route matches."""
+
+    status = 404
+    end = "PR"
+
+
+class NoBackend(ProxyError):
+    """No backend is available."""
+
+    status = 503
+    end = "SC"
+
+
+class ShuttingDown(ProxyError):
+    """The proxy is stopping."""
+
+    status = 503
+    end = "PD"
+
+
+class ConnectionLimit(ProxyError):
+    """Too many connections."""
+
+    status = 503
+    end = "RC"
+
+
+class Internal(ProxyError):
+    """Internal error."""

@@ -1,0 +1,192 @@
+"""
+Which header fields mean something to a proxy, and what each does to the head that is being read.
+
+A table maps a field name, in each spelling seen so far, to a handler or to None for "just passes". A handler
+returns True when the field travels on as it came. Must not know framing rules that need the whole head: those
+are ``request`` and ``response``.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from pyproxy.errors import BadRequest, BadResponse, TransferCodingUnsupported
+from pyproxy.http1.head import RequestHead, ResponseHead
+
+RequestHandler = Callable[[RequestHead, bytes, bytes], bool]
+ResponseHandler = Callable[[ResponseHead, bytes, bytes], bool]
+
+#: A spelling is remembered (one dict lookup instead of lower() and classification) until this many are known,
+#: so that a client inventing names can't grow the table.
+SPELLINGS_MAX: Final = 1024
+SPELLING_LENGTH_MAX: Final = 64
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """
+    Split a comma-separated list of tokens, lower-cased, empty members dropped (RFC 9110, section 5.6.1).
+
+    >>> tokens(b"Keep-Alive, ,X-Foo ")
+    [b'keep-alive', b'x-foo']
+    """
+    return [member for member in (part.strip() for part in value.lower().split(b",")) if member]
+
+
+def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
+    """Leave out the lines whose field is named in ``Connection`` (RFC 9110, section 7.6.1)."""
+    return [line for line in lines if line[: line.index(b":")].lower() not in nominated]
+
+
+def _connection(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+    for token in tokens(value):
+        if token == b"close":
+            head.keep_alive = False
+        elif token == b"keep-alive":
+            if head.keep_alive is None:
+                head.keep_alive = True
+        else:
+            if head.nominated is None:
+                head.nominated = set()
+            head.nominated.add(token)
+    return False
+
+
+def _content_length(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+    head.content_length = int(value)  # the parser has refused everything but digits and blanks around them
+    return False
+
+
+def _drop(_head: RequestHead | ResponseHead, _name: bytes, _value: bytes) -> bool:
+    return False
+
+
+def _upgrade(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+    head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
+    return False
+
+
+# requests
+
+
+def _host(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    if head.host is not None:
+        head.problem = head.problem or BadRequest("more than one Host")
+    head.host = value.rstrip(b" \t")
+    return False
+
+
+def _request_transfer_encoding(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    head.chunked = True
+    if value.strip().lower() != b"chunked":
+        head.problem = head.problem or TransferCodingUnsupported()
+    return False
+
+
+def _te(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    head.te_trailers = head.te_trailers or b"trailers" in tokens(value)
+    return False
+
+
+def _expect(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    head.expect = value
+    return False
+
+
+def _request_id(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    if _REQUEST_ID.fullmatch(value):
+        head.request_id = value
+    return False
+
+
+def _referer(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    head.referer = value
+    return True
+
+
+def _user_agent(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    head.user_agent = value
+    return True
+
+
+def _forwarding(head: RequestHead, name: bytes, value: bytes) -> bool:
+    if head.forwarded is None:
+        head.forwarded = []
+    head.forwarded.append((name.lower(), value))
+    return False
+
+
+# responses
+
+
+def _response_transfer_encoding(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    head.chunked = True
+    if value.strip().lower() != b"chunked":
+        head.problem = head.problem or BadResponse("transfer coding other than chunked")
+    return False
+
+
+def _trailer(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    head.trailer = value
+    return False
+
+
+_REQUEST: Final[dict[bytes, RequestHandler]] = {
+    b"host": _host,
+    b"connection": _connection,
+    b"content-length": _content_length,
+    b"transfer-encoding": _request_transfer_encoding,
+    b"upgrade": _upgrade,
+    b"te": _te,
+    b"expect": _expect,
+    b"x-request-id": _request_id,
+    b"referer": _referer,
+    b"user-agent": _user_agent,
+    b"x-forwarded-for": _forwarding,
+    b"x-forwarded-proto": _forwarding,
+    b"x-forwarded-host": _forwarding,
+    b"x-forwarded-port": _forwarding,
+    b"forwarded": _forwarding,
+    b"x-real-ip": _forwarding,
+    b"keep-alive": _drop,
+    b"proxy-connection": _drop,
+    b"proxy-authenticate": _drop,
+    b"proxy-authorization": _drop,
+    b"http2-settings": _drop,
+    b"trailer": _drop,
+}
+
+_RESPONSE: Final[dict[bytes, ResponseHandler]] = {
+    b"connection": _connection,
+    b"content-length": _content_length,
+    b"transfer-encoding": _response_transfer_encoding,
+    b"upgrade": _upgrade,
+    b"trailer": _trailer,
+    b"keep-alive": _drop,
+    b"proxy-connection": _drop,
+    b"proxy-authenticate": _drop,
+    b"te": _drop,
+}
+
+
+def learn_request_field(head: RequestHead, name: bytes, value: bytes) -> bool:
+    """Handle a field whose spelling is new, and remember the spelling."""
+    lower = name.lower()
+    # PHP turns both X-Forwarded-For and X_Forwarded_For into HTTP_X_FORWARDED_FOR: names with "_" don't pass.
+    handler = _drop if b"_" in lower else _REQUEST.get(lower)
+    if len(REQUEST_FIELDS) < SPELLINGS_MAX and len(name) <= SPELLING_LENGTH_MAX:
+        REQUEST_FIELDS[name] = handler
+    return handler is None or handler(head, name, value)
+
+
+def learn_response_field(head: ResponseHead, name: bytes, value: bytes) -> bool:
+    """Handle a field whose spelling is new, and remember the spelling."""
+    handler = _RESPONSE.get(name.lower())
+    if len(RESPONSE_FIELDS) < SPELLINGS_MAX and len(name) <= SPELLING_LENGTH_MAX:
+        RESPONSE_FIELDS[name] = handler
+    return handler is None or handler(head, name, value)
+
+
+REQUEST_FIELDS: Final[dict[bytes, RequestHandler | None]] = dict(_REQUEST)
+RESPONSE_FIELDS: Final[dict[bytes, ResponseHandler | None]] = dict(_RESPONSE)

@@ -1,0 +1,274 @@
+"""
+Read requests from a client's bytes. Knows nothing of routes, sockets or time.
+
+Obligations of the caller: after an ExchangeError event nothing more is fed. After a RequestHead with
+``upgrade`` set the reader is suspended: the caller keeps what arrives until the answer is known, then either
+never feeds again (a tunnel) or calls ``resume()`` and feeds ``rest`` and what it kept.
+"""
+
+from typing import Final
+
+import httptools
+
+from pyproxy.config.runtime import Limits
+from pyproxy.errors import (
+    BadRequest,
+    ExchangeError,
+    HeadTooLarge,
+    MethodNotAllowed,
+    TargetTooLong,
+    VersionUnsupported,
+)
+from pyproxy.http1.fields import REQUEST_FIELDS, learn_request_field, tokens, without_nominated
+from pyproxy.http1.head import END, RequestHead
+from pyproxy.http1.reader import Event, MessageReader
+
+#: A host is a name or address with an optional port; anything else confuses somebody behind us.
+_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_~:[]%!$&'()*+;="
+_REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
+_VERSIONS: Final = {"1.1": 11, "1.0": 10}
+_REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
+#: How far counting may run ahead: the feed that completes one message may begin the next.
+_FEED_SLACK_BYTES: Final = 16 * 1024
+#: Fields that Connection may name without any of ``lines`` having to go.
+_HANDLED: Final = frozenset({b"upgrade", b"te", b"http2-settings"})
+
+
+class RequestReader(MessageReader):
+    """
+    One client's connection as events: RequestHead, then bytes and END for a body, or an ExchangeError.
+
+    A request without a body is its RequestHead alone (``head.has_body`` is False, no END follows).
+    """
+
+    __slots__ = ("_complete", "_dropped", "_fed", "_handled", "_head", "_limits", "_parser", "_size", "rest", "suspended")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._limits = limits
+        self._head: RequestHead | None = None  # of the message being read
+        self._complete = False  # its head has been reported
+        self._fed = 0  # bytes fed before this feed of an incomplete head
+        self._size = 0  # of the present feed
+        self._dropped = 0  # bytes of header fields that are not in head.lines
+        self._handled = 0  # and how many they are
+        self.suspended = False
+        self.rest = b""
+        self._parser = httptools.HttpRequestParser(self)
+
+    @property
+    def in_plain_body(self) -> bool:
+        """Whether what comes next is body that needs no parsing, so that its size doesn't matter."""
+        return self._remaining > 0
+
+    def close(self) -> None:
+        """Let go of the parser, which holds on to us: without this only the garbage collector would free both."""
+        self._failed = True
+        self._remaining = 0
+        del self._parser
+
+    def feed(self, data: bytes | memoryview) -> list[Event]:
+        """Take bytes as they arrived; at most one refused message ends the list."""
+        if self._remaining:
+            return self._feed_plain(bytes(data))
+        events: list[Event] = []
+        self._events = events
+        if self._failed:
+            return events  # closed or refused: the caller may still be in the middle of something
+        self._size = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._handle_upgrade(bytes(data[upgrade.args[0] :]))
+        except httptools.HttpParserError as error:
+            self._handle_parser_error(error)
+        if self._head is None:
+            self._fed = 0
+        else:
+            self._handle_unfinished(len(data))
+        return events
+
+    def resume(self) -> None:
+        """Read requests again after an upgrade that came to nothing."""
+        self.suspended = False
+        self.rest = b""
+
+    def _feed_plain(self, data: bytes) -> list[Event]:
+        events: list[Event] = [self._take_plain(data)]
+        if not self._remaining:
+            events.append(END)
+            self._parser = httptools.HttpRequestParser(self)
+            if len(data) > len(events[0]):
+                events += self.feed(data[len(events[0]) :])
+        return events
+
+    def _fail(self, error: ExchangeError) -> None:
+        """Report the error with as much of the request line as was valid."""
+        head = self._head
+        if head is not None and not self._complete:
+            head.version = _VERSIONS.get(self._parser.get_http_version(), 0)
+            if head.version:
+                head.method = self._parser.get_method()
+                error.head = head
+        super()._fail(error)
+
+    # callbacks of the parser; none of them raises
+
+    def on_url(self, url: bytes) -> None:
+        """Begin a head; a long target comes in pieces."""
+        if self._head is None:
+            self._head = RequestHead(url)
+            self._dropped = self._handled = 0
+        else:
+            self._head.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; trailers come here too and are dropped."""
+        if self._complete:
+            return
+        head = self._head
+        assert head is not None
+        handler = REQUEST_FIELDS.get(name, learn_request_field)
+        if handler is None or handler(head, name, value):
+            head.lines.append(b"%b: %b\r\n" % (name, value))
+        else:
+            self._handled += 1
+            self._dropped += len(name) + len(value) + 4
+
+    def on_headers_complete(self) -> None:
+        """Check the head as a whole and report it."""
+        head = self._head
+        if head is None or self._failed:
+            return
+        head.method = self._parser.get_method()
+        head.version = _VERSIONS.get(self._parser.get_http_version(), 0)
+        upgrading = self._parser.should_upgrade()
+        problem = self._find_problem(head, upgrading=upgrading)
+        if problem is not None:
+            self._fail(problem)
+            return
+        if head.keep_alive is None:
+            head.keep_alive = head.version == 11
+        if head.nominated is not None and not head.nominated <= _HANDLED:
+            self._drop_nominated(head, head.nominated)
+        if head.upgrade is not None:
+            head.upgrade = _offered_upgrade(head, head.upgrade) if upgrading else None
+        self._complete = True
+        self._length = head.content_length or 0
+        self._seen = 0
+        self._overhead = 0
+        self._events.append(head)
+
+    def on_message_complete(self) -> None:
+        """End the message: what follows is another one."""
+        head = self._head
+        self._head = None
+        self._complete = False
+        self._fed = 0
+        self._length = 0
+        if head is not None and head.has_body and not self._failed:
+            self._flush_body()
+            self._events.append(END)
+
+    # what the callbacks and feed rely on
+
+    def _handle_upgrade(self, rest: bytes) -> None:
+        """Go on behind a head with Upgrade: the parser says that it is over and has skipped any body."""
+        if self._failed:
+            return
+        head = self._events[-1]
+        if head.upgrade is not None:
+            self.suspended = True
+            self.rest = rest
+        elif rest:
+            events = self._events
+            events += self.feed(rest)
+            self._events = events
+
+    def _handle_parser_error(self, error: httptools.HttpParserError) -> None:
+        text = str(error)
+        if self._head is None and text.startswith("Data after"):
+            return  # pipelined behind "Connection: close": nobody will answer it
+        if text in {"Invalid HTTP version", "Pause on PRI/Upgrade"}:
+            self._fail(VersionUnsupported())
+        else:
+            self._fail(BadRequest(text))
+
+    def _handle_unfinished(self, size: int) -> None:
+        """Bound what an unfinished message may take; leave the parser where the body is plain."""
+        if not self._complete:
+            self._fed += size
+            limits = self._limits
+            assert self._head is not None
+            if len(self._head.target) > limits.request_line:
+                self._fail(TargetTooLong())
+            elif self._fed > limits.request_line + limits.headers + _FEED_SLACK_BYTES:
+                self._fail(HeadTooLarge())
+            return
+        self._flush_body()
+        if self._bypass_parser():
+            self._head = None
+            self._complete = False
+        elif not self._count_overhead(size):
+            self._fail(BadRequest("chunk extensions or trailers too large"))
+
+    def _find_problem(self, head: RequestHead, *, upgrading: bool) -> ExchangeError | None:
+        if head.method in _REFUSED_METHODS:
+            return MethodNotAllowed()
+        if not head.version:
+            return VersionUnsupported()
+        limits = self._limits
+        # Sizes are only added up when what was fed could be too much at all.
+        if self._fed + self._size > min(limits.request_line, limits.headers):
+            if len(head.method) + len(head.target) + _REQUEST_LINE_EXTRA > limits.request_line:
+                return TargetTooLong()
+            if sum(map(len, head.lines)) + self._dropped > limits.headers:
+                return HeadTooLarge()
+        if len(head.lines) + self._handled > limits.header_count:
+            return HeadTooLarge()
+        if head.chunked and head.version == 10:
+            return BadRequest("Transfer-Encoding in HTTP/1.0")
+        if head.problem is not None:
+            return head.problem
+        if upgrading and head.has_body:
+            return BadRequest("upgrade with a body")
+        return _find_target_problem(head)
+
+    @staticmethod
+    def _drop_nominated(head: RequestHead, nominated: set[bytes]) -> None:
+        head.lines = without_nominated(head.lines, nominated)
+        if head.forwarded is not None:
+            head.forwarded = [field for field in head.forwarded if field[0] not in nominated]
+        if b"x-request-id" in nominated:
+            head.request_id = None
+
+
+def _offered_upgrade(head: RequestHead, value: bytes) -> bytes | None:
+    """Give what the backend is offered: never h2c, and nothing from HTTP/1.0 (RFC 9110, section 7.8)."""
+    offered = [token for token in tokens(value) if token != b"h2c"]
+    return b", ".join(offered) if offered and head.version == 11 else None
+
+
+def _find_target_problem(head: RequestHead) -> ExchangeError | None:
+    """Check the target's form against the method and Host (RFC 9112, sections 3.2 and 3.3)."""
+    target, host = head.target, head.host
+    if host is None:
+        if head.version == 11:
+            return BadRequest("no Host")
+    elif host.translate(None, _HOST_BYTES):
+        return BadRequest("bad Host")
+    if b"#" in target:
+        return BadRequest("fragment in the request target")
+    if target.startswith(b"/"):
+        return None
+    if target == b"*":
+        return None if head.method == b"OPTIONS" else BadRequest("'*' as target")
+    scheme, _, rest = target.partition(b"://")
+    authority = rest.replace(b"?", b"/", 1).partition(b"/")[0]
+    if scheme.lower() not in {b"http", b"https"} or not authority or authority.translate(None, _HOST_BYTES):
+        return BadRequest("bad request target")
+    if host is None:
+        head.host = authority
+    elif authority.lower() != host.lower():
+        return BadRequest("Host differs from the request target")
+    return None

@@ -1,0 +1,118 @@
+"""
+Make the bytes of heads, chunks and our own short answers; framing is always written anew (RFC 9112, section 6).
+
+Pure: no parser, no socket; the date is an argument.
+"""
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from pyproxy.http1.head import Framing, RequestHead, ResponseHead
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+_STATUS_LINES: dict[tuple[int, bytes], bytes] = {}
+#: Reason phrases are a backend's to choose; a table of them must not grow without end.
+_STATUS_LINES_MAX: Final = 256
+
+
+def http_date(wall: float) -> bytes:
+    """
+    Format seconds since the epoch for a ``Date`` field (RFC 9110, section 5.6.7).
+
+    >>> http_date(784111777)
+    b'Sun, 06 Nov 1994 08:49:37 GMT'
+    """
+    return formatdate(wall, usegmt=True).encode()
+
+
+def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: bytes) -> bytes:
+    """
+    Write the head that a backend gets.
+
+    ``forwarded`` is ready-made lines; ``host`` is used where the client sent none (HTTP/1.0).
+    """
+    tail = b""
+    if head.chunked:
+        tail = b"Transfer-Encoding: chunked\r\n"
+    elif head.content_length is not None:
+        tail = b"Content-Length: %d\r\n" % head.content_length
+    if head.expect is not None and head.version == 11:
+        tail += b"Expect: %b\r\n" % head.expect
+    if head.upgrade is not None:
+        tail += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+    elif head.te_trailers:
+        tail += b"Connection: TE\r\nTE: trailers\r\n"
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-Id: %b\r\n%b\r\n" % (
+        head.method,
+        head.target,
+        host if head.host is None else head.host,
+        b"".join(head.lines),
+        forwarded,
+        request_id,
+        tail,
+    )
+
+
+def response_head(head: ResponseHead, *, version: int, keep: bool, trailers: bool) -> bytes:
+    """
+    Write the head that the client gets; a body without a known length is chunked for HTTP/1.1.
+
+    ``version`` is the client's, ``keep`` whether its connection stays open, ``trailers`` whether it takes them.
+    """
+    tail = b"" if keep else b"Connection: close\r\n"
+    if keep and version == 10:
+        tail = b"Connection: keep-alive\r\n"
+    framing = head.framing
+    if framing is Framing.LENGTH or framing is Framing.NONE:
+        if head.content_length is not None and head.status != 204:
+            tail += b"Content-Length: %d\r\n" % head.content_length
+    elif version == 11:
+        tail += b"Transfer-Encoding: chunked\r\n"
+        if trailers and head.trailer is not None:
+            tail += b"Trailer: %b\r\n" % head.trailer
+    return b"%b%b%b\r\n" % (_status_line(head.status, head.reason), b"".join(head.lines), tail)
+
+
+def interim_head(head: ResponseHead) -> bytes:
+    """Write a 1xx head; a 101 carries the protocol that was agreed on."""
+    tail = b""
+    if head.status == 101:
+        tail = b"Connection: upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
+    return b"%b%b%b\r\n" % (_status_line(head.status, head.reason), b"".join(head.lines), tail)
+
+
+def chunk(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Frame a piece of a chunked body (RFC 9112, section 7.1); the piece itself is not copied."""
+    return b"%x\r\n" % len(data), data, b"\r\n"
+
+
+def last_chunk(trailers: list[bytes]) -> bytes:
+    """End a chunked body, with trailer lines if there are any."""
+    return b"0\r\n%b\r\n" % b"".join(trailers) if trailers else LAST_CHUNK
+
+
+def error_response(status: int, text: str, *, date: bytes, version: int, keep: bool, body: bool) -> bytes:
+    """Write one of our own answers: a short line of plain text that names no software."""
+    content = f"{text}\n".encode()
+    tail = b"" if keep else b"Connection: close\r\n"
+    if keep and version == 10:
+        tail = b"Connection: keep-alive\r\n"
+    if status == 405:
+        tail += b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+    return b"%bDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n%b" % (
+        _status_line(status, HTTPStatus(status).phrase.encode()),
+        date,
+        len(content),
+        tail,
+        content if body else b"",
+    )
+
+
+def _status_line(status: int, reason: bytes) -> bytes:
+    line = _STATUS_LINES.get((status, reason))
+    if line is None:
+        line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+        if len(_STATUS_LINES) < _STATUS_LINES_MAX:
+            _STATUS_LINES[status, reason] = line
+    return line

@@ -1,0 +1,481 @@
+"""
+The client's leg: a connection on which requests come one after another and are answered in that order.
+
+Must not know pools or backends. Theory of operation::
+
+    HTTP ──────────── events of the reader go to the exchange; one exchange at a time
+      │ 101              what belongs to the next request waits: as bytes in _input, or as events in _events
+      ├──────────> TUNNEL    bytes go to the tunnel
+      │ refused, or answered before the request was read
+      ├──────────> LINGER    our side is closed; what the client still sends is read and thrown away, so that
+      │                      no RST destroys the answer on its way
+      └──────────> CLOSING   the last bytes are being flushed
+
+A FIN from the client means that it left: nobody waits for the answer any more (ADR 0011); only a tunnel has two
+halves.
+"""
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from pyproxy.errors import (
+    BodyTimeout,
+    ClientTooSlow,
+    ConnectionLimit,
+    ExchangeError,
+    RequestTimeout,
+    ShuttingDown,
+)
+from pyproxy.http1.head import END, RequestHead
+from pyproxy.http1.reader import Event
+from pyproxy.http1.request import RequestReader
+from pyproxy.proxy.exchange import Exchange
+from pyproxy.proxy.flow import FOREVER, Leg, Pause
+from pyproxy.proxy.outcome import Fate, RequestSide
+from pyproxy.proxy.upstream import JOIN_BYTES
+from pyproxy.routing.forwarded import host_line, resolve_client, sender_lines, trusted_lines
+
+if TYPE_CHECKING:
+    from pyproxy.proxy.plane import DataPlane, ServedListener
+    from pyproxy.proxy.tunnel import Tunnel
+
+#: httptools parses whatever it is given, so many small requests are fed in slices: no more of them than fit into
+#: a slice are ever parsed ahead.
+SLICE_BYTES: Final = 8 * 1024
+#: As nginx's lingering_timeout and lingering_time.
+LINGER_SILENCE_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 30.0
+#: While stopping, a connection that has not sent its first request yet may still do so for this long.
+FIRST_REQUEST_SECONDS: Final = 1.0
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Mode(IntEnum):
+    """What bytes from the client are."""
+
+    HTTP = 0
+    TUNNEL = 1
+    LINGER = 2
+    CLOSING = 3
+
+
+class Downstream(Leg):
+    """A client's connection."""
+
+    __slots__ = (
+        "_events",
+        "_head_since",
+        "_input",
+        "_linger_until",
+        "_mode",
+        "_port",
+        "_pumping",
+        "_sender_is_trusted",
+        "_sender_lines",
+        "client",
+        "exchange",
+        "listener",
+        "plane",
+        "reader",
+        "requests",
+        "tunnel",
+    )
+
+    def __init__(self, plane: "DataPlane", listener: "ServedListener") -> None:
+        super().__init__()
+        # per connection
+        self.plane = plane
+        self.listener = listener
+        self.reader = RequestReader(plane.limits)
+        self.client = b"-"
+        self.requests = 0
+        self.tunnel: Tunnel | None = None
+        self._mode = Mode.HTTP
+        self._sender_is_trusted = False
+        self._sender_lines = b""
+        self._port = 0
+        self._linger_until = 0.0
+        # per request
+        self.exchange: Exchange | None = None
+        self._head_since = 0.0  # when the first bytes of an incomplete head came; 0 = there are none
+        self._input: deque[bytes] | None = None  # not parsed yet
+        self._events: list[Event] = []  # parsed, not handled yet
+        self._pumping = False
+
+    def __repr__(self) -> str:
+        return f"<Downstream {self.client.decode()} {self._mode.name} {self.requests} requests {self.exchange!r}>"
+
+    # transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Learn who is there; wait for a first request."""
+        taken = self.take_transport(transport)
+        plane = self.plane
+        plane.configure(taken)
+        plane.watch(self)
+        plane.row[self.listener.connections_column] += 1
+        plane.row[self.listener.connections_total_column] += 1
+        peer = taken.get_extra_info("peername") or ("-",)
+        sock = taken.get_extra_info("sockname") or ("", 0)
+        self._port = sock[1]
+        self.client = peer[0].encode()
+        self._sender_is_trusted = peer[0] in plane.trusted_proxies
+        if not self._sender_is_trusted:
+            self._sender_lines = sender_lines(self.client, self._port)
+        self.deadline = plane.clock() + plane.client.header_timeout
+        if plane.is_over_connection_limit():
+            # Not from here: what pauses or ends a transport has no effect inside connection_made.
+            plane.loop.call_soon(self._refuse, ConnectionLimit())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; they are parsed, tunnelled, held back or thrown away."""
+        plane = self.plane
+        plane.row[plane.bytes_in_column] += len(data)
+        if self._mode:
+            self._take_in_other_mode(data)
+            return
+        exchange = self.exchange
+        if exchange is not None and exchange.request is RequestSide.DONE:
+            self._hold(data)
+        elif self._input is not None or (len(data) > SLICE_BYTES and not self.reader.in_plain_body):
+            self._hold(data)
+            self._pump()
+        else:
+            self._pumping = True
+            try:
+                self._handle(self.reader.feed(data))
+            except Exception:
+                self._crash()
+            self._pumping = False
+            if self._events or self._input:
+                self._pump()
+
+    def eof_received(self) -> bool:
+        """Note that the client left; in a tunnel only one half of it ends."""
+        if self.tunnel is not None:
+            return self.tunnel.eof_from_client()
+        self._handle_gone()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Clear up: the exchange ends, the gauge falls, the parser lets go of us."""
+        self.plane.unwatch(self)
+        self.plane.row[self.listener.connections_column] -= 1
+        if self.tunnel is not None:
+            self.tunnel.client_lost(exc)
+        else:
+            self._handle_gone()
+        self._mode = Mode.CLOSING
+        self.transport = None
+        self._input = None
+        self._events = []
+        self.reader.close()
+
+    def _handle_gone(self) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            try:
+                exchange.client_gone()
+            except Exception:
+                self.plane.crash(exchange)
+
+    def pause_writing(self) -> None:
+        """Stop the backend's sending: the client doesn't read."""
+        self.write_paused = True
+        if self.tunnel is not None:
+            self.tunnel.upstream.pause_reading(Pause.WRITE_FULL)
+            return
+        self.await_drain(self.plane.clock() + self.plane.client.write_timeout)
+        if self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.stop_reading()
+
+    def resume_writing(self) -> None:
+        """Let the backend send again, or end the exchange that only waited for this."""
+        self.write_paused = False
+        exchange = self.exchange
+        if self.tunnel is not None:
+            self.tunnel.upstream.resume_reading(Pause.WRITE_FULL)
+        elif exchange is not None:
+            if exchange.upstream is not None:
+                exchange.upstream.resume_reading(Pause.WRITE_FULL)
+                exchange.expect_more(exchange.upstream)
+            self._expect_body()
+            if exchange.is_answered:
+                exchange.answer_flushed()
+
+    # reading requests
+
+    def _hold(self, data: bytes) -> None:
+        if self._input is None:
+            self._input = deque()
+        self._input.append(data)
+        self.pause_reading(Pause.PIPELINED)
+
+    def _pump(self) -> None:
+        """Handle what waits, as far as its turn has come."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._mode is Mode.HTTP and not self._is_busy():
+                if self._events:
+                    events, self._events = self._events, []
+                elif self._input:
+                    events = self.reader.feed(self._next_slice(self._input))
+                else:
+                    self._input = None
+                    self.resume_reading(Pause.PIPELINED)
+                    break
+                self._handle(events)
+        except Exception:
+            self._crash()
+        finally:
+            self._pumping = False
+
+    def _is_busy(self) -> bool:
+        """Whether the next bytes belong to a request whose turn has not come."""
+        return self.exchange is not None and self.exchange.request is RequestSide.DONE
+
+    def _next_slice(self, waiting: deque[bytes]) -> bytes:
+        data = waiting.popleft()
+        if len(data) > SLICE_BYTES and not self.reader.in_plain_body:
+            waiting.appendleft(data[SLICE_BYTES:])
+            data = data[:SLICE_BYTES]
+        return data
+
+    def _handle(self, events: list[Event]) -> None:
+        if not events:
+            if not self._head_since and self.exchange is None:
+                self._head_since = self.plane.clock()
+                self.deadline = self._head_since + self.plane.client.header_timeout
+            return
+        for index, event in enumerate(events):
+            exchange = self.exchange
+            kind = type(event)
+            if kind is RequestHead or isinstance(event, ExchangeError):
+                if exchange is not None and exchange.request is RequestSide.DONE:
+                    self._events = events[index:]
+                    self.pause_reading(Pause.PIPELINED)
+                    return
+                if kind is RequestHead:
+                    self._begin(event)
+                elif exchange is not None:
+                    exchange.client_failed(event)
+                else:
+                    self._refuse(event)
+            elif exchange is not None:
+                if event is END:
+                    exchange.handle_body_end()
+                else:
+                    exchange.handle_body(event)
+            if self._mode:
+                return
+
+    def _begin(self, head: RequestHead) -> None:
+        self.requests += 1
+        plane = self.plane
+        started = self._head_since or plane.clock()
+        self._head_since = 0.0
+        self.deadline = FOREVER
+        exchange = self.exchange = Exchange(plane, self, head, started)
+        exchange.start(head)
+
+    def _refuse(self, error: ExchangeError) -> None:
+        """Answer something that never became a request."""
+        if self._mode or self.exchange is not None:
+            return
+        started = self._head_since or self.plane.clock()
+        self._head_since = 0.0
+        self.exchange = Exchange(self.plane, self, error.head, started)
+        self.exchange.fail(error)
+
+    def _take_in_other_mode(self, data: bytes) -> None:
+        if self.tunnel is not None:
+            self.tunnel.from_client(data)
+        elif self._mode is Mode.LINGER:
+            self.deadline = min(self.plane.clock() + LINGER_SILENCE_SECONDS, self._linger_until)
+
+    def _crash(self) -> None:
+        """Log what went wrong; it costs this connection's exchange and the connection, nothing else."""
+        self.plane.crash(self.exchange)
+        if not self._mode:
+            self.abort()
+
+    # what the exchange asks for
+
+    @property
+    def may_keep(self) -> bool:
+        """Whether the connection may carry another request."""
+        return not self.plane.draining and self.requests < self.plane.client.max_requests
+
+    def resolve_client(self, forwarded: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Give the client's address as a trusted sender tells it, else the sender's."""
+        if not self._sender_is_trusted:
+            return self.client
+        return resolve_client(forwarded, self.client, self.plane.trusted_proxies)
+
+    def forwarded_lines(self, head: RequestHead) -> bytes:
+        """Write what the backend is told about the client."""
+        if self._sender_is_trusted:
+            return trusted_lines(head.forwarded or (), self.client, self._port, head.host)
+        return self._sender_lines + host_line(head.host)
+
+    def send(self, parts: Sequence[bytes]) -> None:
+        """Write to the client."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        plane = self.plane
+        size = sum(map(len, parts))
+        plane.row[plane.bytes_out_column] += size
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif size <= JOIN_BYTES:
+            transport.write(b"".join(parts))
+        else:
+            transport.writelines(parts)
+
+    def hold_body(self) -> None:
+        """Stop reading the body until the exchange has a connection."""
+        self.stop_reading_body(Pause.NOT_CONNECTED)
+
+    def release_body(self) -> None:
+        """Read the body again after ``hold_body``."""
+        self.resume_reading_body(Pause.NOT_CONNECTED)
+
+    def stop_reading_body(self, reason: Pause) -> None:
+        """Stop reading; it is not the client that is slow now."""
+        self.pause_reading(reason)
+        if not self.write_paused:
+            self.deadline = FOREVER
+
+    def resume_reading_body(self, reason: Pause) -> None:
+        """Read the body again."""
+        self.resume_reading(reason)
+        if not self.write_paused:
+            self._expect_body()
+
+    def await_nothing(self) -> None:
+        """Stop the client's clock: the request is complete."""
+        if not self.write_paused:
+            self.deadline = FOREVER
+
+    def _expect_body(self) -> None:
+        waits = self.exchange is not None and self.exchange.request is RequestSide.BODY and self.is_reading
+        self.deadline = self.plane.clock() + self.plane.client.body_timeout if waits else FOREVER
+
+    def open_tunnel(self, tunnel: "Tunnel") -> None:
+        """Pass bytes on from now on, first of all those that came too early."""
+        self.tunnel = tunnel
+        self._mode = Mode.TUNNEL
+        early, self._input = [self.reader.rest, *(self._input or ())], None
+        for data in early:
+            if data:
+                tunnel.from_client(data)
+        self.resume_reading(Pause.PIPELINED)
+
+    def exchange_done(self, fate: Fate) -> None:
+        """Let go of a finished exchange and go on as it decided."""
+        self.exchange = None
+        if fate is Fate.NEXT:
+            self._expect_next()
+        elif fate is Fate.LINGER:
+            self._linger()
+        elif fate is Fate.RESET:
+            self._reset()
+        else:
+            self.close()
+
+    def _expect_next(self) -> None:
+        self.deadline = self.plane.clock() + self.plane.client.keepalive
+        if self.reader.suspended:
+            rest = self.reader.rest
+            self.reader.resume()
+            if rest:
+                self._input = deque([rest, *(self._input or ())])
+                self.pause_reading(Pause.PIPELINED)
+        if self._events or self._input is not None:
+            self._pump()
+        elif self.plane.draining:
+            self.close()
+
+    # ends
+
+    def close(self) -> None:
+        """Flush and close; a client that doesn't read the rest in time loses it."""
+        self._mode = Mode.CLOSING
+        if self.transport is not None:
+            self.deadline = self.plane.clock() + self.plane.client.write_timeout
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection with whatever was not sent."""
+        self._mode = Mode.CLOSING
+        self.deadline = FOREVER
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _reset(self) -> None:
+        self._mode = Mode.CLOSING
+        transport = self.transport
+        if transport is not None:
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            transport.abort()
+
+    def _linger(self) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self._mode = Mode.LINGER
+        self._input = None
+        self._events = []
+        now = self.plane.clock()
+        self._linger_until = now + LINGER_SECONDS
+        self.deadline = now + LINGER_SILENCE_SECONDS
+        transport.write_eof()
+        self.resume_reading(Pause.NOT_CONNECTED | Pause.PIPELINED | Pause.WRITE_FULL)
+
+    def drain(self) -> None:
+        """Close if nothing is going on; while stopping, the next answer says ``Connection: close``."""
+        if self._mode or self.exchange is not None or self._head_since:
+            return
+        if self.requests:
+            self.close()
+        else:
+            self.deadline = min(self.deadline, self.plane.clock() + FIRST_REQUEST_SECONDS)
+
+    def abandon(self) -> None:
+        """End whatever is going on: the grace is over."""
+        if self.tunnel is not None:
+            self.tunnel.grace_ended()
+        elif self.exchange is not None:
+            self.exchange.abandon(ShuttingDown())
+        if self.transport is not None:
+            self.close()
+
+    def on_deadline(self, now: float) -> None:
+        """Find out which deadline it was, and act on it."""
+        exchange = self.exchange
+        if self.tunnel is not None:
+            self.tunnel.expired()
+        elif self.write_paused and self.has_drained_some() and self._mode is not Mode.CLOSING:
+            self.await_drain(now + self.plane.client.write_timeout)
+        elif self._mode:
+            self.abort()
+        elif exchange is not None and self.write_paused:
+            exchange.client_failed(ClientTooSlow())
+            self.abort()
+        elif exchange is not None:
+            self.deadline = FOREVER
+            exchange.client_failed(BodyTimeout())
+        elif self._head_since:
+            self._refuse(RequestTimeout())
+        else:
+            self.close()

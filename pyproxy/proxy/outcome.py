@@ -1,0 +1,80 @@
+"""
+How an exchange ends: the states of its two sides, what they mean together, and what the client is told.
+
+Pure data and functions. An exchange is two half machines; rules that need both are the tables here::
+
+    request side    BODY ──────────────────────────────> DONE
+    response side   NONE ──> CONNECTING ──> WAITING ──> BODY ──> DONE
+                               ^    next attempt  │
+                               └──────────────────┘
+"""
+
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Final
+
+from pyproxy.errors import DownstreamError, ExchangeError
+
+
+class RequestSide(IntEnum):
+    """How much of the request has come."""
+
+    BODY = 0
+    DONE = 1
+
+
+class ResponseSide(IntEnum):
+    """How far the answer is; BODY and later mean that its head went to the client."""
+
+    NONE = 0
+    CONNECTING = 1
+    WAITING = 2
+    BODY = 3
+    DONE = 4
+
+
+R, A = RequestSide, ResponseSide
+
+#: The termination code when the client leaves: still sending, connecting, waiting, or in the answer's body.
+CLIENT_GONE: Final = {
+    (R.BODY, A.NONE): "CR",
+    (R.BODY, A.CONNECTING): "CR",
+    (R.BODY, A.WAITING): "CR",
+    (R.BODY, A.BODY): "CD",
+    (R.BODY, A.DONE): "CD",
+    (R.DONE, A.NONE): "CC",
+    (R.DONE, A.CONNECTING): "CC",
+    (R.DONE, A.WAITING): "CH",
+    (R.DONE, A.BODY): "CD",
+    (R.DONE, A.DONE): "CD",
+}
+
+
+class Fate(IntEnum):
+    """What becomes of the client's connection after an exchange."""
+
+    NEXT = 0  # the next request may come
+    CLOSE = 1  # everything was read: flush and close
+    LINGER = 2  # the client may still be sending: let it read the answer before the connection goes
+    CUT = 3  # the answer is incomplete and its framing shows it: flush and close
+    RESET = 4  # the answer is incomplete and would look whole if the connection simply ended
+
+
+#: After an answer was sent whole: [request side][the connection may be kept] → fate. Tuples, since a dict would
+#: call the enum's Python-level hash twice a request.
+AFTER_ANSWER: Final = (
+    (Fate.LINGER, Fate.LINGER),  # BODY
+    (Fate.CLOSE, Fate.NEXT),  # DONE
+)
+
+
+def error_text(error: ExchangeError) -> str:
+    """
+    Say in one line what went wrong; the client's mistakes are named, what is behind us is not.
+
+    >>> from pyproxy.errors import BadRequest, DialFailed
+    >>> error_text(BadRequest("no Host")), error_text(DialFailed())
+    ('400 Bad Request: no Host', '502 Bad Gateway')
+    """
+    line = f"{error.status} {HTTPStatus(error.status).phrase}"
+    return f"{line}: {error}" if isinstance(error, DownstreamError) else line

@@ -1,0 +1,250 @@
+"""
+The backend's leg: a connection that carries one exchange at a time or is idle, and the dialling of new ones.
+
+Must not know routes, policies or retries: what comes in goes to the exchange, which decides.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyproxy.balance.backend import Backend
+from pyproxy.errors import (
+    BodyStalled,
+    DescriptorLimit,
+    DialFailed,
+    DialTimeout,
+    ExchangeError,
+    Internal,
+    ResponseTimeout,
+)
+from pyproxy.http1.response import ResponseReader
+from pyproxy.proxy.flow import FOREVER, Leg, Pause
+from pyproxy.proxy.outcome import ResponseSide
+
+if TYPE_CHECKING:
+    from pyproxy.proxy.exchange import Exchange
+    from pyproxy.proxy.plane import DataPlane
+    from pyproxy.proxy.tunnel import Tunnel
+
+_log = logging.getLogger("worker")
+
+#: Up to here one write of joined bytes beats a list of buffers.
+JOIN_BYTES = 16 * 1024
+
+
+class Upstream(Leg):
+    """A connection to one backend."""
+
+    __slots__ = ("backend", "exchange", "idle_timeout", "plane", "reader", "requests", "tunnel")
+
+    def __init__(self, plane: "DataPlane", backend: Backend, idle_timeout: float) -> None:
+        super().__init__()
+        self.plane = plane
+        self.backend = backend
+        self.reader = ResponseReader()
+        self.requests = 0
+        self.idle_timeout = idle_timeout  # between two reads or writes of a body
+        self.exchange: Exchange | None = None
+        self.tunnel: Tunnel | None = None
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; the exchange hears of it from whoever dialled."""
+        taken = self.take_transport(transport)
+        self.plane.configure(taken)
+        self.plane.watch(self)
+
+    # what the exchange asks for
+
+    def carry(self, exchange: "Exchange", *, head_only: bool) -> None:
+        """Belong to an exchange until ``let_go``."""
+        self.exchange = exchange
+        self.requests += 1
+        self.deadline = FOREVER
+        self.reader.begin(head_only=head_only)
+
+    def send(self, parts: Sequence[bytes]) -> None:
+        """Write; the deadline of a body's writing runs only while the buffer is full."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return  # its end is already on the way to the exchange
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif sum(map(len, parts)) <= JOIN_BYTES:
+            transport.write(b"".join(parts))
+        else:
+            transport.writelines(parts)
+
+    def stop_reading(self) -> None:
+        """Wait until the client has read; it is not the backend that is slow now."""
+        self.pause_reading(Pause.WRITE_FULL)
+        self.deadline = FOREVER
+
+    def open_tunnel(self, tunnel: "Tunnel") -> None:
+        """Pass bytes on from now on; the tunnel has its own deadline."""
+        self.tunnel = tunnel
+        self.deadline = FOREVER
+
+    def let_go(self, *, keep: bool, flush: bool = False) -> None:
+        """Belong to nobody any more: wait for the next exchange if that is possible, else close."""
+        self.exchange = None
+        keepalive = self.backend.keepalive
+        if (
+            keep
+            and self.is_open
+            and not self.plane.draining
+            and not self.write_paused
+            and self.requests < keepalive.config.max_requests
+            and keepalive.put(self)
+        ):
+            self.resume_reading(Pause.WRITE_FULL)
+            self.deadline = self.plane.clock() + keepalive.config.idle
+        elif flush and self.transport is not None:
+            self.transport.close()
+            self.deadline = self.plane.clock() + self.idle_timeout
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Drop the connection with whatever was not sent."""
+        self.deadline = FOREVER
+        if self.transport is not None:
+            self.transport.abort()
+
+    # transport callbacks
+
+    def data_received(self, data: bytes) -> None:
+        """Hand what came to the tunnel or exchange; bytes that nobody asked for end the connection."""
+        if self.tunnel is not None:
+            self.tunnel.from_backend(data)
+            return
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.keepalive.discard(self)
+            self.close()
+            return
+        try:
+            exchange.handle_response(self.reader.feed(data))
+        except Exception:
+            self.plane.crash(exchange)
+
+    def eof_received(self) -> bool:
+        """Let the transport close, unless a tunnel still goes the other way."""
+        if self.tunnel is not None:
+            return self.tunnel.eof_from_backend()
+        self._handle_end()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever relied on the connection."""
+        self.plane.unwatch(self)
+        if self.tunnel is not None:
+            self.tunnel.backend_lost(exc)
+        else:
+            self._handle_end()
+        self.transport = None
+        self.reader.close()
+
+    def _handle_end(self) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.keepalive.discard(self)
+            return
+        event = self.reader.end_of_stream()
+        if event is not None:
+            try:
+                exchange.handle_response([event])
+            except Exception:
+                self.plane.crash(exchange)
+
+    def pause_writing(self) -> None:
+        """Stop the client's sending: the backend doesn't read."""
+        self.write_paused = True
+        if self.tunnel is not None:
+            self.tunnel.downstream.pause_reading(Pause.WRITE_FULL)
+        elif self.exchange is not None:
+            self.await_drain(self.plane.clock() + self.idle_timeout)
+            self.exchange.downstream.stop_reading_body(Pause.WRITE_FULL)
+
+    def resume_writing(self) -> None:
+        """Let the client send again."""
+        self.write_paused = False
+        if self.tunnel is not None:
+            self.tunnel.downstream.resume_reading(Pause.WRITE_FULL)
+        elif self.exchange is not None:
+            self.deadline = FOREVER
+            self.exchange.expect_more(self)
+            self.exchange.downstream.resume_reading_body(Pause.WRITE_FULL)
+
+    def on_deadline(self, now: float) -> None:
+        """Give up an idle connection, or the attempt that waits in vain."""
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.keepalive.discard(self)
+            self.close()
+            return
+        if self.write_paused and self.has_drained_some():
+            self.await_drain(now + self.idle_timeout)
+            return
+        self.deadline = FOREVER
+        stalled = exchange.response is ResponseSide.BODY
+        exchange.upstream_failed(BodyStalled() if stalled else ResponseTimeout())
+
+
+class Dial:
+    """A connection being made for one exchange; it ends in ``connected``, ``upstream_failed`` or ``cancel``."""
+
+    __slots__ = ("_backend", "_exchange", "_plane", "_task", "deadline")
+
+    def __init__(self, plane: "DataPlane", exchange: "Exchange", backend: Backend, timeout: float) -> None:
+        self._plane = plane
+        self._exchange: Exchange | None = exchange
+        self._backend = backend
+        self.deadline = plane.clock() + timeout
+        plane.watch(self)
+        self._task = plane.loop.create_task(self._run())
+
+    def cancel(self) -> None:
+        """Give up; nobody is told."""
+        self._exchange = None
+        self._plane.unwatch(self)
+        self._task.cancel()
+
+    def on_deadline(self, _now: float) -> None:
+        """Give up and tell the exchange."""
+        exchange = self._exchange
+        self.cancel()
+        if exchange is not None:
+            exchange.upstream_failed(DialTimeout())
+
+    async def _run(self) -> None:
+        plane, backend = self._plane, self._backend
+        result: Upstream | ExchangeError
+        try:
+            _, result = await plane.loop.create_connection(
+                lambda: plane.make_upstream(backend), backend.host, backend.port
+            )
+        except OSError as error:
+            limited = error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+            result = DescriptorLimit() if limited else DialFailed()
+        except Exception:
+            _log.exception("connecting to %r failed", backend)
+            result = Internal()
+        plane.unwatch(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            if isinstance(result, Upstream):
+                result.close()
+            return
+        try:
+            if isinstance(result, Upstream):
+                exchange.connected(result)
+            else:
+                exchange.upstream_failed(result)
+        except Exception:
+            plane.crash(exchange)

@@ -1,0 +1,96 @@
+"""
+What a backend is told of the client, and who the client is taken for.
+
+A sender outside ``trusted_proxies`` is the client, whatever it claims. Behind trusted ones, X-Forwarded-For is
+read from the right: the first address that is not a trusted proxy's is the client.
+"""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+
+
+class TrustedProxies:
+    """The networks whose X-Forwarded-* are believed."""
+
+    __slots__ = ("_networks",)
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks: tuple[Network, ...] = tuple(ip_network(network) for network in networks)
+
+    def __contains__(self, address: str) -> bool:
+        parsed = _parse(address) if self._networks else None
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+
+def _parse(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return mapped or parsed
+
+
+def sender_lines(address: bytes, port: int) -> bytes:
+    """Write what is the same for every request of a connection from a sender that isn't trusted."""
+    return (
+        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: %d\r\n" % (address, port)
+    )
+
+
+def host_line(host: bytes | None) -> bytes:
+    """Write X-Forwarded-Host, nothing where the client named no host."""
+    return b"X-Forwarded-Host: %b\r\n" % host if host is not None else b""
+
+
+def trusted_lines(
+    fields: Sequence[tuple[bytes, bytes]], address: bytes, port: int, host: bytes | None
+) -> bytes:
+    """Write the forwarding fields of a trusted sender on: its own are kept, For grows, gaps are filled."""
+    chain = [value for name, value in fields if name == b"x-forwarded-for"]
+    lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*chain, address])]
+    names = {name for name, _ in fields}
+    for key, line in (
+        (b"x-forwarded-proto", b"X-Forwarded-Proto: http\r\n"),
+        (b"x-forwarded-host", host_line(host)),
+        (b"x-forwarded-port", b"X-Forwarded-Port: %d\r\n" % port),
+    ):
+        if key not in names:
+            lines.append(line)
+    lines += [b"%b: %b\r\n" % (_SPELLING[name], value) for name, value in fields if name != b"x-forwarded-for"]
+    return b"".join(lines)
+
+
+_SPELLING = {
+    b"x-forwarded-proto": b"X-Forwarded-Proto",
+    b"x-forwarded-host": b"X-Forwarded-Host",
+    b"x-forwarded-port": b"X-Forwarded-Port",
+    b"forwarded": b"Forwarded",
+    b"x-real-ip": b"X-Real-IP",
+}
+
+
+def resolve_client(fields: Sequence[tuple[bytes, bytes]], sender: bytes, trusted: TrustedProxies) -> bytes:
+    """
+    Find the client behind a trusted sender, going through X-Forwarded-For from the right.
+
+    An entry that is no address ends the search: what stands left of it is hearsay.
+    """
+    chain = b",".join(value for name, value in fields if name == b"x-forwarded-for")
+    client = sender
+    for entry in reversed(chain.split(b",")):
+        text = _without_port(entry.strip().decode("ascii", "replace"))
+        if _parse(text) is None:
+            break
+        client = text.encode()
+        if text not in trusted:
+            break
+    return client
+
+
+def _without_port(text: str) -> str:
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text

@@ -1,0 +1,1 @@
+"""One data-plane process put together; never imports aiohttp, pydantic or yaml."""

@@ -1,0 +1,147 @@
+"""
+One data-plane process: takes its orders from the supervisor over the channel, and serves until it is drained.
+
+Must not know YAML, the admin API or the other workers. What it is given: a configuration as plain data, the
+scoreboard, listening sockets and the access log as descriptors. What it answers: ``ready``, or ``failed`` and why.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+import uvloop
+
+from pyproxy.channel import Channel
+from pyproxy.config.runtime import RuntimeConfig, from_plain
+from pyproxy.observe.logging_setup import configure_logging
+from pyproxy.observe.metrics import Layout, map_row
+from pyproxy.proxy.plane import DataPlane
+
+_log = logging.getLogger("worker")
+
+_PR_SET_NO_NEW_PRIVS: Final = 38
+#: What is left of the log when everything else is done may take this long to write.
+LOG_CLOSE_SECONDS: Final = 1.0
+#: Objects of one exchange are freed by reference counting; what the collector finds is rare, so it may wait.
+_GC_THRESHOLD: Final = (50_000, 20, 50)
+
+
+class Worker:
+    """The life of a worker: ``start``, then ``drain`` by order, or because the supervisor is gone."""
+
+    def __init__(self, channel_fd: int) -> None:
+        self.stopped = asyncio.Event()
+        self._plane: DataPlane | None = None
+        self._servers: list[tuple[asyncio.Server, socket.socket, str]] = []
+        self._grace = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._channel = Channel(socket.socket(fileno=channel_fd), self._on_message, self._on_supervisor_lost)
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        kind = message["type"]
+        if kind == "start":
+            self._task = asyncio.ensure_future(self._start(message, fds))
+        elif kind == "log" and self._plane is not None and self._plane.log_writer is not None:
+            self._plane.log_writer.reopen(fds[0])
+        elif kind == "drain":
+            self._drain(float(message["grace"]))
+
+    def _on_supervisor_lost(self) -> None:
+        _log.warning("the supervisor is gone: draining")
+        self._drain(self._grace)
+
+    async def _start(self, message: dict[str, Any], fds: list[int]) -> None:
+        try:
+            config = from_plain(message["config"])
+            configure_logging(config.log_level, f"worker {message['slot']}")
+            self._grace = config.shutdown_grace
+            await self._serve(config, message, fds)
+        except Exception as error:
+            _log.exception("can't start")
+            self._channel.send({"type": "failed", "version": message["version"], "error": str(error)})
+            return
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLD)
+        self._channel.send({"type": "ready", "version": message["version"]})
+
+    async def _serve(self, config: RuntimeConfig, message: dict[str, Any], fds: list[int]) -> None:
+        layout = Layout(
+            [listener.name for listener in config.listeners],
+            {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
+        )
+        scoreboard = fds.pop(0)
+        rows = [map_row(scoreboard, slot, layout.size) for slot in range(config.workers)]
+        os.close(scoreboard)
+        log_fd = fds.pop(0) if message["log"] else None
+        plane = self._plane = DataPlane(config, layout, rows, message["slot"], log_fd)
+        loop = asyncio.get_running_loop()
+        for listener, fd in zip(config.listeners, fds, strict=True):
+            sock = socket.socket(fileno=fd)
+            spare = sock.dup()
+            spare.setblocking(False)
+            server = await loop.create_server(plane.accept(listener.name), sock=sock)
+            self._servers.append((server, spare, listener.name))
+
+    def _drain(self, grace: float) -> None:
+        plane = self._plane
+        if plane is None:
+            self.stopped.set()
+        elif not plane.draining:
+            plane.draining = True
+            self._task = asyncio.ensure_future(self._drain_plane(plane, grace))
+
+    async def _drain_plane(self, plane: DataPlane, grace: float) -> None:
+        loop = asyncio.get_running_loop()
+        for server, _, _ in self._servers:
+            server.close()
+        for _, spare, name in self._servers:
+            # Connections that were queued before we stopped: nobody else would accept them any more.
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = spare.accept()
+                    await loop.connect_accepted_socket(plane.accept(name), sock)
+            spare.close()
+        plane.drain()
+        deadline = loop.time() + grace
+        while plane.connections and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        plane.abandon()
+        for _ in range(50):
+            if not plane.connections:
+                break
+            await asyncio.sleep(0.02)
+        plane.close(LOG_CLOSE_SECONDS)
+        self._channel.close()
+        self.stopped.set()
+
+
+def _forbid_new_privileges() -> None:
+    """Keep this process and its children from ever gaining privileges by running a setuid program."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+async def _run(channel_fd: int) -> None:
+    await Worker(channel_fd).stopped.wait()
+
+
+def main() -> int:
+    """Run a worker on the channel whose descriptor is the only argument."""
+    # Ctrl-C goes to the whole group of processes; the supervisor says what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    _forbid_new_privileges()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(int(sys.argv[1])))
+    return 0
