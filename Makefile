@@ -1,0 +1,64 @@
+# Everything that people and CI do with this tree. Needs make and Python 3.11 or newer with its venv module;
+# the rest is installed into .venv, again only when pyproject.toml has changed.
+
+PYTHON ?= python3
+# Tests mostly wait (for timeouts, for other programs), so twice two cores.
+TEST_JOBS ?= 4
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test check format docs bench-instructions bench-small clean
+
+help:
+	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
+	@echo 'make test    every test (those that need nginx, curl or wrk skip where these are not installed)'
+	@echo 'make check   lint, format, types, Dockerfile, architecture'
+	@echo 'make format  let ruff format and mend what it can'
+	@echo 'make docs    write docs/configuration.md anew from the model'
+	@echo 'make bench-small         CPU per small request beside nginx (needs nginx and wrk)'
+	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
+	@echo 'make clean   remove .venv and the caches'
+
+run: $(VENV)/installed
+	@exec $(BIN)/pyproxy demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pytest -q tests/test_architecture.py
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/installed
+	$(BIN)/python -m pyproxy.config.document
+
+bench-instructions: $(VENV)/installed
+	$(BIN)/python bench/instructions.py
+
+bench-small: $(VENV)/installed
+	$(BIN)/python bench/small.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# pip knows dependency groups since 25.1; Debian 12 brings 23.0, so it is renewed first.
+$(VENV)/python: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@

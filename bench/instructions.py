@@ -1,0 +1,258 @@
+"""
+Instructions per keep-alive request in a worker, counted by callgrind, against ``bench/baseline.json``.
+
+Exit code 1 if a scenario needs over 15 % more than the baseline. Must not know how a worker does its work.
+
+Only the worker runs under valgrind. This script is its supervisor (channel, scoreboard, listening socket,
+log), its three backends and its client, which sends one request after another on one connection. A run of 2N
+requests minus a run of N leaves N requests of steady state: start, first connections and end are in both.
+Nothing is timed, so a busy machine hardly matters; what is left to chance is the worker's periodic work, ten
+times a second. Hashes are seeded; compiled modules come from a cache that a run without valgrind has filled.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench import stage
+from pyproxy.channel import Channel
+from pyproxy.config.load import load_config
+from pyproxy.config.runtime import RuntimeConfig, from_plain
+from pyproxy.control.listeners import open_listeners
+from pyproxy.control.report import make_layout
+from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.settings import make_settings
+from pyproxy.control.startup import open_access_log
+from pyproxy.control.worker import Program, worker_environ
+
+BASELINE = Path(__file__).with_name("baseline.json")
+ALLOWED = 1.15
+READY_SECONDS = 120.0
+END_SECONDS = 120.0
+FILL_REQUESTS = 20  # of the run that fills the cache of compiled modules
+PROFILE_LINES = 40
+
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 13\r\nConnection: keep-alive\r\n\r\nhello, world\n"
+)
+_ANNOTATED = re.compile(r"^\s*([\d,]+) \(\s*[\d.]+%\)\s+(?:\S*/)?([^/\s:]+:\S+)")
+
+
+class Run(NamedTuple):
+    """How workers are run, and with what."""
+
+    directory: Path
+    plain: Mapping[str, Any]
+    config: RuntimeConfig
+    environ: Mapping[str, str]
+
+
+class Origin(asyncio.Protocol):
+    """A backend: one answer for each request, whatever it says."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(ANSWER * data.count(b"\r\n\r\n"))
+
+
+def main() -> int:
+    """Count, print, store or compare."""
+    parser = argparse.ArgumentParser(description="Instructions per request, counted by callgrind.")
+    parser.add_argument("--requests", type=int, default=1000, help="N; runs take N and 2N requests (1000)")
+    parser.add_argument("--write", action="store_true", help=f"store the result in {BASELINE.name}")
+    parser.add_argument("--profile", action="store_true", help="print which functions they are spent in, too")
+    parser.add_argument("--json", action="store_true", help="print a result for machines")
+    options = parser.parse_args()
+    stage.require("valgrind")
+    with stage.temporary_directory() as directory:
+        counts, profiles = asyncio.run(measure(directory, options.requests, profile=options.profile))
+    result = {"python": platform.python_version(), "scenarios": counts}
+    if options.write:
+        BASELINE.write_text(json.dumps(result, indent=2) + "\n")
+    met, lines = compare(result)
+    if options.json:
+        stage.print_json({**result, "profiles": profiles, "comparison": lines, "met": met})
+        return 0 if met else 1
+    for scenario, profile in profiles.items():
+        print(f"{scenario}: instructions a request, by function")
+        print("".join(f"{count:8d}  {function}\n" for function, count in profile.items()))
+    print(stage.table([(name, f"{count} instructions a request") for name, count in counts.items()]))
+    print("\n".join(lines))
+    return 0 if met else 1
+
+
+async def measure(
+    directory: Path, requests: int, *, profile: bool
+) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Count the instructions per request in each scenario; with ``profile`` also by function."""
+    async with backends() as ports:
+        run = prepare(directory, ports)
+        headers = stage.SCENARIOS["2 headers"]
+        await serve(run, [sys.executable], headers, FILL_REQUESTS)
+        counts: dict[str, int] = {}
+        profiles: dict[str, dict[str, int]] = {}
+        for number, (scenario, headers) in enumerate(stage.SCENARIOS.items()):
+            fewer, more = directory / f"callgrind.{number}.1", directory / f"callgrind.{number}.2"
+            await serve(run, callgrind(fewer), headers, requests)
+            await serve(run, callgrind(more), headers, 2 * requests)
+            counts[scenario] = round((total(more) - total(fewer)) / requests)
+            if profile:
+                profiles[scenario] = difference(fewer, more, requests)
+    return counts, profiles
+
+
+@contextlib.asynccontextmanager
+async def backends() -> AsyncIterator[list[int]]:
+    """Serve on three ports, from this process."""
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
+        ports = []
+        for _ in range(3):
+            server = await stack.enter_async_context(await loop.create_server(Origin, stage.HOST, 0))
+            ports.append(server.sockets[0].getsockname()[1])
+        yield ports
+
+
+def prepare(directory: Path, ports: Sequence[int]) -> Run:
+    """Make the configuration as the program does from a file, and the environment of every run."""
+    file = directory / "lb.yml"
+    config = stage.proxy_config(ports, directory / "access.log", stage.free_port(), stage.free_port())
+    # One connection each for all requests: making new ones is not what is counted.
+    config["client"] = {"max_requests": 1_000_000}
+    config["pools"]["web"]["keepalive"] = {"max_requests": 1_000_000}
+    file.write_text(json.dumps(config))
+    plain = make_settings(load_config(str(file)), str(file)).plain
+    environ = worker_environ(os.environ)
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    environ |= {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": str(directory / "pycache")}
+    return Run(directory, plain, from_plain(plain), environ)
+
+
+def callgrind(output: Path) -> list[str]:
+    """Give the command that runs Python under callgrind, which leaves its counts in ``output``."""
+    return [
+        *(stage.require("valgrind"), "--tool=callgrind", "--vgdb=no"),
+        *(f"--callgrind-out-file={output}", f"--log-file={output}.log", sys.executable),
+    ]
+
+
+async def serve(run: Run, python: Sequence[str], headers: Sequence[tuple[str, str]], requests: int) -> None:
+    """Run a worker from start to drained, and have it serve this many requests."""
+    program = Program([*python, "-P", "-m", "pyproxy.worker"], run.environ)
+    layout = make_layout(run.config)
+    listeners = open_listeners(run.config.listeners, 1)
+    scoreboard = Scoreboard(1, layout.size, layout.gauges)
+    log = open_access_log(run.config.access_log.to)
+    assert log is not None
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker = program.spawn(theirs.fileno())
+    try:
+        channel = Channel(
+            ours,
+            lambda message, _: messages.put_nowait(message),
+            lambda: messages.put_nowait({"type": "end"}),
+        )
+        start = {"type": "start", "slot": 0, "version": 1, "config": run.plain, "log": True}
+        channel.send(start, [scoreboard.fd, log, listeners[0].sockets[0].fileno()])
+        answer = await asyncio.wait_for(messages.get(), READY_SECONDS)
+        if answer["type"] != "ready":
+            raise stage.StageError(f"the worker is not ready: {answer}")
+        await load(run.config.listeners[0].port, headers, requests)
+        channel.send({"type": "drain", "grace": 5.0})
+        if await asyncio.to_thread(worker.wait, END_SECONDS):
+            raise stage.StageError(f"the worker ended with exit status {worker.returncode}")
+        channel.close()
+    except (TimeoutError, subprocess.TimeoutExpired, EOFError, ConnectionError) as error:
+        raise stage.StageError(f"the worker doesn't do its work: {error!r}") from error
+    finally:
+        worker.kill()
+        worker.wait()
+        os.close(log)
+        scoreboard.close()
+        for listener in listeners:
+            listener.close()
+
+
+async def load(port: int, headers: Sequence[tuple[str, str]], requests: int) -> None:
+    """Send one request after another on one connection."""
+    reader, writer = await asyncio.open_connection(stage.HOST, port)
+    request = stage.request(port, headers)
+    for _ in range(requests):
+        writer.write(request)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READY_SECONDS)
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise stage.StageError(f"a request was answered with {head!r}")
+        await reader.readexactly(13)
+    writer.close()
+    await writer.wait_closed()
+
+
+def total(output: Path) -> int:
+    """Return all instructions of a run."""
+    for line in output.read_text().splitlines():
+        if line.startswith("totals:"):
+            return int(line.split()[1])
+    raise stage.StageError(f"callgrind left no counts:\n{Path(f'{output}.log').read_text()}")
+
+
+def difference(fewer: Path, more: Path, requests: int) -> dict[str, int]:
+    """Say which functions most of a request's instructions are spent in, without those that they call."""
+    spent = Counter(by_function(more))
+    spent.subtract(by_function(fewer))
+    return {function: round(count / requests) for function, count in spent.most_common(PROFILE_LINES)}
+
+
+def by_function(output: Path) -> Counter[str]:
+    """Return all instructions of a run by file and function."""
+    command = [stage.require("callgrind_annotate"), "--threshold=100", "--auto=no", str(output)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    spent: Counter[str] = Counter()
+    for line in text.splitlines():
+        found = _ANNOTATED.match(line)
+        if found:
+            spent[found[2]] += int(found[1].replace(",", ""))
+    return spent
+
+
+def compare(result: Mapping[str, Any]) -> tuple[bool, list[str]]:
+    """Return whether no scenario is too far above the baseline, and a line on each."""
+    if not BASELINE.exists():
+        raise stage.StageError(f"there is no {BASELINE.name} yet: store one with --write; counted: {result}")
+    baseline = json.loads(BASELINE.read_text())
+    ours, theirs = result["python"], baseline["python"]
+    if _minor(ours) != _minor(theirs):
+        return True, [f"not comparable: this is Python {ours}, the baseline was counted with {theirs}"]
+    ratios = {name: count / baseline["scenarios"][name] for name, count in result["scenarios"].items()}
+    lines = [
+        f"{name}: {result['scenarios'][name]} against {baseline['scenarios'][name]} with Python {theirs}, "
+        f"{ratio - 1:+.1%}: {'ok' if ratio <= ALLOWED else f'MORE THAN {ALLOWED - 1:.0%} ABOVE'}"
+        for name, ratio in ratios.items()
+    ]
+    return max(ratios.values()) <= ALLOWED, lines
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,1 @@
+"""The admin API: HTTP in front of a ``Control`` object."""

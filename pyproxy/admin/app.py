@@ -1,0 +1,94 @@
+"""
+The admin API as an aiohttp application: who may ask, and how answers and errors look.
+
+Must not know the supervisor, sockets or the configuration: it is handed a ``Control`` and a token.
+"""
+
+import hmac
+import logging
+from http import HTTPStatus
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from pyproxy.admin.control import Control
+from pyproxy.admin.views import CONTROL, routes
+
+# Nothing that is sent here yet has a body.
+MAX_BODY_BYTES = 64 * 1024
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+_log = logging.getLogger(__name__)
+
+
+def make_app(control: Control, token: str | None) -> web.Application:
+    """
+    Put the application together.
+
+    With a ``token``, every request but those for ``OPEN_PATHS`` needs it as ``Authorization: Bearer``.
+    """
+    app = web.Application(middlewares=[_errors, _guard(token)], client_max_size=MAX_BODY_BYTES)
+    app[CONTROL] = control
+    app.add_routes(routes)
+    app.on_response_prepare.append(_finish_headers)
+    return app
+
+
+def error_response(status: int, text: str) -> web.Response:
+    """Make the JSON that every error is answered with."""
+    return web.Response(
+        status=status, body=orjson.dumps({"error": text}) + b"\n", content_type="application/json"
+    )
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as JSON; one of our own is logged with its traceback and costs this request only."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        # What a view said, such as which pool is unknown, or else the status in words.
+        text = error.text
+        if not text or text.startswith(f"{error.status}:"):
+            text = error.reason
+        response = error_response(error.status, text)
+        for name in (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE):
+            if name in error.headers:
+                response.headers[name] = error.headers[name]
+        return response
+    except Exception:
+        _log.exception("%s %s failed", request.method, request.path)
+        return error_response(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
+
+
+def _guard(token: str | None) -> Middleware:
+    """Let a request pass only with the token, whether its path exists or not."""
+    expected = None if token is None else token.encode()
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if expected is None or request.path in OPEN_PATHS or _has_token(request, expected):
+            return await handler(request)
+        raise web.HTTPUnauthorized(
+            text="a valid token is needed", headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="pyproxy"'}
+        )
+
+    return guard
+
+
+def _has_token(request: web.Request, expected: bytes) -> bool:
+    values = request.headers.getall(hdrs.AUTHORIZATION, [])
+    if len(values) != 1:
+        return False
+    scheme, _, given = values[0].partition(" ")
+    # surrogateescape, since that is how aiohttp decodes header bytes that are not UTF-8
+    found = given.strip().encode("utf-8", "surrogateescape")
+    return scheme.lower() == "bearer" and hmac.compare_digest(found, expected)
+
+
+async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.popall(hdrs.SERVER, None)  # would tell aiohttp's and Python's versions
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    response.headers[hdrs.X_CONTENT_TYPE_OPTIONS] = "nosniff"

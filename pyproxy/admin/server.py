@@ -1,0 +1,155 @@
+"""
+The admin API's listening socket and the server behind it.
+
+Must not know what is served: it gets an application. Failing to bind is an ``OSError``.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import hdrs, web
+
+from pyproxy.admin.app import error_response
+
+BACKLOG = 128
+UNIX_MODE = 0o660
+
+_KEEPALIVE = 75.0
+# The answers are made at once: whatever is left after this, its client isn't reading.
+_STOP_TIMEOUT = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Listen on an IP address; port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        undo.pop_all()
+    return sock
+
+
+def bind_unix(path: str) -> socket.socket:
+    """Listen on a path, readable and writable by owner and group; a stale socket there is replaced."""
+    _remove_stale(path)
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        # The mode has to be right from the first moment: a chmod afterwards would come too late.
+        umask = os.umask(0o777 & ~UNIX_MODE)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(umask)
+        sock.listen(BACKLOG)
+        undo.pop_all()
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Unlink a socket that a program left behind; one that answers is in use."""
+    try:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is an answer too
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+class _Protocol(web.RequestHandler):
+    """Answers what can't be parsed in the API's own form, and without a traceback in the log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            _log.error("a request failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has already begun")
+        response = error_response(status, HTTPStatus(status).phrase)
+        # Such a request never reaches the application, which would remove the header; without a value of
+        # its own the answer would name aiohttp's and Python's versions.
+        response.headers[hdrs.SERVER] = "pyproxy"
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        response.force_close()
+        return response
+
+
+class AdminServer:
+    """The application on one listening socket, which it owns from ``start`` on."""
+
+    def __init__(self, app: web.Application, sock: socket.socket) -> None:
+        self._runner = web.AppRunner(app, shutdown_timeout=_STOP_TIMEOUT)
+        self._sock = sock
+        self._server: asyncio.Server | None = None
+        self._path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        self._inode = Path(self._path).stat().st_ino if self._path else 0
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """Where it listens: ``host:port``, ``[v6]:port`` or ``unix:/path``."""
+        if self._path:
+            return f"unix:{self._path}"
+        host, port = self._sock.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._make_protocol, sock=self._sock, backlog=BACKLOG)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the admin server is not set up")
+        return _Protocol(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # documented: None turns it off
+            keepalive_timeout=_KEEPALIVE,
+            # A request to this API is short, and so are its headers.
+            max_line_size=4096,
+            max_field_size=8190,
+            max_headers=64,
+        )
+
+    async def stop(self) -> None:
+        """Close the socket, remove its path, end every connection."""
+        if self._server is not None:
+            self._server.close()
+        self._sock.close()
+        if self._path:
+            # Another program may have put its own socket there in the meantime.
+            with contextlib.suppress(FileNotFoundError):
+                if Path(self._path).stat().st_ino == self._inode:
+                    Path(self._path).unlink()
+        await self._runner.cleanup()

@@ -1,0 +1,85 @@
+"""
+The resources of the admin API.
+
+Must not know tokens or errors' looks, which ``app`` adds around every view.
+"""
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from pyproxy.admin.control import Control, PoolView
+from pyproxy.observe.metrics import CONTENT_TYPE
+
+CONTROL = web.AppKey("control", Control)
+
+routes = web.RouteTableDef()
+
+
+def _json(data: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(data) + b"\n", content_type="application/json")
+
+
+@routes.get("/healthz")
+async def healthz(_request: web.Request) -> web.Response:
+    """Answer 200 while the program lives."""
+    return _json({"status": "ok"})
+
+
+@routes.get("/readyz")
+async def readyz(request: web.Request) -> web.Response:
+    """Answer 200 while the program should get traffic, else 503."""
+    if request.app[CONTROL].is_ready():
+        return _json({"status": "ready"})
+    return _json({"error": "not ready"}, status=503)
+
+
+@routes.get("/metrics")
+async def metrics(request: web.Request) -> web.Response:
+    """All metrics as Prometheus text."""
+    body = request.app[CONTROL].metrics().encode()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+@routes.get("/api/v1/status")
+async def status(request: web.Request) -> web.Response:
+    """The program, its workers, its configuration and its listeners."""
+    return _json(request.app[CONTROL].status())
+
+
+@routes.get("/api/v1/pools")
+async def pools(request: web.Request) -> web.Response:
+    """Every pool with its backends."""
+    return _json(request.app[CONTROL].pools())
+
+
+@routes.get("/api/v1/pools/{pool}")
+async def pool(request: web.Request) -> web.Response:
+    """One pool with its backends."""
+    return _json(_find_pool(request))
+
+
+@routes.get("/api/v1/pools/{pool}/backends")
+async def backends(request: web.Request) -> web.Response:
+    """The backends of one pool."""
+    return _json(_find_pool(request)["backends"])
+
+
+@routes.get("/api/v1/pools/{pool}/backends/{backend}")
+async def backend(request: web.Request) -> web.Response:
+    """One backend."""
+    found = _find_pool(request)
+    name = request.match_info["backend"]
+    for item in found["backends"]:
+        if item["name"] == name:
+            return _json(item)
+    raise web.HTTPNotFound(text=f"no backend {name!r} in pool {found['name']!r}")
+
+
+def _find_pool(request: web.Request) -> PoolView:
+    name = request.match_info["pool"]
+    for item in request.app[CONTROL].pools():
+        if item["name"] == name:
+            return item
+    raise web.HTTPNotFound(text=f"no pool {name!r}")

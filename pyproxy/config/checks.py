@@ -1,0 +1,184 @@
+"""
+What must hold between the keys of lb.yml: names that are unique, references that lead somewhere.
+
+Must not know types and bounds (``model``) or what is available (``unavailable``). Works on the values as they
+were written and passes over whatever has the wrong type, so that one mistake doesn't hide the others.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pyproxy.config.addresses import Address, parse_address, route_host
+from pyproxy.config.source import Path, Source, show_path
+from pyproxy.config.values import did_you_mean, parse_duration
+
+_MAX_NAME_CHARACTERS = 64
+
+
+def check_relations(source: Source) -> None:
+    """Report every relation between keys that doesn't hold."""
+    data = source.data if isinstance(source.data, dict) else {}
+    listener_names = _check_listeners(source, _sections(data.get("listeners"), ("listeners",)))
+    pools = {name: pool for name, pool in _mapping(data.get("pools")).items() if isinstance(name, str)}
+    for name, pool in pools.items():
+        _check_pool(source, ("pools", name), _mapping(pool))
+    _check_routes(source, data, listener_names, list(pools))
+    _check_admin(source, data)
+    _check_failover(source, _mapping(data.get("failover")))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _sections(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Path and content of each mapping in a list."""
+    for index, item in enumerate(value if isinstance(value, list) else []):
+        if isinstance(item, dict):
+            yield (*path, index), item
+
+
+def _parsed(parse: Callable[[Any], Any], value: Any) -> Any:
+    """Give the parsed value; None if it has another problem, which is told elsewhere."""
+    try:
+        return parse(value)
+    except ValueError:
+        return None
+
+
+def _is_set(section: dict[str, Any], key: str) -> bool:
+    return section.get(key) is not None
+
+
+class _Unique:
+    """Values seen so far and where; the second of a kind is a problem."""
+
+    def __init__(self, source: Source, text: str) -> None:
+        self.source = source
+        self.text = text
+        self.seen: dict[Any, Path] = {}
+
+    def add(self, value: Any, path: Path) -> None:
+        first = self.seen.setdefault(value, path)
+        if first != path:
+            self.source.report(path, self.text.format(first=show_path(first)))
+
+
+def _check_listeners(source: Source, listeners: Iterator[tuple[Path, dict[str, Any]]]) -> list[str]:
+    names = _Unique(source, "same name as {first}")
+    binds = _Unique(source, "same address as {first}")
+    for path, listener in listeners:
+        address = _parsed(parse_address, listener.get("bind"))
+        _check_name(source, path, listener, "bind", names)
+        if address and (address.is_unix or address.port):
+            binds.add(address, (*path, "bind"))
+        if address and not address.is_unix:
+            for key in ("mode", "owner"):
+                if _is_set(listener, key):
+                    source.report((*path, key), "is for unix sockets only")
+    admin = _mapping(_mapping(source.data).get("admin", {"bind": "127.0.0.1:9900"}))
+    admin_address = _parsed(parse_address, admin.get("bind", "127.0.0.1:9900"))
+    if admin and admin_address in binds.seen:
+        source.report(binds.seen[admin_address], "same address as admin.bind")
+    return [name for name in names.seen if isinstance(name, str)]
+
+
+def _check_name(source: Source, path: Path, section: dict[str, Any], key: str, names: _Unique) -> None:
+    """Check that a name, or the address that stands for it, is the only one of its kind."""
+    address = _parsed(parse_address, section.get(key))
+    if isinstance(section.get("name"), str):
+        names.add(section["name"], (*path, "name"))
+    elif "name" not in section and address:
+        if address.is_unix or len(str(address)) > _MAX_NAME_CHARACTERS:
+            kind = "unix" if address.is_unix else "long"
+            source.report((*path, "name"), f"is missing; a {kind} address needs a name")
+        else:
+            names.add(str(address), (*path, key))
+
+
+def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
+    names = _Unique(source, "same name as {first}")
+    for backend_path, backend in _sections(pool.get("backends"), (*path, "backends")):
+        _check_name(source, backend_path, backend, "address", names)
+    if pool.get("policy") == "hash" and not _is_set(pool, "hash"):
+        source.report((*path, "hash"), "is missing; policy hash needs it")
+    if _is_set(pool, "hash") and isinstance(pool.get("policy", ""), str) and pool.get("policy") != "hash":
+        source.report((*path, "hash"), "is for policy hash only")
+    tls = _mapping(pool.get("tls"))
+    if _is_set(tls, "cert") != _is_set(tls, "key"):
+        source.report((*path, "tls"), "cert and key go together")
+    sticky = pool.get("sticky")
+    if isinstance(sticky, dict):
+        _check_one_of(source, (*path, "sticky"), sticky, "secret", "secret_file")
+    outlier = _mapping(pool.get("outlier"))
+    eject = _parsed(parse_duration, outlier.get("eject", 10))
+    longest = _parsed(parse_duration, outlier.get("max_eject", 120))
+    if eject is not None and longest is not None and longest < eject:
+        at = "max_eject" if "max_eject" in outlier else "eject"
+        source.report((*path, "outlier", at), "max_eject must not be less than eject")
+
+
+def _check_one_of(source: Source, path: Path, section: dict[str, Any], first: str, second: str) -> None:
+    if not _is_set(section, first) and not _is_set(section, second):
+        source.report((*path, first), f"is missing; this or {second} is required")
+    _check_exclusive(source, path, section, first, second)
+
+
+def _check_exclusive(source: Source, path: Path, section: dict[str, Any], first: str, second: str) -> None:
+    if _is_set(section, first) and _is_set(section, second):
+        source.report((*path, second), f"{first} and {second} can't be used together")
+
+
+def _check_routes(source: Source, data: dict[str, Any], listeners: list[str], pools: list[str]) -> None:
+    routes = data.get("routes")
+    if len(pools) > 1 and ("routes" not in data or routes == []):
+        source.report(("routes",), "is missing; with more than one pool it says what goes where")
+    identical = _Unique(source, "same host, path and conditions as {first}")
+    for path, route in _sections(routes, ("routes",)):
+        _check_one_of(source, path, route, "pool", "redirect")
+        _check_reference(source, (*path, "pool"), route.get("pool"), "pool", pools)
+        wanted = route.get("listeners")
+        for index, name in enumerate(wanted if isinstance(wanted, list) else []):
+            _check_reference(source, (*path, "listeners", index), name, "listener", listeners)
+        if route.get("strip_prefix") is True and not _is_set(route, "path"):
+            source.report((*path, "strip_prefix"), "needs a path")
+        if not any(source.is_broken((*path, key)) for key in route):
+            identical.add(_condition(route), path)
+
+
+def _check_reference(source: Source, path: Path, name: Any, what: str, known: list[str]) -> None:
+    if known and isinstance(name, str) and name not in known and not source.is_broken(path):
+        source.report(path, f"unknown {what}{did_you_mean(name, known)}")
+
+
+def _condition(route: dict[str, Any]) -> str:
+    """Give what a route asks of a request in one normal form; a prefix means the same with a final slash."""
+    host, path, headers = route.get("host"), route.get("path"), _mapping(route.get("headers"))
+    return repr(
+        (
+            _parsed(route_host, host) or host if isinstance(host, str) else host,
+            path.rstrip("/") or None if isinstance(path, str) else path,
+            *(
+                sorted(map(str, value)) if isinstance(value, list) else value
+                for value in (route.get("listeners"), route.get("methods"))
+            ),
+            sorted((key.lower(), str(value)) for key, value in headers.items()),
+        )
+    )
+
+
+def _check_admin(source: Source, data: dict[str, Any]) -> None:
+    admin = _mapping(data.get("admin"))
+    _check_exclusive(source, ("admin",), admin, "token", "token_file")
+    address: Address | None = _parsed(parse_address, admin.get("bind"))
+    has_token = _is_set(admin, "token") or _is_set(admin, "token_file")
+    if address and not has_token and not (address.is_unix or address.is_loopback):
+        source.report(("admin", "bind"), "other than loopback or unix needs a token or token_file")
+
+
+def _check_failover(source: Source, failover: dict[str, Any]) -> None:
+    if failover.get("version", 3) != 2:
+        return
+    interval = _parsed(parse_duration, failover.get("advert_interval", 1))
+    if interval is not None and interval % 1:
+        source.report(("failover", "advert_interval"), "must be whole seconds with version 2")

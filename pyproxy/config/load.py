@@ -1,0 +1,82 @@
+"""
+A file to a checked configuration, or to every problem that it has.
+
+Must not know what is done with the configuration; nothing but the one file is opened.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pyproxy.config.checks import check_relations
+from pyproxy.config.explain import explain
+from pyproxy.config.model import Config
+from pyproxy.config.source import Source, read_source
+from pyproxy.config.tree import UnreadableError, parse_tree
+from pyproxy.config.unavailable import check_available
+from pyproxy.errors import ConfigError, Problem
+
+MAX_FILE_BYTES = 1024 * 1024
+
+
+def load_config(path: str | os.PathLike[str]) -> Config:
+    """
+    Load a configuration file, with ``${NAME}`` taken from this process's environment.
+
+    Raises ``ConfigError`` with every problem found, also for a file that can't be read.
+    """
+    file = os.fspath(path)
+    try:
+        with Path(file).open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise _refused(file, f"can't be read: {reason or error}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise _refused(file, "is larger than 1 MiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
+        problem = Problem(before.count(b"\n") + 1, column, "", "is not valid UTF-8")
+        raise ConfigError(file, [problem]) from error
+    return load_text(text, file, os.environ)
+
+
+def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
+    """
+    Load a configuration from text; ``file`` is only its name in the problems.
+
+    Raises ``ConfigError`` with every problem found.
+    """
+    if len(text) > MAX_FILE_BYTES:
+        raise _refused(file, "is larger than 1 MiB")
+    try:
+        root = parse_tree(text)
+        source = read_source(root, environ) if root else None
+    except UnreadableError as error:
+        raise ConfigError(file, [error.problem]) from error
+    if source is None:
+        raise _refused(file, "is empty; listeners and pools are required")
+    return _checked(source, file)
+
+
+def _checked(source: Source, file: str) -> Config:
+    config = None
+    try:
+        config = Config.model_validate(source.data)
+    except ValidationError as error:
+        explain(error, source)
+    check_relations(source)
+    check_available(source)
+    if config is None or source.problems:
+        # A node that an alias uses twice may have the same problem twice; once is enough.
+        raise ConfigError(file, sorted(set(source.problems)))
+    return config
+
+
+def _refused(file: str, text: str) -> ConfigError:
+    return ConfigError(file, [Problem(1, 1, "", text)])

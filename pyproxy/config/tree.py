@@ -1,0 +1,161 @@
+"""
+YAML text to a tree of nodes that know their line and column.
+
+Must not know what the nodes mean: no environment, no types, no keys.
+
+The tree is built from libyaml's events, not by ``yaml.compose``, whose recursion in C has no limit: a file
+of brackets would end the process. Aliases become a second reference to the same node; how often the
+references may be followed is the limit of whoever walks the tree.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+)
+
+from pyproxy.errors import Problem
+
+MAX_DEPTH = 32
+
+_NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_STARTING = "found character that cannot start any token"
+_HINTS = (
+    (re.compile(r"\[[0-9A-Fa-f:.]*\]:[0-9]|[\[,] *::"), "quote an IPv6 address"),
+    (re.compile(r"[{\[].*\$\{"), "quote ${...} inside { } and [ ]"),
+)
+
+
+class UnreadableError(Exception):
+    """The text isn't one YAML document; nothing more can be said about it."""
+
+    def __init__(self, line: int, column: int, text: str) -> None:
+        """Keep the one problem, line and column counted from 1."""
+        super().__init__(text)
+        self.problem = Problem(line, column, "", text)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A scalar with its text, a sequence with its items, or a mapping with key, value, key... in items."""
+
+    kind: str
+    line: int
+    column: int
+    tag: str | None = None
+    text: str = ""
+    is_plain: bool = False
+    items: list["Node"] = field(default_factory=list)
+
+    def pairs(self) -> Iterator[tuple["Node", "Node"]]:
+        """Keys and values of a mapping."""
+        return zip(self.items[::2], self.items[1::2], strict=True)
+
+
+def parse_tree(text: str) -> Node | None:
+    """
+    Read the one document in the text; None if there is none.
+
+    Raises ``UnreadableError`` at the first thing that isn't YAML, and for a second document, an unknown
+    alias or nesting deeper than ``MAX_DEPTH``.
+    """
+    if bad := _NOT_YAML.search(text):
+        before = text[: bad.start()]
+        line, column = before.count("\n") + 1, bad.start() - before.rfind("\n")
+        raise UnreadableError(line, column, f"character U+{ord(bad[0]):04X} is not allowed")
+    builder = _Builder()
+    try:
+        for event in yaml.parse(text, yaml.CSafeLoader):
+            builder.handle_event(event)
+    except yaml.MarkedYAMLError as error:
+        raise _unreadable(error, text) from None
+    return builder.root
+
+
+class _Builder:
+    """The nodes whose end has not been seen yet, and the anchors so far."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self.open: list[Node] = []
+        self.anchors: dict[str, Node] = {}
+
+    def handle_event(self, event: Event) -> None:
+        if isinstance(event, CollectionEndEvent):
+            self.open.pop()
+        elif isinstance(event, DocumentStartEvent) and self.root is not None:
+            raise _at(event, "only one document is allowed in the file")
+        elif isinstance(event, AliasEvent):
+            self._attach(self._anchored(event))
+        elif isinstance(event, NodeEvent):
+            self._begin(event)
+
+    def _begin(self, event: NodeEvent) -> None:
+        node = _node(event)
+        self._attach(node)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        if node.kind != "scalar":
+            if len(self.open) == MAX_DEPTH:
+                raise _at(event, f"nested more than {MAX_DEPTH} levels deep")
+            self.open.append(node)
+
+    def _attach(self, node: Node) -> None:
+        if self.open:
+            self.open[-1].items.append(node)
+        else:
+            self.root = node
+
+    def _anchored(self, event: AliasEvent) -> Node:
+        node = self.anchors.get(event.anchor or "")
+        if node is None:
+            raise _at(event, f"unknown alias *{event.anchor}")
+        if node in self.open:
+            raise _at(event, f"alias *{event.anchor} contains itself")
+        return node
+
+
+def _node(event: NodeEvent) -> Node:
+    line, column = _place(event)
+    if isinstance(event, ScalarEvent):
+        is_plain = event.implicit[0] and event.tag is None
+        return Node("scalar", line, column, event.tag, event.value, is_plain)
+    if isinstance(event, SequenceStartEvent):
+        return Node("sequence", line, column, event.tag)
+    if isinstance(event, MappingStartEvent):
+        return Node("mapping", line, column, event.tag)
+    raise TypeError(f"no node begins with {event!r}")
+
+
+def _at(event: Event, text: str) -> UnreadableError:
+    return UnreadableError(*_place(event), text)
+
+
+def _place(event: Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _unreadable(error: yaml.MarkedYAMLError, text: str) -> UnreadableError:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line, mark.column) if mark else (0, 0)
+    lines = text.split("\n")
+    shown = lines[line] if line < len(lines) else ""
+    problem = error.problem or error.context or "unknown error"
+    stands_there = shown[column : column + 1]
+    if stands_there == "\t":
+        problem = "a tab can't indent; use spaces"
+    elif problem == _NOT_STARTING:
+        problem = f"{stands_there} can't stand here; quote the value if it belongs to one"
+    hints = [hint for pattern, hint in _HINTS if pattern.search(shown)]
+    return UnreadableError(line + 1, column + 1, "; ".join([f"not valid YAML: {problem}", *hints]))

@@ -1,0 +1,135 @@
+"""
+The keys of lb.yml whose feature this version doesn't have yet: refused by name, never ignored.
+
+Must not know how such a feature will work. Who builds one deletes its line here.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyproxy.config.addresses import is_ip, parse_address
+from pyproxy.config.source import Path, Source
+from pyproxy.config.values import parse_duration
+
+_YET = "available yet in this version"
+NOT_YET = f"not {_YET}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """
+    A key, or some values of it, that can't be used yet.
+
+    ``path`` has ``*`` for any key of a mapping and ``[]`` for any item of a list; ``is_used`` is asked about
+    the value as it was written.
+    """
+
+    path: str
+    is_used: Callable[[Any], bool] = lambda value: value is not None
+    text: str = NOT_YET
+
+
+def _is(*values: Any) -> Callable[[Any], bool]:
+    return lambda value: value in values
+
+
+def _is_filled(value: Any) -> bool:
+    """Whether a mapping says anything; one of empty mappings and lists doesn't."""
+    return any(value.values()) if isinstance(value, dict) else False
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        return parse_duration(value) > 0
+    except ValueError:
+        return False
+
+
+def _is_unix(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("unix:")
+
+
+def _is_named(value: Any) -> bool:
+    try:
+        address = parse_address(value)
+    except ValueError:
+        return False
+    return not address.is_unix and not is_ip(address.host)
+
+
+def _is_wildcard(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("*")
+
+
+_UNIX = f"unix sockets are {NOT_YET}"
+_POLICIES = _is("least_conn", "random", "ewma", "hash")
+
+UNAVAILABLE = (
+    Unavailable("state_dir"),
+    Unavailable("listeners[].bind", _is_unix, _UNIX),
+    Unavailable("listeners[].mode"),
+    Unavailable("listeners[].owner"),
+    Unavailable("listeners[].proxy_protocol", _is(True)),
+    Unavailable("listeners[].tls"),
+    Unavailable("routes[].host", _is_wildcard, f"wildcard hosts are {NOT_YET}"),
+    Unavailable("routes[].listeners"),
+    Unavailable("routes[].methods"),
+    Unavailable("routes[].headers"),
+    Unavailable("routes[].allow"),
+    Unavailable("routes[].strip_prefix", _is(True)),
+    Unavailable("routes[].body_limit"),
+    Unavailable("routes[].request_headers", _is_filled),
+    Unavailable("routes[].response_headers", _is_filled),
+    Unavailable("routes[].redirect"),
+    Unavailable("pools.*.policy", _POLICIES, f"only round_robin is {_YET}"),
+    Unavailable("pools.*.hash"),
+    Unavailable("pools.*.backends[].address", _is_unix, _UNIX),
+    Unavailable(
+        "pools.*.backends[].address", _is_named, "host names are not resolved yet; use an IP address"
+    ),
+    Unavailable("pools.*.backends[].max_conns", lambda value: value != 0),
+    Unavailable("pools.*.tls"),
+    Unavailable("pools.*.sticky"),
+    Unavailable("pools.*.health"),
+    Unavailable("pools.*.on_down", _is("reset"), f"only keep is {_YET}"),
+    Unavailable("pools.*.outlier", lambda value: value is not False),
+    Unavailable("pools.*.slow_start", _is_duration),
+    Unavailable("pools.*.queue"),
+    Unavailable("pools.*.send_proxy"),
+    Unavailable("pools.*.when_all_down", _is("try_all"), f"only fail is {_YET}"),
+    Unavailable("error_pages", _is_filled),
+    Unavailable("failover"),
+)
+
+
+def check_available(source: Source) -> None:
+    """Report every key in the file whose feature isn't there yet."""
+    for entry in UNAVAILABLE:
+        for path, value in _find(source.data, split_pattern(entry.path), ()):
+            if not source.is_broken(path) and entry.is_used(value):
+                source.report(path, entry.text)
+
+
+def split_pattern(pattern: str) -> list[str]:
+    """
+    Split a pattern into its steps.
+
+    >>> split_pattern("pools.*.backends[].address")
+    ['pools', '*', 'backends', '[]', 'address']
+    """
+    return pattern.replace("[]", ".[]").split(".")
+
+
+def _find(value: Any, steps: list[str], path: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield path and value of everything in the file that the pattern fits."""
+    if not steps:
+        yield path, value
+    elif steps[0] == "[]" and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _find(item, steps[1:], (*path, index))
+    elif steps[0] == "*" and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _find(item, steps[1:], (*path, key))
+    elif isinstance(value, dict) and steps[0] in value:
+        yield from _find(value[steps[0]], steps[1:], (*path, steps[0]))

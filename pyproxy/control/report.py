@@ -1,0 +1,162 @@
+"""
+The program as the admin API and Prometheus see it, put together from what the parts know.
+
+Must not know HTTP, nor change anything: it only looks.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyproxy import __version__
+from pyproxy.admin.control import BackendView, ListenerView, PoolView, StatusView, WorkerView
+from pyproxy.clock import monotonic, wall
+from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
+from pyproxy.control.listeners import OpenListener
+from pyproxy.control.rates import Rates
+from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.workers import Workers
+from pyproxy.observe.metrics import Layout, render
+
+
+def rfc3339(time: float) -> str:
+    """
+    Write a wall-clock time in UTC with milliseconds.
+
+    >>> rfc3339(0.25)
+    '1970-01-01T00:00:00.250Z'
+    """
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def make_layout(config: RuntimeConfig) -> Layout:
+    """Lay out the scoreboard for a configuration, as every worker does for itself."""
+    return Layout(
+        [listener.name for listener in config.listeners],
+        {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the report looks at."""
+
+    config: RuntimeConfig
+    file: str
+    layout: Layout
+    scoreboard: Scoreboard
+    workers: Workers
+    listeners: Sequence[OpenListener]
+    is_stopping: Callable[[], bool]
+
+
+class Report:
+    """Satisfies ``admin.control.Control``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._started = wall()
+        self._begin = monotonic()
+        self._rates = Rates()
+        layout = parts.layout
+        names = [(pool, name) for pool, backends in layout.pools.items() for name in backends]
+        self._places = {name: place for place, name in enumerate(names)}
+        self._columns = [layout.backend_total(pool, name) for pool, name in names]
+
+    def __repr__(self) -> str:
+        return f"<Report on {self._parts.file}>"
+
+    def sample(self) -> None:
+        """Look at the totals; to be called once a second, so that rates can be told."""
+        self._rates.record(monotonic(), self._parts.scoreboard.sums(self._columns))
+
+    def is_ready(self) -> bool:
+        return not self._parts.is_stopping() and self._parts.workers.ready > 0
+
+    def status(self) -> StatusView:
+        parts, started = self._parts, rfc3339(self._started)
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": started,
+            "uptime": round(monotonic() - self._begin, 3),
+            "workers": [self._worker(slot) for slot in range(len(parts.workers.slots))],
+            "config": {"file": parts.file, "digest": parts.config.digest, "loaded_at": started},
+            "listeners": self._listeners(),
+        }
+
+    def pools(self) -> list[PoolView]:
+        totals = self._parts.scoreboard.totals()
+        return [self._pool(pool, totals) for pool in self._parts.config.pools]
+
+    def metrics(self) -> str:
+        parts = self._parts
+        lag = parts.layout.loop_lag_ns
+        # Without probes and without commands a backend is up and ready; there are neither yet.
+        states = {
+            (pool.name, backend.name): ("ready", "up")
+            for pool in parts.config.pools
+            for backend in pool.backends
+        }
+        return render(
+            parts.layout,
+            parts.scoreboard.totals(),
+            digest=parts.config.digest,
+            restarts=parts.workers.restarts,
+            loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
+            states=states,
+        )
+
+    def _worker(self, slot: int) -> WorkerView:
+        layout = self._parts.layout
+        worker, row = self._parts.workers.slots[slot], self._parts.scoreboard.row(slot)
+        is_alive = worker is not None and worker.state != "dead"
+        return {
+            "slot": slot,
+            "pid": worker.pid if worker is not None and is_alive else None,
+            "state": worker.state.value if worker is not None else "dead",
+            "loop_lag_ms": round(row[layout.loop_lag_ns] / 1e6, 3),
+            "connections": sum(row[layout.connections(name)] for name in layout.listeners),
+        }
+
+    def _listeners(self) -> list[ListenerView]:
+        layout, totals = self._parts.layout, self._parts.scoreboard.totals()
+        return [
+            {
+                "name": listener.name,
+                "address": listener.address,
+                "connections": totals[layout.connections(listener.name)],
+                "connections_total": totals[layout.connections_total(listener.name)],
+            }
+            for listener in self._parts.listeners
+        ]
+
+    def _pool(self, pool: Pool, totals: Sequence[int]) -> PoolView:
+        backends = [self._backend(pool.name, backend, totals) for backend in pool.backends]
+        return {
+            "name": pool.name,
+            "policy": pool.policy,
+            "available": sum(backend["available"] for backend in backends),
+            "backends": backends,
+        }
+
+    def _backend(self, pool: str, backend: Backend, totals: Sequence[int]) -> BackendView:
+        layout, name = self._parts.layout, backend.name
+        return {
+            "name": name,
+            "address": backend.address,
+            "weight": backend.weight,
+            "backup": backend.backup,
+            "max_conns": backend.max_conns,
+            "state": "ready",
+            "health": "up",
+            "ejected": False,
+            "available": True,
+            "origin": "config",
+            "active": totals[layout.backend_active(pool, name)],
+            "total": totals[layout.backend_total(pool, name)],
+            "errors": totals[layout.backend_errors(pool, name)],
+            "rate": round(self._rates.rate(self._places[pool, name]), 1),
+            "since": rfc3339(self._started),
+        }

@@ -1,0 +1,50 @@
+"""
+What the supervisor runs on, made from a checked configuration.
+
+Must not know how the file was read, and imports nothing heavy: ``pyproxy -t`` comes by here too.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyproxy.config.compile import compile_config
+from pyproxy.config.model import Admin, Config
+from pyproxy.config.runtime import join_address
+from pyproxy.control.startup import read_token
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """Where the admin API listens, an IP address and port or a socket's path, and its token."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<AdminSettings {self.address}>"  # the token stays out of logs
+
+    @property
+    def address(self) -> str:
+        """The configured address as text."""
+        return f"unix:{self.path}" if self.path else join_address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API."""
+
+    plain: dict[str, Any]
+    file: str
+    admin: AdminSettings | None
+
+
+def make_settings(config: Config, file: str) -> Settings:
+    """Compile a configuration and read its token; raises ``StartError`` if the token's file is no good."""
+    return Settings(compile_config(config), file, _admin(config.admin) if config.admin else None)
+
+
+def _admin(admin: Admin) -> AdminSettings:
+    token = read_token(admin.token.get_secret_value() if admin.token else None, admin.token_file)
+    return AdminSettings(admin.bind.host, admin.bind.port, admin.bind.path, token)

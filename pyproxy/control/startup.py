@@ -1,0 +1,106 @@
+"""
+What has to be right before the first worker starts: descriptors, the user, the access log.
+
+Must not know sockets or processes. Everything here that fails is a ``StartError``, whose text is the one
+line that the user gets.
+"""
+
+import grp
+import logging
+import os
+import pwd
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyproxy.errors import PyproxyError
+
+LOG_MODE = 0o640
+
+# Beside connections a process has listening sockets, the channel, the scoreboard, the log, the loop's own.
+_SPARE_DESCRIPTORS = 64
+# Without a configured limit: fewer descriptors than this end in refused clients on a busy day.
+_LOW_DESCRIPTORS = 4096
+
+_log = logging.getLogger(__name__)
+
+
+class StartError(PyproxyError):
+    """A reason not to start, as the line for the user; ``exit_code`` is 2 when the configuration is wrong."""
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a worker runs as."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def raise_nofile(connections: int) -> None:
+    """Raise the soft limit of open files to the hard one, say both, and warn if ``connections`` need more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = soft
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            raised = hard
+        except (OSError, ValueError) as error:
+            _log.warning("the limit of open files stays at %d: %s", soft, error)
+    _log.info("limit of open files: %d (was %d, hard limit %d)", raised, soft, hard)
+    # A client's connection and the backend's: two each.
+    needed = 2 * connections + _SPARE_DESCRIPTORS if connections else _LOW_DESCRIPTORS
+    if raised != resource.RLIM_INFINITY and raised < needed:
+        wanted = f"limits.connections: {connections}" if connections else "a busy proxy"
+        _log.warning("open files are limited to %d; %s may need %d", raised, wanted, needed)
+
+
+def find_credentials(user: str | None) -> Credentials | None:
+    """Look up the user that workers run as; None means that they run as who started the program."""
+    if user is None:
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"user: there is no user {user!r} on this machine") from None
+    if os.geteuid() != 0:
+        if os.geteuid() == entry.pw_uid:
+            return None
+        raise StartError(f"user: only root can start workers as {user!r}")
+    groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
+    return Credentials(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
+
+
+def open_access_log(to: str) -> int | None:
+    """Open what ``access_log.to`` names for appending; return a descriptor of our own, None for ``off``."""
+    if to == "off":
+        return None
+    try:
+        if to == "stdout":
+            return os.dup(1)
+        # O_NONBLOCK only for the opening: a named pipe that nobody reads is an error then, not a wait.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(to, flags, LOG_MODE)
+        os.set_blocking(fd, True)
+    except OSError as error:
+        raise StartError(f"access_log.to: can't open {to}: {error.strerror}") from error
+    return fd
+
+
+def read_token(token: str | None, token_file: str | None) -> str | None:
+    """Get the admin token from the configuration or from its file, without the newline at the file's end."""
+    if token_file is None:
+        return token
+    try:
+        text = Path(token_file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise StartError(f"admin.token_file: can't read {token_file}: {reason}", exit_code=2) from error
+    if not text.strip():
+        raise StartError(f"admin.token_file: {token_file} is empty", exit_code=2)
+    return text

@@ -1,0 +1,198 @@
+"""
+The program's first process: it binds, starts the workers, watches over them and ends with them.
+
+Must not touch a client's byte, nor know how the configuration is written down: it gets the compiled one.
+
+Start: limit of open files, user, access log, listening sockets, admin socket, then the workers. All that can
+fail for an operator's reason fails before the first worker exists, as a ``StartError``. Stop: the first
+SIGTERM or SIGINT drains, a second one kills.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+
+from pyproxy.admin.app import make_app
+from pyproxy.admin.server import AdminServer, bind_tcp, bind_unix
+from pyproxy.config.runtime import from_plain
+from pyproxy.control import startup
+from pyproxy.control.listeners import explain, open_listeners
+from pyproxy.control.report import Parts, Report, make_layout
+from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.settings import Settings
+from pyproxy.control.startup import StartError
+from pyproxy.control.worker import Program, Worker
+from pyproxy.control.workers import Workers
+
+KILL_AFTER = 2.0  # seconds beyond the grace until what still runs is killed
+SAMPLE_EVERY = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Everything that lives as long as the program; made inside a running event loop, then ``run`` once."""
+
+    def __init__(self, settings: Settings, program: Program | None = None) -> None:
+        self._config = from_plain(settings.plain)
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._cleanup = contextlib.AsyncExitStack()
+        self._signals = 0
+        self._exit_code = 0
+        self._program = program or Program(credentials=startup.find_credentials(self._config.user))
+        self._layout = make_layout(self._config)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def __repr__(self) -> str:
+        return f"<Supervisor of {self._settings.file}>"
+
+    async def run(self) -> int:
+        """Run until stopped and return the exit code; raises ``StartError`` if it can't start."""
+        async with self._cleanup:
+            self._open()
+            self._make_workers()
+            await self._start_admin()
+            self._add_signals()
+            self._cleanup.push_async_callback(self._end)
+            self._sample()
+            self._workers.start()
+            await self._workers.ended.wait()
+        _log.info("stopped")
+        return self._exit_code
+
+    def _open(self) -> None:
+        config = self._config
+        startup.raise_nofile(config.limits.connections)
+        self._log_fd = startup.open_access_log(config.access_log.to)
+        self._cleanup.callback(self._close_log)
+        self._listeners = open_listeners(config.listeners, config.workers)
+        self._cleanup.callback(self._close_listeners)
+        for listener in self._listeners:
+            _log.info("listening on %s (%s)", listener.address, listener.name)
+        self._scoreboard = Scoreboard(config.workers, self._layout.size, self._layout.gauges)
+        self._cleanup.callback(self._scoreboard.close)
+
+    def _make_workers(self) -> None:
+        self._workers = Workers(
+            self._config.workers,
+            self._program,
+            on_start=self._handle_start,
+            on_end=self._scoreboard.retire,
+            on_hopeless=self._handle_hopeless,
+        )
+        parts = Parts(
+            config=self._config,
+            file=self._settings.file,
+            layout=self._layout,
+            scoreboard=self._scoreboard,
+            workers=self._workers,
+            listeners=self._listeners,
+            is_stopping=lambda: self._signals > 0,
+        )
+        self._report = Report(parts)
+
+    async def _start_admin(self) -> None:
+        admin = self._settings.admin
+        if admin is None:
+            return
+        try:
+            sock = bind_unix(admin.path) if admin.path else bind_tcp(admin.host, admin.port)
+        except OSError as error:
+            raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
+        server = AdminServer(make_app(self._report, admin.token), sock)
+        self._cleanup.push_async_callback(server.stop)
+        await server.start()
+        _log.info("admin API on %s", server.address)
+
+    def _add_signals(self) -> None:
+        handlers = {
+            signal.SIGTERM: self._handle_stop,
+            signal.SIGINT: self._handle_stop,
+            signal.SIGUSR1: self._handle_reopen,
+            signal.SIGHUP: self._handle_unavailable,
+            signal.SIGUSR2: self._handle_unavailable,
+        }
+        for number, handler in handlers.items():
+            # They stay until the loop closes: a second SIGTERM during the last steps must not kill us.
+            self._loop.add_signal_handler(number, handler, number)
+
+    async def _end(self) -> None:
+        """Leave no timer and no process behind, whatever ended the program."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._workers.kill()
+        await self._workers.ended.wait()
+
+    def _sample(self) -> None:
+        self._report.sample()
+        self._timers["sample"] = self._loop.call_later(SAMPLE_EVERY, self._sample)
+
+    def _handle_start(self, worker: Worker) -> None:
+        """Give a fresh worker its configuration and its descriptors."""
+        fds = [self._scoreboard.fd]
+        if self._log_fd is not None:
+            fds.append(self._log_fd)
+        fds += [listener.sockets[worker.slot].fileno() for listener in self._listeners]
+        message = {
+            "type": "start",
+            "slot": worker.slot,
+            "version": 1,
+            "config": self._settings.plain,
+            "log": self._log_fd is not None,
+        }
+        worker.send(message, fds)
+
+    def _handle_hopeless(self, reason: str) -> None:
+        _log.critical("no worker can be started: %s", reason)
+        self._exit_code = 1
+        self._workers.kill()
+
+    def _handle_stop(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            _log.warning("%s again: stopping at once", number.name)
+            self._exit_code = 1
+            self._workers.kill()
+            return
+        grace = self._config.shutdown_grace
+        _log.info("%s: stopping, what is in flight has %g s", number.name, grace)
+        self._close_listeners()
+        self._workers.drain(grace)
+        self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)
+
+    def _handle_grace_over(self) -> None:
+        for worker in self._workers.alive():
+            _log.error("%r has not ended in time, killing it", worker)
+        self._workers.kill()
+
+    def _handle_reopen(self, _number: signal.Signals) -> None:
+        to = self._config.access_log.to
+        if to in ("stdout", "off"):
+            return
+        try:
+            fd = startup.open_access_log(to)
+        except StartError as error:
+            _log.error("the log goes on in the old file: %s", error)
+            return
+        self._close_log()
+        self._log_fd = fd
+        if fd is not None:
+            for worker in self._workers.alive():
+                worker.send({"type": "log"}, [fd])
+            _log.info("reopened %s", to)
+
+    def _handle_unavailable(self, number: signal.Signals) -> None:
+        what = "reload" if number == signal.SIGHUP else "replacing the running program"
+        _log.warning("%s: %s is not available yet in this version", number.name, what)
+
+    def _close_log(self) -> None:
+        if self._log_fd is not None:
+            os.close(self._log_fd)
+            self._log_fd = None
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()

@@ -1,0 +1,1 @@
+"""Built-in web nodes, so that there is something to put a proxy in front of."""

@@ -1,0 +1,1 @@
+"""What the program can tell about itself: metrics, access log, operational log."""

@@ -1,0 +1,45 @@
+"""
+A histogram of durations as plain int64 columns, counted by workers and rendered by the supervisor.
+
+Must not know which histogram it is, nor where the columns lie.
+
+The columns are one count per bucket, the last bucket for everything above the highest bound, and then
+the sum in nanoseconds. Buckets are *not* cumulative in memory, so counting is one bisect and two
+additions, which the byte path writes out itself::
+
+    row[base + bisect_left(BOUNDS, seconds)] += 1
+    row[base + WIDTH - 1] += int(seconds * 1e9)
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+# Upper bounds in seconds, inclusive as in Prometheus: fine for a near backend, coarse towards the timeouts.
+BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
+BUCKETS = len(BOUNDS) + 1
+WIDTH = BUCKETS + 1
+
+_LABELS = (*(str(bound) for bound in BOUNDS), "+Inf")
+
+
+def sample_lines(name: str, labels: str, columns: Sequence[int]) -> list[str]:
+    """
+    Write the ``WIDTH`` columns as Prometheus sample lines; ``labels`` is ``key="value"`` text, not empty.
+
+    The count is the sum of the buckets, so count and ``+Inf`` agree even while workers go on counting.
+
+        >>> for line in sample_lines("x", 'pool="web"', [0] * 15 + [2, 1, 75_500_000_000])[-4:]:
+        ...     print(line)
+        x_bucket{pool="web",le="60.0"} 2
+        x_bucket{pool="web",le="+Inf"} 3
+        x_sum{pool="web"} 75.5
+        x_count{pool="web"} 3
+    """
+    cumulative = list(accumulate(columns[:BUCKETS]))
+    lines = [
+        f'{name}_bucket{{{labels},le="{bound}"}} {count}'
+        for bound, count in zip(_LABELS, cumulative, strict=True)
+    ]
+    lines.append(f"{name}_sum{{{labels}}} {columns[WIDTH - 1] / 1e9}")
+    lines.append(f"{name}_count{{{labels}}} {cumulative[-1]}")
+    return lines

@@ -1,0 +1,271 @@
+"""The admin API on real sockets: what is on the wire, unix paths, tokens, and the real program behind it."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pyproxy.admin.app import make_app
+from pyproxy.admin.server import AdminServer, bind_tcp, bind_unix
+from tests.integration.ports import Ports
+from tests.integration.program import Program
+from tests.unit.admin.fake_control import FakeControl
+
+TOKEN = "sesame" * 6
+
+Serve = Callable[[socket.socket], Awaitable[AdminServer]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serve a fake program on a socket, with a token."""
+    servers: list[AdminServer] = []
+
+    async def start(sock: socket.socket) -> AdminServer:
+        servers.append(AdminServer(make_app(FakeControl(), TOKEN), sock))
+        await servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        await server.stop()
+
+
+async def exchange(address: str, raw: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    """Send raw bytes to an address and read until the end: status line, headers, body."""
+    if address.startswith("unix:"):
+        reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    else:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.write(raw)
+    received = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    return status, dict(line.split(b": ", 1) for line in lines), body
+
+
+def get(path: str, *lines: str, method: str = "GET") -> bytes:
+    """A request that closes its connection."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_over_ipv4_and_ipv6(serve: Serve, host: str) -> None:
+    """The address tells the port that was bound; answers name no software."""
+    server = await serve(bind_tcp(host, 0))
+    status, headers, body = await exchange(server.address, get("/healthz"))
+    assert status == b"HTTP/1.1 200 OK"
+    assert json.loads(body) == {"status": "ok"}
+    assert b"Server" not in headers
+    assert headers[b"Cache-Control"] == b"no-store"
+
+
+async def test_head_is_get_without_the_body(serve: Serve) -> None:
+    """HEAD works wherever GET does."""
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    status, headers, body = await exchange(server.address, get("/readyz", method="HEAD"))
+    assert status == b"HTTP/1.1 200 OK"
+    assert int(headers[b"Content-Length"]) > 0
+    assert body == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"Authorization: Bearer {TOKEN}", b"HTTP/1.1 200 OK"),
+        ("Authorization: Bearer wrong", b"HTTP/1.1 401 Unauthorized"),
+        ("X-Nothing: x", b"HTTP/1.1 401 Unauthorized"),
+    ],
+)
+async def test_the_token(serve: Serve, line: str, expected: bytes) -> None:
+    """Only the token opens the API."""
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    assert (await exchange(server.address, get("/api/v1/pools", line)))[0] == expected
+
+
+async def test_a_token_that_is_no_text_is_wrong(serve: Serve) -> None:
+    """Bytes that are not UTF-8 are compared like any others."""
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    raw = get("/api/v1/pools", "Authorization: Bearer @").replace(b"@", b"\xff\xfe")
+    assert (await exchange(server.address, raw))[0] in (
+        b"HTTP/1.1 401 Unauthorized",
+        b"HTTP/1.0 400 Bad Request",
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00\r\n\r\n", id="TLS to a plain port"),
+        pytest.param(b"GET / HTTP/1.1\r\nbad header\r\n\r\n", id="bad header"),
+        pytest.param(get("/" + "x" * 5000), id="long target"),
+        pytest.param(get("/", "X: " + "x" * 9000), id="long header"),
+        pytest.param(get("/", *(f"X-{number}: x" for number in range(100))), id="many headers"),
+    ],
+)
+async def test_what_is_no_proper_request_is_400_in_json(
+    serve: Serve, raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has the API's own form, tells no version, and leaves no traceback in the log."""
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    status, headers, body = await exchange(server.address, raw)
+    assert status == b"HTTP/1.0 400 Bad Request"
+    assert json.loads(body) == {"error": "Bad Request"}
+    assert headers[b"Server"] == b"pyproxy"
+    assert caplog.records == []
+
+
+async def test_a_body_is_not_waited_for(serve: Serve) -> None:
+    """A POST that announces a gigabyte is told that it isn't allowed, at once."""
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    raw = get("/api/v1/pools", f"Authorization: Bearer {TOKEN}", "Content-Length: 1073741824", method="POST")
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(raw)
+    assert await reader.readline() == b"HTTP/1.1 405 Method Not Allowed\r\n"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_unix_socket_is_for_owner_and_group(serve: Serve, tmp_path: Path) -> None:
+    """Its mode is 0660 whatever the umask, it serves, and its path is gone afterwards."""
+    path = tmp_path / "admin.sock"
+    umask = os.umask(0)
+    try:
+        sock = bind_unix(str(path))
+        assert os.umask(0) == 0
+    finally:
+        os.umask(umask)
+    server = await serve(sock)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert server.address == f"unix:{path}"
+    assert (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK"
+    await server.stop()
+    assert not path.exists()
+
+
+async def test_a_stale_unix_socket_is_replaced(serve: Serve, tmp_path: Path) -> None:
+    """What a killed program left behind is no obstacle."""
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = await serve(bind_unix(str(path)))
+    assert (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK"
+
+
+def test_a_unix_socket_that_answers_is_left_alone(tmp_path: Path) -> None:
+    """Neither a living program's socket nor one with a full queue is taken over."""
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(path))
+        alive.listen(0)
+        for _ in range(4):  # nobody accepts: the queue is full after the first of these
+            with pytest.raises(OSError, match="in use"):
+                bind_unix(str(path))
+        assert path.is_socket()
+
+
+def test_a_file_is_never_unlinked(tmp_path: Path) -> None:
+    """A typing error in the path must not cost somebody a file."""
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(OSError, match="in use"):
+        bind_unix(str(path))
+    assert path.read_text() == "data"
+
+
+async def test_a_path_that_is_somebody_elses_now_stays(serve: Serve, tmp_path: Path) -> None:
+    """A program that started after us on the same path keeps its socket when we stop."""
+    path = tmp_path / "admin.sock"
+    server = await serve(bind_unix(str(path)))
+    path.rename(tmp_path / "moved")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        await server.stop()
+        assert path.is_socket()
+
+
+def ask(port: int, path: str, token: str | None = None) -> tuple[int, bytes]:
+    """GET from a program's admin API."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def program(tmp_path: Path, ports: Ports) -> Iterator[Program]:
+    """The real program with a token in a file, and a backend that refuses."""
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    pools = {"web": {"backends": [{"name": "a", "address": f"127.0.0.1:{ports.take()}"}]}}
+    program = Program(tmp_path, ports, {"pools": pools})
+    program.config["admin"]["token_file"] = str(token)
+    yield program.start()
+    program.kill()
+
+
+def test_the_real_program_wants_its_token(program: Program) -> None:
+    """The token of ``token_file`` is needed for everything but health."""
+    assert ask(program.admin_port, "/healthz")[0] == 200
+    assert ask(program.admin_port, "/readyz")[0] == 200
+    for path in ("/metrics", "/api/v1/status", "/api/v1/pools"):
+        assert ask(program.admin_port, path)[0] == 401
+        assert ask(program.admin_port, path, "wrong")[0] == 401
+        assert ask(program.admin_port, path, TOKEN)[0] == 200
+    assert TOKEN not in program.stderr
+
+
+def test_what_the_real_program_tells(program: Program) -> None:
+    """A request that its backend refuses is seen in pools, status and metrics, all sums agreeing."""
+    assert ask(program.port, "/")[0] == 502
+    (pool,) = json.loads(ask(program.admin_port, "/api/v1/pools", TOKEN)[1])
+    (backend,) = pool["backends"]
+    assert backend["total"] == backend["errors"] > 0
+    assert backend["active"] == 0
+    status = json.loads(ask(program.admin_port, "/api/v1/status", TOKEN)[1])
+    (worker,) = status["workers"]
+    assert worker["state"] == "ready"
+    assert Path(f"/proc/{worker['pid']}").exists()
+    assert status["pid"] == program.process.pid
+    assert status["listeners"][0]["connections_total"] == 1
+    text = ask(program.admin_port, "/metrics", TOKEN)[1].decode()
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    labels = (("code", "5xx"), ("listener", "main"), ("pool", "web"))
+    assert samples["pyproxy_requests_total", labels] == 1
+    assert samples["pyproxy_terminations_total", (("end", "SC"),)] == 1
+    assert samples["pyproxy_config_info", (("digest", status["config"]["digest"]),)] == 1
+
+
+def test_a_killed_real_worker_is_replaced(program: Program) -> None:
+    """After kill -9 the next worker serves, counters stay, and SIGTERM still ends all with code 0."""
+    for _ in range(3):
+        assert ask(program.port, "/")[0] == 502
+    workers = json.loads(ask(program.admin_port, "/api/v1/status", TOKEN)[1])["workers"]
+    os.kill(workers[0]["pid"], signal.SIGKILL)
+    assert ask(program.port, "/")[0] == 502
+    (pool,) = json.loads(ask(program.admin_port, "/api/v1/pools", TOKEN)[1])
+    assert pool["backends"][0]["total"] >= 4
+    after = json.loads(ask(program.admin_port, "/api/v1/status", TOKEN)[1])["workers"]
+    assert after[0]["pid"] != workers[0]["pid"]
+    program.terminate()
+    assert program.process.wait(10) == 0
+    assert not Path(f"/proc/{after[0]['pid']}").exists()

@@ -1,0 +1,166 @@
+"""What must hold between the keys of a file."""
+
+import pytest
+
+from pyproxy.config.load import load_text
+from pyproxy.errors import ConfigError
+
+LISTENERS = "listeners: [{bind: '0.0.0.0:80'}]\n"
+POOLS = "pools: {web: {backends: [{address: '10.0.0.1:80'}]}}\n"
+TWO_POOLS = "pools: {web: &p {backends: [{address: '10.0.0.1:80'}]}, api: *p}\n"
+
+
+def problems(text: str) -> list[str]:
+    """All problems but those about what isn't available yet, without the file's name."""
+    try:
+        load_text(text, "f", {})
+    except ConfigError as error:
+        return [line.removeprefix("f:") for line in error.lines() if " yet" not in line]
+    return []
+
+
+def backends(content: str) -> str:
+    """Make a file with these backends on line 2."""
+    return LISTENERS + "pools: {web: {backends: [" + content + "]}}\n"
+
+
+def pool(content: str) -> str:
+    """Make a file with one pool that has these keys, from column 14 of line 2 on."""
+    return LISTENERS + "pools: {web: {" + content + ", backends: [{address: '10.0.0.1:80'}]}}\n"
+
+
+def routes(content: str, pools: str = POOLS) -> str:
+    """Make a file with these routes on line 3."""
+    return LISTENERS + pools + "routes: [" + content + "]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # names
+        (
+            "listeners:\n- {bind: '0.0.0.0:80', name: a}\n- {bind: '0.0.0.0:81', name: a}\n" + POOLS,
+            ["3:30: listeners[1].name: same name as listeners[0].name"],
+        ),
+        (
+            "listeners:\n- {bind: '[::1]:80'}\n- {bind: '0.0.0.0:81', name: '[::1]:80'}\n" + POOLS,
+            ["3:30: listeners[1].name: same name as listeners[0].bind"],
+        ),
+        (
+            backends("{address: '10.0.0.1:80', name: a}, {address: '10.0.0.2:80', name: a}"),
+            ["2:92: pools.web.backends[1].name: same name as pools.web.backends[0].name"],
+        ),
+        (
+            backends("{address: '10.0.0.1:80'}, {address: '10.0.0.1:80'}"),
+            ["2:62: pools.web.backends[1].address: same name as pools.web.backends[0].address"],
+        ),
+        (
+            backends("{address: 'unix:/a'}"),
+            ["2:26: pools.web.backends[0].name: is missing; a unix address needs a name"],
+        ),
+        (
+            "listeners: [{bind: 'unix:/a'}]\n" + POOLS,
+            ["1:13: listeners[0].name: is missing; a unix address needs a name"],
+        ),
+        (
+            backends("{address: '" + "a.b." * 20 + "c:80'}"),
+            ["2:26: pools.web.backends[0].name: is missing; a long address needs a name"],
+        ),
+        # binds
+        (
+            "listeners:\n- {bind: '[::1]:80', name: a}\n- {bind: '[0::1]:80', name: b}\n" + POOLS,
+            ["3:10: listeners[1].bind: same address as listeners[0].bind"],
+        ),
+        (
+            "listeners: [{bind: '127.0.0.1:9900'}]\n" + POOLS,
+            ["1:20: listeners[0].bind: same address as admin.bind"],
+        ),
+        (
+            "listeners: [{bind: '0.0.0.0:80', mode: 0o660}]\n" + POOLS,
+            ["1:40: listeners[0].mode: is for unix sockets only"],
+        ),
+        # routes
+        (LISTENERS + TWO_POOLS, ["1:1: routes: is missing; with more than one pool it says what goes where"]),
+        (routes("", TWO_POOLS), ["3:9: routes: is missing; with more than one pool it says what goes where"]),
+        (routes("{pool: wbe}"), ["3:17: routes[0].pool: unknown pool; did you mean web?"]),
+        (routes("{host: a}"), ["3:10: routes[0].pool: is missing; this or redirect is required"]),
+        (
+            routes("{pool: web, redirect: {to: /}}"),
+            ["3:32: routes[0].redirect: pool and redirect can't be used together"],
+        ),
+        (
+            routes("{pool: web, listeners: ['0.0.0.0:80', htpt]}"),
+            ["3:48: routes[0].listeners[1]: unknown listener"],
+        ),
+        (routes("{pool: web, strip_prefix: true}"), ["3:36: routes[0].strip_prefix: needs a path"]),
+        (
+            routes("{host: A.b:80, path: /x, pool: web}, {host: a.b, path: /x/, pool: api}", TWO_POOLS),
+            ["3:47: routes[1]: same host, path and conditions as routes[0]"],
+        ),
+        (
+            routes("{pool: web}, {pool: api, path: /}", TWO_POOLS),
+            ["3:23: routes[1]: same host, path and conditions as routes[0]"],
+        ),
+        (
+            routes("{pool: web, methods: [GET, PUT]}, {pool: api, methods: [PUT, GET]}", TWO_POOLS),
+            ["3:44: routes[1]: same host, path and conditions as routes[0]"],
+        ),
+        # one pool
+        (pool("policy: hash"), ["2:14: pools.web.hash: is missing; policy hash needs it"]),
+        (pool("hash: uri"), ["2:21: pools.web.hash: is for policy hash only"]),
+        (pool("tls: {cert: a}"), ["2:20: pools.web.tls: cert and key go together"]),
+        (pool("sticky: {}"), ["2:23: pools.web.sticky.secret: is missing; this or secret_file is required"]),
+        (
+            pool("sticky: {secret: abcdefgh, secret_file: /a}"),
+            ["2:55: pools.web.sticky.secret_file: secret and secret_file can't be used together"],
+        ),
+        (
+            pool("outlier: {eject: 10m}"),
+            ["2:32: pools.web.outlier.eject: max_eject must not be less than eject"],
+        ),
+        # admin
+        (
+            LISTENERS + POOLS + "admin: {bind: '0.0.0.0:99'}",
+            ["3:15: admin.bind: other than loopback or unix needs a token or token_file"],
+        ),
+        (
+            LISTENERS + POOLS + "admin: {token: a, token_file: /b}",
+            ["3:31: admin.token_file: token and token_file can't be used together"],
+        ),
+        # failover
+        (
+            LISTENERS
+            + POOLS
+            + "failover: {interface: e, virtual_ips: ['::1/128'], vrid: 1, version: 2, advert_interval: 0.5}",
+            ["3:90: failover.advert_interval: must be whole seconds with version 2"],
+        ),
+    ],
+)
+def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
+    """Each is one problem, at the key that has to change."""
+    assert problems(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LISTENERS + POOLS,
+        routes(""),
+        routes("{pool: web}, {pool: api, path: /api}, {pool: web, host: a.b}", TWO_POOLS),
+        routes("{pool: web, methods: [GET]}, {pool: web, headers: {X-A: b}}, {pool: web}"),
+        routes("{redirect: {to: 'https://$host$request_uri'}}"),
+        "listeners: [{bind: '127.0.0.1:0', name: a}, {bind: '127.0.0.1:0', name: b}]\n" + POOLS,
+        "listeners: [{bind: '0.0.0.0:80'}, {bind: '[::]:80'}, {bind: '127.0.0.1:80'}]\n" + POOLS,
+        "listeners: [{bind: '127.0.0.1:9900'}]\nadmin: null\n" + POOLS,
+        LISTENERS + POOLS + "admin: {bind: '0.0.0.0:99', token: a}",
+        LISTENERS + POOLS + "admin: {bind: '[::]:99', token_file: /a}",
+        LISTENERS + POOLS + "admin: {bind: '127.0.0.9:99'}",
+        LISTENERS + POOLS + "admin: {bind: 'unix:/run/a'}",
+        backends("{address: '10.0.0.1:80', name: a}, {address: '10.0.0.1:80', name: b}"),
+        pool("policy: hash, hash: 'header:X-User'"),
+        pool("sticky: {secret: [newsecret, oldsecret]}"),
+    ],
+)
+def test_relations_that_hold(text: str) -> None:
+    """What looks alike but isn't the same, and what is complete, is no problem."""
+    assert problems(text) == []

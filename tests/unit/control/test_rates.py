@@ -1,0 +1,47 @@
+"""Pins how requests per second are told."""
+
+import doctest
+
+from pyproxy.control import rates as rates_module
+from pyproxy.control.rates import SPAN, Rates
+
+
+def test_doctest() -> None:
+    """The example in the documentation is true."""
+    assert doctest.testmod(rates_module).failed == 0
+
+
+def test_nothing_to_compare_is_no_rate() -> None:
+    """Right after the start, and with a clock that stands still, the rate is zero and no division fails."""
+    rates = Rates()
+    assert rates.rate(0) == 0.0
+    rates.record(1.0, [5])
+    assert rates.rate(0) == 0.0
+    rates.record(1.0, [7])
+    assert rates.rate(0) == 0.0
+
+
+def test_before_the_span_is_over_the_rate_covers_what_there_is() -> None:
+    """Two seconds after the start the rate is that of the two seconds, not a fifth of it."""
+    rates = Rates()
+    for second in range(3):
+        rates.record(float(second), [10 * second])
+    assert rates.rate(0) == 10.0
+
+
+def test_what_is_older_than_the_span_is_forgotten() -> None:
+    """A burst counts for the span and not longer."""
+    rates = Rates()
+    rates.record(0.0, [0])
+    rates.record(1.0, [1000])
+    for second in range(2, 2 + int(SPAN)):
+        rates.record(float(second), [1000])
+    assert rates.rate(0) == 0.0
+
+
+def test_memory_is_bounded() -> None:
+    """A year of samples keeps those of the last seconds only."""
+    rates = Rates()
+    for second in range(1000):
+        rates.record(float(second), [second])
+    assert repr(rates) == "<Rates 11 samples>"

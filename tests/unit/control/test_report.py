@@ -1,0 +1,172 @@
+"""Pins how the program is described: shapes, sums, and what counts as ready."""
+
+import doctest
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pyproxy import __version__
+from pyproxy.config.load import load_text
+from pyproxy.config.runtime import from_plain
+from pyproxy.control import report as report_module
+from pyproxy.control.listeners import OpenListener
+from pyproxy.control.report import Parts, Report, make_layout
+from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.settings import make_settings
+from pyproxy.control.worker import Program, WorkerState
+from pyproxy.control.workers import Workers
+
+
+class Seat:
+    """What the report reads of a worker."""
+
+    def __init__(self, pid: int, state: WorkerState) -> None:
+        self.pid, self.state = pid, state
+
+
+class World:
+    """A program of two worker slots that exists only in memory."""
+
+    def __init__(self) -> None:
+        content: dict[str, Any] = {
+            "workers": 2,
+            "listeners": [{"name": "http", "bind": "127.0.0.1:0"}, {"name": "six", "bind": "[::1]:0"}],
+            "routes": [{"pool": "web"}],
+            "pools": {
+                "web": {
+                    "backends": [
+                        {"name": "web1", "address": "10.0.0.1:80", "weight": 3},
+                        {"name": "web2", "address": "[fd00::2]:80", "backup": True},
+                    ]
+                },
+                "api": {"backends": [{"address": "10.0.0.3:80"}]},
+            },
+        }
+        settings = make_settings(load_text(json.dumps(content), "lb.yml", {}), "/etc/lb.yml")
+        config = from_plain(settings.plain)
+        self.layout = make_layout(config)
+        self.board = Scoreboard(2, self.layout.size, self.layout.gauges)
+        self.slots: list[Any] = [Seat(11, WorkerState.READY), None]
+        self.workers = Workers(
+            2,
+            Program(environ={}),
+            on_start=lambda _worker: None,
+            on_end=lambda _slot: None,
+            on_hopeless=lambda _reason: None,
+        )
+        self.workers.slots = self.slots
+        self.is_stopping = False
+        listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
+        parts = Parts(
+            config, "/etc/lb.yml", self.layout, self.board, self.workers, listeners, lambda: self.is_stopping
+        )
+        self.report = Report(parts)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A program with one ready worker and an empty slot."""
+    world = World()
+    yield world
+    world.board.close()
+
+
+def test_doctest() -> None:
+    """The example in the documentation is true."""
+    assert doctest.testmod(report_module).failed == 0
+
+
+def test_ready_means_a_ready_worker_and_no_stop(world: World) -> None:
+    """A load balancer in front stops sending when we stop, or when nobody could serve."""
+    assert world.report.is_ready()
+    world.is_stopping = True
+    assert not world.report.is_ready()
+    world.is_stopping = False
+    world.slots[0].state = WorkerState.STARTING
+    assert not world.report.is_ready()
+
+
+def test_status_has_the_shape_of_the_contract(world: World) -> None:
+    """Every field that scripts rely on is there, with real values."""
+    world.board.row(0)[world.layout.connections("http")] = 2
+    world.board.row(0)[world.layout.connections("six")] = 3
+    world.board.row(0)[world.layout.loop_lag_ns] = 1_500_000
+    world.board.row(1)[world.layout.connections_total("six")] = 9
+    status = world.report.status()
+    assert set(status) == {"version", "pid", "started", "uptime", "workers", "config", "listeners"}
+    assert status["version"] == __version__
+    assert status["workers"] == [
+        {"slot": 0, "pid": 11, "state": "ready", "loop_lag_ms": 1.5, "connections": 5},
+        {"slot": 1, "pid": None, "state": "dead", "loop_lag_ms": 0.0, "connections": 0},
+    ]
+    assert status["config"]["file"] == "/etc/lb.yml"
+    assert len(status["config"]["digest"]) == 12
+    assert status["config"]["loaded_at"].endswith("Z")
+    assert status["listeners"] == [
+        {"name": "http", "address": "127.0.0.1:8080", "connections": 2, "connections_total": 0},
+        {"name": "six", "address": "[::1]:8081", "connections": 3, "connections_total": 9},
+    ]
+
+
+def test_a_dead_worker_has_no_pid(world: World) -> None:
+    """The number may belong to somebody else by now."""
+    world.slots[0].state = WorkerState.DEAD
+    assert world.report.status()["workers"][0]["pid"] is None
+    assert world.report.status()["workers"][0]["state"] == "dead"
+
+
+def test_pools_have_the_shape_of_the_contract(world: World) -> None:
+    """Configured values, sums over all workers, and the facts that are fixed until probes and verbs come."""
+    for slot in (0, 1):
+        row = world.board.row(slot)
+        row[world.layout.backend_active("web", "web1")] = 2
+        row[world.layout.backend_total("web", "web1")] = 10
+        row[world.layout.backend_errors("web", "web1")] = 1
+    web, api = world.report.pools()
+    assert (web["name"], web["policy"], web["available"]) == ("web", "round_robin", 2)
+    assert [backend["name"] for backend in api["backends"]] == ["10.0.0.3:80"]
+    first = dict(web["backends"][0])
+    assert str(first.pop("since")).endswith("Z")
+    assert first == {
+        "name": "web1",
+        "address": "10.0.0.1:80",
+        "weight": 3,
+        "backup": False,
+        "max_conns": 0,
+        "state": "ready",
+        "health": "up",
+        "ejected": False,
+        "available": True,
+        "origin": "config",
+        "active": 4,
+        "total": 20,
+        "errors": 2,
+        "rate": 0.0,
+    }
+    assert web["backends"][1]["address"] == "[fd00::2]:80"
+    assert web["backends"][1]["backup"] is True
+
+
+def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples a second apart give each backend its own requests per second."""
+    clock: Callable[[], float] = iter([100.0, 101.0]).__next__
+    monkeypatch.setattr(report_module, "monotonic", clock)
+    world.report.sample()
+    world.board.row(1)[world.layout.backend_total("api", "10.0.0.3:80")] += 7
+    world.report.sample()
+    web, api = world.report.pools()
+    assert [backend["rate"] for backend in (*web["backends"], *api["backends"])] == [0.0, 0.0, 7.0]
+
+
+def test_metrics_tell_what_only_the_supervisor_knows(world: World) -> None:
+    """Restarts, the digest, each worker's lag and the state of each backend are in the text."""
+    world.workers.restarts = 3
+    world.board.row(1)[world.layout.loop_lag_ns] = 2_000_000
+    text = world.report.metrics()
+    assert "\npyproxy_worker_restarts_total 3\n" in text
+    assert '\npyproxy_loop_lag_seconds{worker="1"} 0.002\n' in text
+    assert f'digest="{world.report.status()["config"]["digest"]}"' in text
+    assert '\npyproxy_backend_state{pool="web",backend="web2",state="ready"} 1\n' in text
+    assert '\npyproxy_backend_up{pool="api",backend="10.0.0.3:80"} 1\n' in text

@@ -1,0 +1,58 @@
+"""Pins the pure parts of starting a worker: its environment, its command line, the words for its end."""
+
+import doctest
+import os
+import signal
+import sys
+
+import pytest
+
+from pyproxy.control import worker
+from pyproxy.control.worker import Program, describe_exit, worker_environ
+
+
+def test_doctest() -> None:
+    """The examples in the documentation are true."""
+    assert doctest.testmod(worker).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("returncode", "text"),
+    [
+        (0, "exit status 0"),
+        (1, "exit status 1"),
+        (-signal.SIGSEGV, "signal SIGSEGV"),
+        (-64, "signal SIGRTMAX"),
+    ],
+)
+def test_the_end_is_told_by_status_or_name(returncode: int, text: str) -> None:
+    """An operator reads SIGKILL, not -9."""
+    assert describe_exit(returncode) == text
+
+
+def test_an_unknown_signal_is_told_by_number() -> None:
+    """A number without a name must not fail in the middle of reaping."""
+    assert describe_exit(-200) == "signal 200"
+
+
+def test_allocator_settings_are_given_but_not_imposed() -> None:
+    """Every worker gets malloc thresholds; an operator who set his own keeps them."""
+    environ = worker_environ({"MALLOC_ARENA_MAX": "8", "LD_PRELOAD": "jemalloc.so"})
+    assert environ["MALLOC_ARENA_MAX"] == "8"
+    assert int(environ["MALLOC_MMAP_THRESHOLD_"]) == 64 * 1024**2
+    assert int(environ["MALLOC_TRIM_THRESHOLD_"]) == 128 * 1024**2
+    assert environ["LD_PRELOAD"] == "jemalloc.so"
+
+
+def test_the_environment_finds_this_package() -> None:
+    """A worker of a source tree loads the very package that started it, and the operator's path stays."""
+    environ = worker_environ({"PYTHONPATH": os.pathsep.join(["a", "b"])})
+    first, *rest = environ["PYTHONPATH"].split(os.pathsep)
+    assert worker.__file__.startswith(first + os.sep)
+    assert rest == ["a", "b"]
+    assert os.pathsep not in worker_environ({})["PYTHONPATH"]
+
+
+def test_the_worker_program_does_not_look_into_the_current_directory() -> None:
+    """A file socket.py where the operator stands must not become part of a worker that runs as root."""
+    assert list(Program().command) == [sys.executable, "-P", "-m", "pyproxy.worker"]
