@@ -47,7 +47,6 @@ class MessageReader:
         if chunks:
             self._events.append(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             self._chunks = []
-            self._overhead = 0
 
     def _fail(self, error: ExchangeError) -> None:
         """Report the first error; what comes after it is not looked at any more."""
@@ -65,8 +64,8 @@ class MessageReader:
         return True
 
     def _count_overhead(self, fed: int) -> bool:
-        """Count bytes of a chunked body that gave no body; False when it is too much of that."""
-        self._overhead += fed
+        """Count bytes of a chunked body since the last feed that gave any body; False when it is too much."""
+        self._overhead = 0 if self._chunks else self._overhead + fed
         return self._overhead <= OVERHEAD_MAX_BYTES
 
     def _take_plain(self, data: bytes) -> bytes:

@@ -41,7 +41,18 @@ class RequestReader(MessageReader):
     A request without a body is its RequestHead alone (``head.has_body`` is False, no END follows).
     """
 
-    __slots__ = ("_complete", "_dropped", "_fed", "_handled", "_head", "_limits", "_parser", "_size", "rest", "suspended")
+    __slots__ = (
+        "_complete",
+        "_dropped",
+        "_fed",
+        "_handled",
+        "_head",
+        "_limits",
+        "_parser",
+        "_size",
+        "rest",
+        "suspended",
+    )
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
@@ -65,6 +76,7 @@ class RequestReader(MessageReader):
         """Let go of the parser, which holds on to us: without this only the garbage collector would free both."""
         self._failed = True
         self._remaining = 0
+        self._head = None
         del self._parser
 
     def feed(self, data: bytes | memoryview) -> list[Event]:
@@ -142,6 +154,7 @@ class RequestReader(MessageReader):
             return
         head.method = self._parser.get_method()
         head.version = _VERSIONS.get(self._parser.get_http_version(), 0)
+        head.has_body = head.chunked or bool(head.content_length)
         upgrading = self._parser.should_upgrade()
         problem = self._find_problem(head, upgrading=upgrading)
         if problem is not None:
@@ -205,12 +218,12 @@ class RequestReader(MessageReader):
             elif self._fed > limits.request_line + limits.headers + _FEED_SLACK_BYTES:
                 self._fail(HeadTooLarge())
             return
-        self._flush_body()
         if self._bypass_parser():
             self._head = None
             self._complete = False
         elif not self._count_overhead(size):
             self._fail(BadRequest("chunk extensions or trailers too large"))
+        self._flush_body()
 
     def _find_problem(self, head: RequestHead, *, upgrading: bool) -> ExchangeError | None:
         if head.method in _REFUSED_METHODS:

@@ -12,7 +12,7 @@ import httptools
 
 from pyproxy.errors import BadResponse, ConnectionReset, ExchangeError, HeadTruncated, ResponseTruncated
 from pyproxy.http1.fields import RESPONSE_FIELDS, learn_response_field, without_nominated
-from pyproxy.http1.head import END, Framing, ResponseHead
+from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, ResponseHead
 from pyproxy.http1.reader import Event, MessageReader
 
 HEAD_MAX_BYTES: Final = 64 * 1024
@@ -50,7 +50,7 @@ class ResponseReader(MessageReader):
         self._complete = False  # the final head was reported
         self._over = True  # the response is complete, or none was asked for
         self._surplus = False  # bytes came that belong to no response of ours
-        self._framing = Framing.NONE
+        self._framing: Framing = NO_BODY
         self._fed = 0  # bytes fed of an incomplete head, before this feed
         self._size = 0  # of the present feed
         self._interim = 0
@@ -78,7 +78,7 @@ class ResponseReader(MessageReader):
         """Take bytes as they arrived."""
         if self._remaining:
             return self._feed_plain(data)
-        if self._complete and self._framing is Framing.EOF:
+        if self._complete and self._framing is UNTIL_EOF:
             return [data]
         events: list[Event] = []
         self._events = events
@@ -100,9 +100,9 @@ class ResponseReader(MessageReader):
             self._handle_unfinished(len(data))
         return events
 
-    def end_of_stream(self) -> Event | None:
+    def end_of_stream(self, *, clean: bool) -> Event | None:
         """
-        Tell what the end of the connection means.
+        Tell what the end of the connection means; ``clean`` is an orderly one (FIN), not a reset.
 
         None when no response was awaited or it is complete, END when the end of the connection is the end of
         the body, else the error.
@@ -111,7 +111,7 @@ class ResponseReader(MessageReader):
             return None
         if not self._complete:
             return HeadTruncated() if self._fed or self._interim else ConnectionReset()
-        if self._framing is Framing.EOF:
+        if self._framing is UNTIL_EOF and clean:
             self._over = True
             return END
         return ResponseTruncated()
@@ -179,15 +179,15 @@ class ResponseReader(MessageReader):
         head.framing = self._framing = self._find_framing(head)
         self._complete = True
         self._events.append(head)
-        if self._framing is Framing.NONE:
-            if self._head_only and (head.chunked or head.content_length):
+        if self._framing is NO_BODY:
+            if self._head_only and head.content_length != 0:
                 self._parser = None  # it would take the next response's first bytes for this one's body
             self._finish()
             self._events.append(END)
         else:
             if self.trailers:
                 self.trailers = []
-            self._length = (head.content_length or 0) if self._framing is Framing.LENGTH else 0
+            self._length = (head.content_length or 0) if self._framing is LENGTH else 0
             self._seen = 0
             self._overhead = 0
 
@@ -227,11 +227,11 @@ class ResponseReader(MessageReader):
             if self._fed > HEAD_MAX_BYTES:
                 self._fail(BadResponse("response head too large"))
             return
-        self._flush_body()
-        if self._framing is Framing.EOF or self._bypass_parser():
+        if self._framing is UNTIL_EOF or self._bypass_parser():
             self._parser = None
-        elif self._framing is Framing.CHUNKED and not self._count_overhead(size):
+        elif not self._count_overhead(size):
             self._fail(BadResponse("chunk extensions or trailers too large"))
+        self._flush_body()
 
     def _find_problem(self, head: ResponseHead) -> ExchangeError | None:
         if not head.version:
@@ -246,9 +246,9 @@ class ResponseReader(MessageReader):
 
     def _find_framing(self, head: ResponseHead) -> Framing:
         if self._head_only or head.status in {204, 304}:
-            return Framing.NONE
+            return NO_BODY
         if head.chunked:
-            return Framing.CHUNKED
+            return CHUNKED
         if head.content_length is None:
-            return Framing.EOF
-        return Framing.LENGTH if head.content_length else Framing.NONE
+            return UNTIL_EOF
+        return LENGTH if head.content_length else NO_BODY

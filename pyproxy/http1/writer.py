@@ -8,7 +8,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from pyproxy.http1.head import Framing, RequestHead, ResponseHead
+from pyproxy.http1.head import LENGTH, NO_BODY, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 _STATUS_LINES: dict[tuple[int, bytes], bytes] = {}
@@ -64,7 +64,7 @@ def response_head(head: ResponseHead, *, version: int, keep: bool, trailers: boo
     if keep and version == 10:
         tail = b"Connection: keep-alive\r\n"
     framing = head.framing
-    if framing is Framing.LENGTH or framing is Framing.NONE:
+    if framing is LENGTH or framing is NO_BODY:
         if head.content_length is not None and head.status != 204:
             tail += b"Content-Length: %d\r\n" % head.content_length
     elif version == 11:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
+from pyproxy.clock import monotonic
 from pyproxy.errors import (
     BodyTimeout,
     ClientTooSlow,
@@ -35,8 +36,8 @@ from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.request import RequestReader
 from pyproxy.proxy.exchange import Exchange
-from pyproxy.proxy.flow import FOREVER, Leg, Pause
-from pyproxy.proxy.outcome import Fate, RequestSide
+from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, WRITE_FULL, Leg
+from pyproxy.proxy.outcome import LINGER, NEXT, REQUEST_BODY, REQUEST_DONE, RESET, Fate
 from pyproxy.proxy.upstream import JOIN_BYTES
 from pyproxy.routing.forwarded import host_line, resolve_client, sender_lines, trusted_lines
 
@@ -63,6 +64,9 @@ class Mode(IntEnum):
     TUNNEL = 1
     LINGER = 2
     CLOSING = 3
+
+
+HTTP, TUNNEL, LINGERING, CLOSING = Mode
 
 
 class Downstream(Leg):
@@ -96,7 +100,7 @@ class Downstream(Leg):
         self.client = b"-"
         self.requests = 0
         self.tunnel: Tunnel | None = None
-        self._mode = Mode.HTTP
+        self._mode: Mode = HTTP
         self._sender_is_trusted = False
         self._sender_lines = b""
         self._port = 0
@@ -117,7 +121,7 @@ class Downstream(Leg):
         """Learn who is there; wait for a first request."""
         taken = self.take_transport(transport)
         plane = self.plane
-        plane.configure(taken)
+        plane.now = monotonic()
         plane.watch(self)
         plane.row[self.listener.connections_column] += 1
         plane.row[self.listener.connections_total_column] += 1
@@ -128,7 +132,7 @@ class Downstream(Leg):
         self._sender_is_trusted = peer[0] in plane.trusted_proxies
         if not self._sender_is_trusted:
             self._sender_lines = sender_lines(self.client, self._port)
-        self.deadline = plane.clock() + plane.client.header_timeout
+        self.deadline = plane.now + plane.client.header_timeout
         if plane.is_over_connection_limit():
             # Not from here: what pauses or ends a transport has no effect inside connection_made.
             plane.loop.call_soon(self._refuse, ConnectionLimit())
@@ -136,12 +140,13 @@ class Downstream(Leg):
     def data_received(self, data: bytes) -> None:
         """Take bytes; they are parsed, tunnelled, held back or thrown away."""
         plane = self.plane
+        plane.now = monotonic()
         plane.row[plane.bytes_in_column] += len(data)
         if self._mode:
             self._take_in_other_mode(data)
             return
         exchange = self.exchange
-        if exchange is not None and exchange.request is RequestSide.DONE:
+        if exchange is not None and exchange.request is REQUEST_DONE:
             self._hold(data)
         elif self._input is not None or (len(data) > SLICE_BYTES and not self.reader.in_plain_body):
             self._hold(data)
@@ -153,7 +158,7 @@ class Downstream(Leg):
             except Exception:
                 self._crash()
             self._pumping = False
-            if self._events or self._input:
+            if self._events or self._input is not None:
                 self._pump()
 
     def eof_received(self) -> bool:
@@ -171,13 +176,17 @@ class Downstream(Leg):
             self.tunnel.client_lost(exc)
         else:
             self._handle_gone()
-        self._mode = Mode.CLOSING
+        self._mode = CLOSING
         self.transport = None
         self._input = None
         self._events = []
         self.reader.close()
 
     def _handle_gone(self) -> None:
+        self.plane.now = monotonic()
+        if self._head_since and self.exchange is None:
+            started, self._head_since = self._head_since, 0.0
+            self.exchange = Exchange(self.plane, self, None, started)
         exchange = self.exchange
         if exchange is not None:
             try:
@@ -189,9 +198,9 @@ class Downstream(Leg):
         """Stop the backend's sending: the client doesn't read."""
         self.write_paused = True
         if self.tunnel is not None:
-            self.tunnel.upstream.pause_reading(Pause.WRITE_FULL)
+            self.tunnel.upstream.pause_reading(WRITE_FULL)
             return
-        self.await_drain(self.plane.clock() + self.plane.client.write_timeout)
+        self.await_drain(self.plane.now + self.plane.client.write_timeout)
         if self.exchange is not None and self.exchange.upstream is not None:
             self.exchange.upstream.stop_reading()
 
@@ -200,10 +209,10 @@ class Downstream(Leg):
         self.write_paused = False
         exchange = self.exchange
         if self.tunnel is not None:
-            self.tunnel.upstream.resume_reading(Pause.WRITE_FULL)
+            self.tunnel.upstream.resume_reading(WRITE_FULL)
         elif exchange is not None:
             if exchange.upstream is not None:
-                exchange.upstream.resume_reading(Pause.WRITE_FULL)
+                exchange.upstream.resume_reading(WRITE_FULL)
                 exchange.expect_more(exchange.upstream)
             self._expect_body()
             if exchange.is_answered:
@@ -215,7 +224,7 @@ class Downstream(Leg):
         if self._input is None:
             self._input = deque()
         self._input.append(data)
-        self.pause_reading(Pause.PIPELINED)
+        self.pause_reading(PIPELINED)
 
     def _pump(self) -> None:
         """Handle what waits, as far as its turn has come."""
@@ -223,14 +232,14 @@ class Downstream(Leg):
             return
         self._pumping = True
         try:
-            while self._mode is Mode.HTTP and not self._is_busy():
+            while self._mode is HTTP and not self._is_busy():
                 if self._events:
                     events, self._events = self._events, []
                 elif self._input:
                     events = self.reader.feed(self._next_slice(self._input))
                 else:
                     self._input = None
-                    self.resume_reading(Pause.PIPELINED)
+                    self.resume_reading(PIPELINED)
                     break
                 self._handle(events)
         except Exception:
@@ -240,7 +249,7 @@ class Downstream(Leg):
 
     def _is_busy(self) -> bool:
         """Whether the next bytes belong to a request whose turn has not come."""
-        return self.exchange is not None and self.exchange.request is RequestSide.DONE
+        return self.exchange is not None and self.exchange.request is REQUEST_DONE
 
     def _next_slice(self, waiting: deque[bytes]) -> bytes:
         data = waiting.popleft()
@@ -250,23 +259,26 @@ class Downstream(Leg):
         return data
 
     def _handle(self, events: list[Event]) -> None:
+        if len(events) == 1 and type(events[0]) is RequestHead and self.exchange is None:
+            self._begin(events[0])
+            return
         if not events:
             if not self._head_since and self.exchange is None:
-                self._head_since = self.plane.clock()
+                self._head_since = self.plane.now
                 self.deadline = self._head_since + self.plane.client.header_timeout
             return
         for index, event in enumerate(events):
             exchange = self.exchange
             kind = type(event)
             if kind is RequestHead or isinstance(event, ExchangeError):
-                if exchange is not None and exchange.request is RequestSide.DONE:
+                if exchange is not None and exchange.request is REQUEST_DONE:
                     self._events = events[index:]
-                    self.pause_reading(Pause.PIPELINED)
+                    self.pause_reading(PIPELINED)
                     return
                 if kind is RequestHead:
                     self._begin(event)
                 elif exchange is not None:
-                    exchange.client_failed(event)
+                    exchange.break_off(event)
                 else:
                     self._refuse(event)
             elif exchange is not None:
@@ -280,7 +292,7 @@ class Downstream(Leg):
     def _begin(self, head: RequestHead) -> None:
         self.requests += 1
         plane = self.plane
-        started = self._head_since or plane.clock()
+        started = self._head_since or plane.now
         self._head_since = 0.0
         self.deadline = FOREVER
         exchange = self.exchange = Exchange(plane, self, head, started)
@@ -290,7 +302,7 @@ class Downstream(Leg):
         """Answer something that never became a request."""
         if self._mode or self.exchange is not None:
             return
-        started = self._head_since or self.plane.clock()
+        started = self._head_since or self.plane.now
         self._head_since = 0.0
         self.exchange = Exchange(self.plane, self, error.head, started)
         self.exchange.fail(error)
@@ -298,8 +310,8 @@ class Downstream(Leg):
     def _take_in_other_mode(self, data: bytes) -> None:
         if self.tunnel is not None:
             self.tunnel.from_client(data)
-        elif self._mode is Mode.LINGER:
-            self.deadline = min(self.plane.clock() + LINGER_SILENCE_SECONDS, self._linger_until)
+        elif self._mode is LINGERING:
+            self.deadline = min(self.plane.now + LINGER_SILENCE_SECONDS, self._linger_until)
 
     def _crash(self) -> None:
         """Log what went wrong; it costs this connection's exchange and the connection, nothing else."""
@@ -309,7 +321,6 @@ class Downstream(Leg):
 
     # what the exchange asks for
 
-    @property
     def may_keep(self) -> bool:
         """Whether the connection may carry another request."""
         return not self.plane.draining and self.requests < self.plane.client.max_requests
@@ -343,19 +354,19 @@ class Downstream(Leg):
 
     def hold_body(self) -> None:
         """Stop reading the body until the exchange has a connection."""
-        self.stop_reading_body(Pause.NOT_CONNECTED)
+        self.stop_reading_body(NOT_CONNECTED)
 
     def release_body(self) -> None:
         """Read the body again after ``hold_body``."""
-        self.resume_reading_body(Pause.NOT_CONNECTED)
+        self.resume_reading_body(NOT_CONNECTED)
 
-    def stop_reading_body(self, reason: Pause) -> None:
+    def stop_reading_body(self, reason: int) -> None:
         """Stop reading; it is not the client that is slow now."""
         self.pause_reading(reason)
         if not self.write_paused:
             self.deadline = FOREVER
 
-    def resume_reading_body(self, reason: Pause) -> None:
+    def resume_reading_body(self, reason: int) -> None:
         """Read the body again."""
         self.resume_reading(reason)
         if not self.write_paused:
@@ -367,62 +378,63 @@ class Downstream(Leg):
             self.deadline = FOREVER
 
     def _expect_body(self) -> None:
-        waits = self.exchange is not None and self.exchange.request is RequestSide.BODY and self.is_reading
-        self.deadline = self.plane.clock() + self.plane.client.body_timeout if waits else FOREVER
+        waits = self.exchange is not None and self.exchange.request is REQUEST_BODY and not self.paused_for
+        self.deadline = self.plane.now + self.plane.client.body_timeout if waits else FOREVER
 
     def open_tunnel(self, tunnel: "Tunnel") -> None:
         """Pass bytes on from now on, first of all those that came too early."""
         self.tunnel = tunnel
-        self._mode = Mode.TUNNEL
+        self._mode = TUNNEL
         early, self._input = [self.reader.rest, *(self._input or ())], None
         for data in early:
             if data:
                 tunnel.from_client(data)
-        self.resume_reading(Pause.PIPELINED)
+        self.resume_reading(PIPELINED)
 
     def exchange_done(self, fate: Fate) -> None:
         """Let go of a finished exchange and go on as it decided."""
         self.exchange = None
-        if fate is Fate.NEXT:
+        if fate is NEXT:
             self._expect_next()
-        elif fate is Fate.LINGER:
+        elif fate is LINGER:
             self._linger()
-        elif fate is Fate.RESET:
+        elif fate is RESET:
             self._reset()
         else:
             self.close()
 
     def _expect_next(self) -> None:
-        self.deadline = self.plane.clock() + self.plane.client.keepalive
+        self.deadline = self.plane.now + self.plane.client.keepalive
         if self.reader.suspended:
             rest = self.reader.rest
             self.reader.resume()
             if rest:
                 self._input = deque([rest, *(self._input or ())])
-                self.pause_reading(Pause.PIPELINED)
-        if self._events or self._input is not None:
-            self._pump()
-        elif self.plane.draining:
+                self.pause_reading(PIPELINED)
+        if self.plane.draining:
             self.close()
+        elif self.paused_for:
+            self.resume_reading(NOT_CONNECTED | WRITE_FULL)
+            self._pump()
 
     # ends
 
     def close(self) -> None:
         """Flush and close; a client that doesn't read the rest in time loses it."""
-        self._mode = Mode.CLOSING
+        self._mode = CLOSING
         if self.transport is not None:
-            self.deadline = self.plane.clock() + self.plane.client.write_timeout
+            self.deadline = self.plane.now + self.plane.client.write_timeout
             self.transport.close()
 
     def abort(self) -> None:
         """Drop the connection with whatever was not sent."""
-        self._mode = Mode.CLOSING
+        self._mode = CLOSING
         self.deadline = FOREVER
         if self.transport is not None:
             self.transport.abort()
 
     def _reset(self) -> None:
-        self._mode = Mode.CLOSING
+        self._mode = CLOSING
         transport = self.transport
         if transport is not None:
             sock = transport.get_extra_info("socket")
@@ -433,14 +445,14 @@ class Downstream(Leg):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        self._mode = Mode.LINGER
+        self._mode = LINGERING
         self._input = None
         self._events = []
-        now = self.plane.clock()
+        now = self.plane.now
         self._linger_until = now + LINGER_SECONDS
         self.deadline = now + LINGER_SILENCE_SECONDS
         transport.write_eof()
-        self.resume_reading(Pause.NOT_CONNECTED | Pause.PIPELINED | Pause.WRITE_FULL)
+        self.resume_reading(NOT_CONNECTED | PIPELINED | WRITE_FULL)
 
     def drain(self) -> None:
         """Close if nothing is going on; while stopping, the next answer says ``Connection: close``."""
@@ -449,14 +461,14 @@ class Downstream(Leg):
         if self.requests:
             self.close()
         else:
-            self.deadline = min(self.deadline, self.plane.clock() + FIRST_REQUEST_SECONDS)
+            self.deadline = min(self.deadline, self.plane.now + FIRST_REQUEST_SECONDS)
 
     def abandon(self) -> None:
         """End whatever is going on: the grace is over."""
         if self.tunnel is not None:
             self.tunnel.grace_ended()
         elif self.exchange is not None:
-            self.exchange.abandon(ShuttingDown())
+            self.exchange.break_off(ShuttingDown())
         if self.transport is not None:
             self.close()
 
@@ -465,16 +477,16 @@ class Downstream(Leg):
         exchange = self.exchange
         if self.tunnel is not None:
             self.tunnel.expired()
-        elif self.write_paused and self.has_drained_some() and self._mode is not Mode.CLOSING:
+        elif self.write_paused and self.has_drained_some() and self._mode is not CLOSING:
             self.await_drain(now + self.plane.client.write_timeout)
         elif self._mode:
             self.abort()
         elif exchange is not None and self.write_paused:
-            exchange.client_failed(ClientTooSlow())
+            exchange.break_off(ClientTooSlow())
             self.abort()
         elif exchange is not None:
             self.deadline = FOREVER
-            exchange.client_failed(BodyTimeout())
+            exchange.break_off(BodyTimeout())
         elif self._head_since:
             self._refuse(RequestTimeout())
         else:

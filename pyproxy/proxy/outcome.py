@@ -3,10 +3,10 @@ How an exchange ends: the states of its two sides, what they mean together, and 
 
 Pure data and functions. An exchange is two half machines; rules that need both are the tables here::
 
-    request side    BODY ──────────────────────────────> DONE
+    request side    BODY ──────────────────────────────────> DONE
     response side   NONE ──> CONNECTING ──> WAITING ──> BODY ──> DONE
-                               ^    next attempt  │
-                               └──────────────────┘
+                     ^                         │
+                     └──── the attempt failed ─┘
 """
 
 from enum import IntEnum
@@ -33,23 +33,6 @@ class ResponseSide(IntEnum):
     DONE = 4
 
 
-R, A = RequestSide, ResponseSide
-
-#: The termination code when the client leaves: still sending, connecting, waiting, or in the answer's body.
-CLIENT_GONE: Final = {
-    (R.BODY, A.NONE): "CR",
-    (R.BODY, A.CONNECTING): "CR",
-    (R.BODY, A.WAITING): "CR",
-    (R.BODY, A.BODY): "CD",
-    (R.BODY, A.DONE): "CD",
-    (R.DONE, A.NONE): "CC",
-    (R.DONE, A.CONNECTING): "CC",
-    (R.DONE, A.WAITING): "CH",
-    (R.DONE, A.BODY): "CD",
-    (R.DONE, A.DONE): "CD",
-}
-
-
 class Fate(IntEnum):
     """What becomes of the client's connection after an exchange."""
 
@@ -60,11 +43,30 @@ class Fate(IntEnum):
     RESET = 4  # the answer is incomplete and would look whole if the connection simply ended
 
 
-#: After an answer was sent whole: [request side][the connection may be kept] → fate. Tuples, since a dict would
-#: call the enum's Python-level hash twice a request.
+# Names of their own: a member looked up on its class costs 55 ns on CPython 3.11, a global 4, and the byte path
+# does it thirty times a request.
+REQUEST_BODY, REQUEST_DONE = RequestSide
+UNASKED, CONNECTING, WAITING, ANSWERING, ANSWERED = ResponseSide
+NEXT, CLOSE, LINGER, CUT, RESET = Fate
+
+#: The termination code when the client leaves: still sending, connecting, waiting, or in the answer's body.
+CLIENT_GONE: Final = {
+    (REQUEST_BODY, UNASKED): "CR",
+    (REQUEST_BODY, CONNECTING): "CR",
+    (REQUEST_BODY, WAITING): "CR",
+    (REQUEST_BODY, ANSWERING): "CD",
+    (REQUEST_BODY, ANSWERED): "CD",
+    (REQUEST_DONE, UNASKED): "CC",
+    (REQUEST_DONE, CONNECTING): "CC",
+    (REQUEST_DONE, WAITING): "CH",
+    (REQUEST_DONE, ANSWERING): "CD",
+    (REQUEST_DONE, ANSWERED): "CD",
+}
+
+#: After an answer was sent whole: [request side][the connection may be kept] → fate.
 AFTER_ANSWER: Final = (
-    (Fate.LINGER, Fate.LINGER),  # BODY
-    (Fate.CLOSE, Fate.NEXT),  # DONE
+    (LINGER, LINGER),  # BODY
+    (CLOSE, NEXT),  # DONE
 )
 
 

@@ -6,8 +6,8 @@ Must not know how a configuration arrives or where listening sockets come from: 
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 from pyproxy.balance.backend import Backend
 from pyproxy.balance.pool import Pool
@@ -21,7 +21,6 @@ from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
-from pyproxy.proxy.flow import WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.retry import RetryBudget
 from pyproxy.proxy.tunnel import Tunnel
@@ -80,6 +79,14 @@ class ServedListener:
         self.connections_total_column = layout.connections_total(config.name)
 
 
+def _request_ids() -> Iterator[bytes]:
+    """Draw 32 hexadecimal digits at a time from the system, 256 draws at once: 0.1 µs each against 0.5."""
+    while True:
+        block = os.urandom(16 * 256).hex().encode()
+        for start in range(0, len(block), 32):
+            yield block[start : start + 32]
+
+
 class DataPlane:
     """See the module's docstring. ``rows`` are all workers' counters, of which ``slot`` is ours."""
 
@@ -92,7 +99,7 @@ class DataPlane:
         log_fd: int | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.clock: Callable[[], float] = monotonic
+        self.now = monotonic()  # when the present callback began; whoever is called by the loop sets it
         self.config = config
         self.limits = config.limits
         self.client = config.client
@@ -113,10 +120,10 @@ class DataPlane:
         # log
         self._format = FORMATS[config.access_log.format]
         self.log_writer = LineWriter(log_fd) if log_fd is not None else None
-        self._draw = random.Random().getrandbits  # noqa: S311 - seeded by the system; an id is no secret
+        self.make_request_id = _request_ids().__next__
         self.date = http_date(wall())
-        self._next_second = self.clock() + 1.0
-        self.sweeper = Sweeper(self.loop, self.clock, self._on_tick)
+        self._next_second = self.now + 1.0
+        self.sweeper = Sweeper(self.loop, monotonic, self._on_tick)
         self.watch = self.sweeper.watched.add
         self.unwatch = self.sweeper.watched.discard
 
@@ -124,14 +131,6 @@ class DataPlane:
         return f"<DataPlane {self.config.digest} {len(self.sweeper.watched)} watched>"
 
     # what the legs and exchanges ask for
-
-    def make_request_id(self) -> bytes:
-        """Give 32 hexadecimal digits that no other request has."""
-        return b"%032x" % self._draw(128)
-
-    def configure(self, transport: asyncio.Transport) -> None:
-        """Bound what a transport buffers."""
-        transport.set_write_buffer_limits(WRITE_BUFFER_HIGH_BYTES, WRITE_BUFFER_LOW_BYTES)
 
     def is_over_connection_limit(self) -> bool:
         """Whether all workers together have more connections than allowed, the newest included."""
@@ -170,7 +169,7 @@ class DataPlane:
         if exchange is None:
             return
         try:
-            exchange.abandon(Internal())
+            exchange.break_off(Internal())
         except Exception:
             _log.exception("ending %r failed", exchange)
         if exchange.downstream.exchange is exchange:
@@ -212,6 +211,7 @@ class DataPlane:
             self.log_writer.close(timeout)
 
     def _on_tick(self, now: float, lag: float) -> None:
+        self.now = now
         row, layout = self.row, self._layout
         row[layout.loop_lag_ns] = int(lag * 1e9)
         if self.log_writer is not None:

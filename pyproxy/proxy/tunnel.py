@@ -34,7 +34,7 @@ class Tunnel:
         return f"<Tunnel {ended}, backend {'ended' if self._backend_ended else 'open'}>"
 
     def _touch(self) -> None:
-        self.downstream.deadline = self._exchange.plane.clock() + self._timeout
+        self.downstream.deadline = self._exchange.plane.now + self._timeout
 
     def from_client(self, data: bytes) -> None:
         """Pass bytes on."""

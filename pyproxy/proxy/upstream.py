@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyproxy.balance.backend import Backend
+from pyproxy.clock import monotonic
 from pyproxy.errors import (
     BodyStalled,
     DescriptorLimit,
@@ -21,8 +22,8 @@ from pyproxy.errors import (
     ResponseTimeout,
 )
 from pyproxy.http1.response import ResponseReader
-from pyproxy.proxy.flow import FOREVER, Leg, Pause
-from pyproxy.proxy.outcome import ResponseSide
+from pyproxy.proxy.flow import FOREVER, WRITE_FULL, Leg
+from pyproxy.proxy.outcome import ANSWERING
 
 if TYPE_CHECKING:
     from pyproxy.proxy.exchange import Exchange
@@ -51,12 +52,13 @@ class Upstream(Leg):
         self.tunnel: Tunnel | None = None
 
     def __repr__(self) -> str:
-        return f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
+        return (
+            f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; the exchange hears of it from whoever dialled."""
-        taken = self.take_transport(transport)
-        self.plane.configure(taken)
+        self.take_transport(transport)
         self.plane.watch(self)
 
     # what the exchange asks for
@@ -82,7 +84,7 @@ class Upstream(Leg):
 
     def stop_reading(self) -> None:
         """Wait until the client has read; it is not the backend that is slow now."""
-        self.pause_reading(Pause.WRITE_FULL)
+        self.pause_reading(WRITE_FULL)
         self.deadline = FOREVER
 
     def open_tunnel(self, tunnel: "Tunnel") -> None:
@@ -102,11 +104,11 @@ class Upstream(Leg):
             and self.requests < keepalive.config.max_requests
             and keepalive.put(self)
         ):
-            self.resume_reading(Pause.WRITE_FULL)
-            self.deadline = self.plane.clock() + keepalive.config.idle
+            self.resume_reading(WRITE_FULL)
+            self.deadline = self.plane.now + keepalive.config.idle
         elif flush and self.transport is not None:
             self.transport.close()
-            self.deadline = self.plane.clock() + self.idle_timeout
+            self.deadline = self.plane.now + self.idle_timeout
         else:
             self.close()
 
@@ -120,6 +122,7 @@ class Upstream(Leg):
 
     def data_received(self, data: bytes) -> None:
         """Hand what came to the tunnel or exchange; bytes that nobody asked for end the connection."""
+        self.plane.now = monotonic()
         if self.tunnel is not None:
             self.tunnel.from_backend(data)
             return
@@ -137,7 +140,7 @@ class Upstream(Leg):
         """Let the transport close, unless a tunnel still goes the other way."""
         if self.tunnel is not None:
             return self.tunnel.eof_from_backend()
-        self._handle_end()
+        self._handle_end(clean=True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -146,16 +149,17 @@ class Upstream(Leg):
         if self.tunnel is not None:
             self.tunnel.backend_lost(exc)
         else:
-            self._handle_end()
+            self._handle_end(clean=False)
         self.transport = None
         self.reader.close()
 
-    def _handle_end(self) -> None:
+    def _handle_end(self, *, clean: bool) -> None:
+        self.plane.now = monotonic()
         exchange = self.exchange
         if exchange is None:
             self.backend.keepalive.discard(self)
             return
-        event = self.reader.end_of_stream()
+        event = self.reader.end_of_stream(clean=clean)
         if event is not None:
             try:
                 exchange.handle_response([event])
@@ -166,20 +170,20 @@ class Upstream(Leg):
         """Stop the client's sending: the backend doesn't read."""
         self.write_paused = True
         if self.tunnel is not None:
-            self.tunnel.downstream.pause_reading(Pause.WRITE_FULL)
+            self.tunnel.downstream.pause_reading(WRITE_FULL)
         elif self.exchange is not None:
-            self.await_drain(self.plane.clock() + self.idle_timeout)
-            self.exchange.downstream.stop_reading_body(Pause.WRITE_FULL)
+            self.await_drain(self.plane.now + self.idle_timeout)
+            self.exchange.downstream.stop_reading_body(WRITE_FULL)
 
     def resume_writing(self) -> None:
         """Let the client send again."""
         self.write_paused = False
         if self.tunnel is not None:
-            self.tunnel.downstream.resume_reading(Pause.WRITE_FULL)
+            self.tunnel.downstream.resume_reading(WRITE_FULL)
         elif self.exchange is not None:
             self.deadline = FOREVER
             self.exchange.expect_more(self)
-            self.exchange.downstream.resume_reading_body(Pause.WRITE_FULL)
+            self.exchange.downstream.resume_reading_body(WRITE_FULL)
 
     def on_deadline(self, now: float) -> None:
         """Give up an idle connection, or the attempt that waits in vain."""
@@ -192,7 +196,7 @@ class Upstream(Leg):
             self.await_drain(now + self.idle_timeout)
             return
         self.deadline = FOREVER
-        stalled = exchange.response is ResponseSide.BODY
+        stalled = exchange.response is ANSWERING
         exchange.upstream_failed(BodyStalled() if stalled else ResponseTimeout())
 
 
@@ -205,7 +209,7 @@ class Dial:
         self._plane = plane
         self._exchange: Exchange | None = exchange
         self._backend = backend
-        self.deadline = plane.clock() + timeout
+        self.deadline = plane.now + timeout
         plane.watch(self)
         self._task = plane.loop.create_task(self._run())
 
@@ -235,6 +239,7 @@ class Dial:
         except Exception:
             _log.exception("connecting to %r failed", backend)
             result = Internal()
+        plane.now = monotonic()
         plane.unwatch(self)
         exchange, self._exchange = self._exchange, None
         if exchange is None:

@@ -1,7 +1,6 @@
-"""Fixtures of the integration tests: ports, the program, its clients and its web nodes; all gone when a test ends."""
+"""Fixtures: ports, the program, its clients and its web nodes; all gone when a test ends."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -76,7 +75,11 @@ async def hasty(hasty_program: SharedProgram) -> AsyncIterator[SharedProgram]:
 
 @pytest.fixture
 def start_program(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[StartProgram]:
-    """Start programs with a configuration of the test's own; they have to end cleanly when the test has passed."""
+    """
+    Start programs with a configuration of the test's own.
+
+    They have to end cleanly when the test has passed.
+    """
     programs: list[Program] = []
 
     def start(config: dict[str, Any]) -> Program:

@@ -69,9 +69,7 @@ class FakeWorker:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
             self.tasks.append(
-                asyncio.ensure_future(
-                    self.accept(sock, message["slot"], row, layout.connections_total("main"))
-                )
+                asyncio.ensure_future(self.accept(sock, message["slot"], row, layout.connections_total("main")))
             )
         self.channel.send({"type": "ready", "version": message["version"]})
         if self.behaviour == "deaf":

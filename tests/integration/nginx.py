@@ -1,4 +1,4 @@
-"""Debian's nginx in the foreground on loopback: one process a node, everything it writes below its own directory."""
+"""Debian's nginx in the foreground: one process a node, all its files in one directory."""
 
 import os
 import shutil
@@ -75,9 +75,7 @@ class Nginx:
         config = self.directory / "nginx.conf"
         # As root, nginx would drop to a user that can't read the test's directory.
         user = "user root;" if os.geteuid() == 0 else ""
-        config.write_text(
-            NODE.format(user=user, directory=self.directory, address=self.address, name=self.name)
-        )
+        config.write_text(NODE.format(user=user, directory=self.directory, address=self.address, name=self.name))
         self._process = subprocess.Popen(
             [binary, "-p", str(self.directory), "-c", str(config), "-e", "error.log", "-g", "daemon off;"],
             stdin=subprocess.DEVNULL,

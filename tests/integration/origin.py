@@ -100,7 +100,11 @@ class Origin:
         self._spawn(self._accept())
 
     async def close(self) -> None:
-        """End every connection and wait until the other side has let go of it too; raise what scripts raised."""
+        """
+        End every connection and wait until the other side has let go of it too.
+
+        Raise what scripts raised.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

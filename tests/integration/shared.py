@@ -1,8 +1,8 @@
 """
 The configuration that most tests share: one program for many tests, one pool for each situation.
 
-A test picks the situation by its Host: ``solo.test`` goes to pool ``solo`` and so on. Two programs run from it:
-``proxy`` has patient clients' timeouts, ``hasty`` gives up on clients after 300 ms.
+A test picks the situation by its Host: ``solo.test`` goes to pool ``solo`` and so on. Two programs run from
+it: ``proxy`` is patient with clients, ``hasty`` gives up on them after 300 ms.
 """
 
 import socket

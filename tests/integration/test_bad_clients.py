@@ -16,7 +16,7 @@ BIG = 64 * 1024 * 1024
 
 
 def _leave(client: RawClient, how: str) -> None:
-    """Go: FIN with the socket gone, RST, or FIN with the reading side still there (the same to the program)."""
+    """Go: FIN and all gone, RST, or FIN with the reading side still there (the same to the program)."""
     {"close": client.close, "reset": client.reset, "half-close": client.half_close}[how]()
 
 
@@ -101,7 +101,7 @@ async def test_gone_while_waiting_for_the_head(
 
 @LEAVE
 async def test_gone_in_the_response(leave: str, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """A client that leaves in the middle of the answer: CD with the status it was sent, the backend's upload ends."""
+    """A client that leaves in the middle of the answer: CD with the status it was sent."""
     origin.play(_endless)
     client = await connect()
     await client.send(get("solo.test"))
@@ -122,10 +122,12 @@ async def _endless(connection: OriginConnection) -> None:
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
-async def test_gone_with_requests_waiting(
-    leave: str, proxy: SharedProgram, connect: Connect, origin: Origin
-) -> None:
-    """With pipelined requests waiting, the program notices at the latest when it answers; nothing is left open."""
+async def test_gone_with_requests_waiting(leave: str, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
+    """
+    With pipelined requests waiting, the program notices at the latest when it answers.
+
+    Nothing is left open.
+    """
     origin.play(hang)
     client = await connect()
     await client.send(get("hasty.test", "/1") + get("hasty.test", "/2") + get("hasty.test", "/3"))
@@ -225,7 +227,7 @@ async def test_slow_reader(hasty: SharedProgram, connect_hasty: Connect, hasty_o
 
 
 async def test_reader_that_goes_on_in_time(connect_hasty: Connect, hasty_origin: Origin) -> None:
-    """A reader that takes longer than the timeout in all, but never stops for so long, is served to the end."""
+    """A reader that takes longer in all, but never stops for so long, is served to the end."""
     size = 16 * 1024 * 1024
     hasty_origin.play(serve(body=b"x" * size))
     client = await connect_hasty()
@@ -237,7 +239,11 @@ async def test_reader_that_goes_on_in_time(connect_hasty: Connect, hasty_origin:
 
 
 async def test_backpressure_reaches_the_backend(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """With a client that doesn't read, the program stops taking the backend's bytes; when it reads, all come."""
+    """
+    With a client that doesn't read, the program stops taking the backend's bytes.
+
+    When it reads, all come.
+    """
     sent = 0
     size = 32 * 1024 * 1024
 
@@ -264,7 +270,11 @@ async def test_backpressure_reaches_the_backend(proxy: SharedProgram, connect: C
 
 
 async def test_backpressure_reaches_the_client(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """With a backend that doesn't read, the program stops taking the client's body; when it reads, all comes."""
+    """
+    With a backend that doesn't read, the program stops taking the client's body.
+
+    When it reads, all comes.
+    """
     go = asyncio.Event()
     size = 1024 * 1024
 

@@ -47,9 +47,7 @@ def test_start_serve_and_stop(make: Start) -> None:
     assert program.wait() == 0
     assert not any(is_running(pid) for pid in pids)
     for line in program.stderr.splitlines():
-        assert re.match(
-            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (info|warning|debug) supervisor: .+", line
-        ), line
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (info|warning|debug) supervisor: .+", line), line
     for text in ("limit of open files: ", f"listening on 127.0.0.1:{program.port} (main)", "stopped"):
         assert text in program.stderr
 
@@ -140,7 +138,8 @@ def test_an_admin_port_in_use_is_one_line(make: Start) -> None:
 def test_workers_that_never_work_end_the_program(make: Start, behaviour: str, reason: str) -> None:
     """After three tries the program gives up with the last reason, exit code 1."""
     program = make(behaviour)
-    program.ready_timeout = 0.3
+    if behaviour == "hanging":
+        program.ready_timeout = 0.3
     program.spawn()
     assert program.wait() == 1
     assert f"critical supervisor: no worker can be started: {reason}" in program.stderr
@@ -160,11 +159,14 @@ def test_a_worker_that_is_not_ready_takes_no_traffic(make: Start) -> None:
 
 
 def test_a_worker_that_closes_its_channel_is_replaced(make: Start) -> None:
-    """Whom we can't tell anything any more would never drain: it is killed, and another is started."""
+    """Whom we can't tell anything any more would never drain: it is killed, also when the program stops."""
     program = make("deaf").start()
     pid = program.pid()
     until(lambda: "closed its channel but lives" in program.stderr, "noticed")
     until(lambda: not is_running(pid), "killed")
+    until(program.is_ready, "replaced")
+    program.send(signal.SIGTERM)
+    assert program.wait() == 0
 
 
 def test_a_stubborn_worker_is_killed_when_the_grace_is_over(make: Start) -> None:

@@ -18,7 +18,9 @@ async def test_plain_request_arrives_as_it_was_plus_ours(
 ) -> None:
     """The request line and end-to-end headers travel unchanged; exactly our headers are added."""
     client = await connect()
-    await client.ask(get("Solo.test:8080", "/a%20b/../?q=%22&x", "Accept: */*", "X-Odd:  two  words ", "Cookie: a=b; c=d"))
+    await client.ask(
+        get("Solo.test:8080", "/a%20b/../?q=%22&x", "Accept: */*", "X-Odd:  two  words ", "Cookie: a=b; c=d")
+    )
     request = origin.requests[0]
     assert request.raw.startswith(b"GET /a%20b/../?q=%22&x HTTP/1.1\r\n")
     own = {
@@ -83,7 +85,11 @@ async def test_untrusted_sender_is_not_believed(proxy: SharedProgram, connect: C
 
 
 async def test_trusted_sender_is_believed(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """From a trusted proxy, X-Forwarded-For is appended and the others are kept; the log has the client it names."""
+    """
+    From a trusted proxy, X-Forwarded-For is appended and the others are kept.
+
+    The log has the client it names.
+    """
     source = unique_source(trusted=True)
     named = unique_source()
     client = await connect(source=source)
@@ -116,7 +122,7 @@ async def test_trusted_sender_without_headers(proxy: SharedProgram, connect: Con
 
 
 async def test_client_is_the_last_untrusted_address(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """Behind several trusted proxies the client is the address that the outermost of them saw, not what it claimed."""
+    """Behind several trusted proxies the client is what the outermost saw, not what it claimed."""
     forged, real = unique_source(), unique_source()
     inner, outer = unique_source(trusted=True), unique_source(trusted=True)
     client = await connect(source=inner)
@@ -136,7 +142,7 @@ async def test_request_id_is_kept(given: str, proxy: SharedProgram, connect: Con
     assert line.id == given
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a\"b", "a,b", "\xe9"])
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "a,b", "\xe9"])
 async def test_bad_request_id_is_replaced(given: str, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """Anything else is replaced by one of ours, different for each request."""
     client = await connect()
@@ -151,7 +157,13 @@ async def test_bad_request_id_is_replaced(given: str, proxy: SharedProgram, conn
 
 @pytest.mark.parametrize(
     "header",
-    ["X_Forwarded_For: 6.6.6.6", "x_request_id: 6.6.6.6", "Content_Length: 6.6.6.6", "_: 6.6.6.6", "A-B_C: 6.6.6.6"],
+    [
+        "X_Forwarded_For: 6.6.6.6",
+        "x_request_id: 6.6.6.6",
+        "Content_Length: 6.6.6.6",
+        "_: 6.6.6.6",
+        "A-B_C: 6.6.6.6",
+    ],
 )
 async def test_names_with_underscore_are_dropped(header: str, connect: Connect, origin: Origin) -> None:
     """A name that a CGI program would take for another header's doesn't pass."""

@@ -30,8 +30,7 @@ async def test_origin_answers_with_the_target(start_origin: StartOrigin, connect
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\nok", b"ok", (), id="until-close"),
         pytest.param(b"HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\n", b"", (), id="204"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + chunked(b"o", b"k", trailers=b"A: b\r\n"),
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"o", b"k", trailers=b"A: b\r\n"),
             b"ok",
             ((b"a", b"b"),),
             id="chunked",
@@ -57,12 +56,8 @@ async def test_reader_knows_each_framing(
     assert head == raw[: len(head)]
 
 
-@pytest.mark.parametrize(
-    ("ending", "expected"), [("close", End.EOF), ("reset", End.RESET)], ids=["close", "reset"]
-)
-async def test_truncation_is_seen(
-    ending: str, expected: End, start_origin: StartOrigin, connect_to: Connect
-) -> None:
+@pytest.mark.parametrize(("ending", "expected"), [("close", End.EOF), ("reset", End.RESET)], ids=["close", "reset"])
+async def test_truncation_is_seen(ending: str, expected: End, start_origin: StartOrigin, connect_to: Connect) -> None:
     """A body that is cut short is an error that tells FIN from RST."""
     origin = start_origin()
     origin.play(reply(OK[:-1], then=ending))

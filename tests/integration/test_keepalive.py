@@ -151,9 +151,7 @@ async def test_pipeline_byte_by_byte(connect: Connect, origin: Origin) -> None:
     assert len(origin.requests) == 3
 
 
-async def test_pipeline_ends_with_connection_close(
-    proxy: SharedProgram, connect: Connect, origin: Origin
-) -> None:
+async def test_pipeline_ends_with_connection_close(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """Nothing behind a request that said close is served."""
     client = await connect()
     await client.send(get("solo.test", "/1") + get("solo.test", "/2", "Connection: close") + get("solo.test", "/3"))

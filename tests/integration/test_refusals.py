@@ -1,4 +1,4 @@
-"""What the program refuses: the bytes sent, the answer's bytes, the log line, and what becomes of the connection."""
+"""What the program refuses: bytes sent, bytes answered, the log line, the connection."""
 
 import re
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from tests.integration.shared import BODY_LIMIT, HEADER_BYTES, HEADER_COUNT, REQ
 from tests.integration.wire import Message
 
 H = b"Host: solo.test\r\n"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -103,8 +104,6 @@ MALFORMED = [
 ]
 
 OTHERS = [
-    Refusal("connect", b"CONNECT solo.test:443 HTTP/1.1\r\nHost: solo.test:443\r\n\r\n", 405),
-    Refusal("trace", get("solo.test", method="TRACE"), 405),
     Refusal("target-too-long", get("solo.test", "/" + "x" * REQUEST_LINE), 414),
     Refusal("target-far-too-long", get("solo.test", "/" + "x" * 100_000), 414),
     Refusal("header-too-large", get("solo.test", "/", "X: " + "x" * HEADER_BYTES), 431),
@@ -143,7 +142,7 @@ def check_refusal(answer: Message, status: int, *, stays_open: bool = False) -> 
 async def test_refused_closed_and_logged(
     refusal: Refusal, proxy: SharedProgram, connect: Connect, origin: Origin
 ) -> None:
-    """What can't be read for certain is answered once, ends the connection, is logged PR and reaches no backend."""
+    """What can't be read for certain is answered, ends the connection and reaches no backend."""
     client = await connect()
     await client.send(refusal.raw)
     check_refusal(await client.read_response(), refusal.status)
@@ -154,9 +153,7 @@ async def test_refused_closed_and_logged(
 
 
 @pytest.mark.parametrize("refusal", [MALFORMED[0], MALFORMED[16], MALFORMED[30]], ids=str)
-async def test_refused_byte_by_byte(
-    refusal: Refusal, proxy: SharedProgram, connect: Connect, origin: Origin
-) -> None:
+async def test_refused_byte_by_byte(refusal: Refusal, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """How the bytes are cut into segments changes nothing."""
     client = await connect()
     try:
@@ -242,6 +239,21 @@ async def test_bad_chunks_cut_the_attempt_short(proxy: SharedProgram, connect: C
     assert not origin.received.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [get("solo.test", method="TRACE"), b"CONNECT solo.test:443 HTTP/1.1\r\nHost: solo.test:443\r\n\r\n"],
+    ids=["trace", "connect"],
+)
+async def test_method_not_allowed(raw: bytes, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
+    """405 for the methods that are no business of a reverse proxy; the connection goes on."""
+    client = await connect()
+    check_refusal(await client.ask(raw), 405, stays_open=True)
+    assert (await client.ask(get("solo.test", "/next"))).body == b"/next"
+    line, _ = await proxy.log.await_lines(2, client.source)
+    assert (line.status, line.end, line.tries) == (405, "PR", 0)
+    assert len(origin.requests) == 1
+
+
 async def test_not_found(proxy: SharedProgram, connect: Connect) -> None:
     """Nothing fits: 404, and the connection goes on."""
     client = await connect()
@@ -253,9 +265,7 @@ async def test_not_found(proxy: SharedProgram, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("path", ["/only/", "/only", "/only/x", "/%6fnly/x", "/x/../only/", "/only/x?y=/z"])
-async def test_path_is_matched_decoded_and_forwarded_as_it_came(
-    path: str, connect: Connect, origin: Origin
-) -> None:
+async def test_path_is_matched_decoded_and_forwarded_as_it_came(path: str, connect: Connect, origin: Origin) -> None:
     """Routing decodes and resolves the path; the backend gets what the client wrote."""
     assert (await (await connect()).ask(get("paths.test", path))).status == 200
     assert origin.requests[0].target == path.encode()
@@ -304,9 +314,7 @@ async def test_connect_timeout(proxy: SharedProgram, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("host", ["dead.test", "empty.test", "nowhere.test"])
-async def test_refusal_of_a_small_upload_keeps_the_connection(
-    host: str, connect: Connect, origin: Origin
-) -> None:
+async def test_refusal_of_a_small_upload_keeps_the_connection(host: str, connect: Connect, origin: Origin) -> None:
     """A body that came with its request is read away: the next request on the connection is served."""
     client = await connect()
     assert (await client.ask(post(host, b"GET / HTTP/1.1\r\n\r\n"))).status in {404, 502, 503}
@@ -318,7 +326,11 @@ async def test_refusal_of_a_small_upload_keeps_the_connection(
 
 
 async def test_answer_is_read_although_the_client_still_sends(proxy: SharedProgram, connect: Connect) -> None:
-    """After a refusal the program lingers: a client in the middle of a large upload still reads the answer."""
+    """
+    After a refusal the program lingers.
+
+    A client in the middle of a large upload still reads the answer.
+    """
     client = await connect()
     await client.send(get("solo.test", "/", f"Content-Length: {BODY_LIMIT * 3}", method="POST"))
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What a client receives of a response: each framing, to HTTP/1.1 and HTTP/1.0, 1xx, HEAD, trailers, headers."""
+"""What a client receives of a response: framings, HTTP/1.0, 1xx, HEAD, trailers, headers."""
 
 import asyncio
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ async def test_each_framing_to_1_0(answer: Answer, proxy: SharedProgram, connect
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
 async def test_each_framing_to_1_0_keep_alive(answer: Answer, connect: Connect, origin: Origin) -> None:
-    """An HTTP/1.0 client that asked for it keeps its connection when the length is known, else it is closed."""
+    """An HTTP/1.0 client that asked for it keeps its connection, if the length is known."""
     origin.play(_once(answer), serve())
     client = await connect()
     got = await client.ask(get("solo.test", "/", "Connection: keep-alive", version="1.0"))
@@ -129,7 +129,7 @@ async def test_head_has_no_body(raw: bytes, proxy: SharedProgram, connect: Conne
 
 
 async def test_fact_1_head_with_content_length_swallows_nothing(connect: Connect, origin: Origin) -> None:
-    """http.md fact 1: after a HEAD's ``Content-Length: 5`` the same upstream connection's next answer is whole."""
+    """After a HEAD's ``Content-Length: 5`` the same upstream connection's next answer is whole."""
     origin.play(reply(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"))
     client = await connect()
     await client.ask(get("solo.test", method="HEAD"))
@@ -184,7 +184,7 @@ async def test_interim_responses_are_not_for_1_0(connect: Connect, origin: Origi
 async def test_expect_is_forwarded_and_continue_comes_back(
     proxy: SharedProgram, connect: Connect, origin: Origin
 ) -> None:
-    """The backend sees Expect, its 100 reaches the client, then the body goes up and the answer comes down."""
+    """Expect goes up, the backend's 100 comes down, then the body goes up and the answer down."""
 
     async def script(connection: OriginConnection) -> None:
         head = await connection.request_head()
@@ -282,9 +282,11 @@ async def test_trailers_without_te(connect: Connect, origin: Origin) -> None:
     assert b"X-Sum" not in following.raw
 
 
-@pytest.mark.parametrize("trailer", [b"Content-Length: 500", b"Transfer-Encoding: gzip", b"Connection: close", b"Host: x"])
+@pytest.mark.parametrize(
+    "trailer", [b"Content-Length: 500", b"Transfer-Encoding: gzip", b"Connection: close", b"Host: x"]
+)
 async def test_trailers_cannot_carry_framing(trailer: bytes, connect: Connect, origin: Origin) -> None:
-    """A trailer named like a framing or routing field is dropped, or the answer is refused: it is never obeyed."""
+    """A trailer named like a framing field is dropped, or the answer refused: never obeyed."""
     origin.play(reply(CHUNKED + chunked(b"hello", trailers=trailer + b"\r\n"), then="serve"), serve())
     client = await connect()
     try:
@@ -297,7 +299,7 @@ async def test_trailers_cannot_carry_framing(trailer: bytes, connect: Connect, o
 
 
 async def test_response_headers_pass_unchanged(connect: Connect, origin: Origin) -> None:
-    """End-to-end headers keep order, spelling, repetition and bytes; nothing is added but framing and Date at most."""
+    """End-to-end headers keep order, spelling, repetition and bytes; nothing is added."""
     lines = b"Server: x\r\nDate: D\r\nset-cookie: a=1\r\nX-B: \xfc\r\nSet-Cookie: b=2\r\nX_y: 1\r\n"
     origin.play(reply(b"HTTP/1.1 299 My Reason\r\n" + lines + b"Content-Length: 2\r\n\r\nok"))
     answer = await (await connect()).ask(get("solo.test"))

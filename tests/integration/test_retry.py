@@ -4,7 +4,17 @@ import pytest
 
 from tests.integration.client import get, post
 from tests.integration.conftest import Connect
-from tests.integration.origin import OK, Origin, OriginConnection, Script, close_at_once, hang, reply, reset_at_once, serve
+from tests.integration.origin import (
+    OK,
+    Origin,
+    OriginConnection,
+    Script,
+    close_at_once,
+    hang,
+    reply,
+    reset_at_once,
+    serve,
+)
 from tests.integration.shared import SharedProgram
 
 
@@ -23,9 +33,7 @@ async def test_refused_connection_goes_to_the_other_backend(
     assert all(len(line.ut) == 2 and line.end == "--" and line.status == 200 for line in retried)
 
 
-async def test_connect_timeout_goes_to_the_other_backend(
-    proxy: SharedProgram, connect: Connect, other: Origin
-) -> None:
+async def test_connect_timeout_goes_to_the_other_backend(proxy: SharedProgram, connect: Connect, other: Origin) -> None:
     """A connection that doesn't come to be is given up, and the request tried elsewhere."""
     client = await connect()
     for _ in range(4):
@@ -83,13 +91,19 @@ async def test_put_whose_body_was_sent_is_not_repeated(
 
 
 async def test_attempts_exhausted(proxy: SharedProgram, connect: Connect, origin: Origin, other: Origin) -> None:
-    """When every attempt fails, the client hears of the failure, the log of each attempt, in turn on each backend."""
+    """When every attempt fails, the client hears of the failure and the log of each attempt."""
     origin.play(reset_at_once)
     other.play(reset_at_once)
     client = await connect()
     assert (await client.ask(get("pair.test"))).status == 502
     (line,) = await proxy.log.await_lines(1, client.source)
-    assert (line.status, line.end, line.tries, sorted(line.ua), line.us) == (502, "SH", 2, ["a", "b"], ["-", "-"])
+    assert (line.status, line.end, line.tries, sorted(line.ua), line.us) == (
+        502,
+        "SH",
+        2,
+        ["a", "b"],
+        ["-", "-"],
+    )
     assert (len(origin.requests), len(other.requests)) == (1, 1)
 
 
@@ -218,9 +232,7 @@ async def test_retry_on_timeout(proxy: SharedProgram, connect: Connect, origin: 
     assert len(other.requests) == 4
 
 
-async def test_timeout_is_not_tried_again_unless_asked(
-    proxy: SharedProgram, connect: Connect, origin: Origin
-) -> None:
+async def test_timeout_is_not_tried_again_unless_asked(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """By default a backend that is late has had its chance: 504 sH."""
     origin.play(hang)
     client = await connect()
@@ -251,9 +263,7 @@ async def test_budget_stops_a_storm(proxy: SharedProgram, connect: Connect, orig
     assert proxy.metric("pyproxy_retries_total", pool="stingy") == 1
 
 
-async def test_backup_is_used_while_nothing_else_is_available(
-    connect: Connect, origin: Origin, other: Origin
-) -> None:
+async def test_backup_is_used_while_nothing_else_is_available(connect: Connect, origin: Origin, other: Origin) -> None:
     """A pool whose regular backend has weight 0 is served by its backup."""
     for _ in range(3):
         assert (await (await connect()).ask(get("spare.test"))).get("x-origin") == b"b"

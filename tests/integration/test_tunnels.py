@@ -32,7 +32,11 @@ async def _tunnel(client: RawClient, host: str = "solo.test") -> None:
 
 
 async def test_echo_and_half_close_by_the_client(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """Bytes go both ways; the client ends its half, the backend's last words still arrive, then all is closed."""
+    """
+    Bytes go both ways.
+
+    The client ends its half, the backend's last words still arrive, then all is closed.
+    """
     origin.play(_echo)
     client = await connect()
     await _tunnel(client)
@@ -73,7 +77,7 @@ async def test_half_close_by_the_backend(proxy: SharedProgram, connect: Connect,
 
 
 async def test_bytes_behind_either_head_are_not_lost(connect: Connect, origin: Origin) -> None:
-    """What the client sends behind its upgrade, and the backend behind its 101, in one segment, belongs to the tunnel."""
+    """What comes in one segment behind the upgrade, or behind the 101, belongs to the tunnel."""
 
     async def script(connection: OriginConnection) -> None:
         await connection.request()
@@ -164,9 +168,7 @@ async def test_tunnel_without_activity_ends(proxy: SharedProgram, connect: Conne
     assert (line.status, line.bytes) == (101, 8)
 
 
-async def test_refused_upgrade_is_an_ordinary_exchange(
-    proxy: SharedProgram, connect: Connect, origin: Origin
-) -> None:
+async def test_refused_upgrade_is_an_ordinary_exchange(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """A backend that answers an upgrade with 200 has declined: both connections go on."""
     client = await connect()
     answer = await client.ask(get("solo.test", "/1", *UPGRADE))
@@ -220,9 +222,7 @@ async def test_h2c_with_a_body_is_no_upgrade_of_ours(connect: Connect, origin: O
     [(("Upgrade: echo",), "1.1"), (("Connection: Upgrade",), "1.1"), (UPGRADE, "1.0")],
     ids=["not-named-in-connection", "no-upgrade", "1.0"],
 )
-async def test_what_is_no_upgrade(
-    headers: tuple[str, ...], version: str, connect: Connect, origin: Origin
-) -> None:
+async def test_what_is_no_upgrade(headers: tuple[str, ...], version: str, connect: Connect, origin: Origin) -> None:
     """Without both headers, or from HTTP/1.0, nothing is offered to the backend."""
     client = await connect()
     assert (await client.ask(get("solo.test", "/", *headers, version=version))).status == 200
@@ -232,7 +232,7 @@ async def test_what_is_no_upgrade(
 
 
 async def test_101_to_a_declined_offer(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """A backend that switches although only h2c was offered, which it never heard of, is a bad backend: 502 PH."""
+    """A backend that switches although it was offered nothing (only h2c was) is a bad one: 502 PH."""
     origin.play(reply(SWITCHING, then="hang"))
     client = await connect()
     answer = await client.ask(get("once.test", "/", "Connection: Upgrade", "Upgrade: h2c"))
@@ -250,7 +250,7 @@ async def test_upgrade_refused_by_error_status(connect: Connect, origin: Origin)
 
 
 async def test_tunnel_outlives_the_other_timeouts(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """Client and body timeouts don't apply to a tunnel that is alive (the pool's response and idle are 300 ms)."""
+    """The response and idle timeouts (300 ms here) don't apply to a tunnel that is alive."""
     origin.play(_echo)
     client = await connect()
     await _tunnel(client, "hasty.test")

@@ -1,0 +1,53 @@
+"""
+One try of an exchange on one backend: what the access log shows of it, and the backend's counters.
+
+Must not know connections. ``begin`` and ``end`` come in pairs, so what goes up comes down.
+"""
+
+from bisect import bisect_left
+from typing import Final
+
+from pyproxy.balance.backend import Backend
+from pyproxy.observe.histogram import BOUNDS, WIDTH
+
+GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
+
+
+class Attempt:
+    """``status`` 0 is no answer; times are seconds, from ``started`` on, None for what did not happen."""
+
+    __slots__ = ("backend", "connect_time", "duration", "header_time", "on", "started", "status")
+
+    def __init__(self, on: Backend, started: float) -> None:
+        self.on = on
+        self.backend = on.name
+        self.started = started
+        self.status = 0
+        self.connect_time: float | None = None
+        self.header_time: float | None = None
+        self.duration = 0.0
+
+    def begin(self, row: memoryview) -> None:
+        """Count the attempt as active."""
+        backend = self.on
+        backend.active += 1
+        row[backend.columns.active] += 1
+        row[backend.columns.total] += 1
+
+    def answered(self, row: memoryview, status: int, now: float) -> None:
+        """Count an answer by its class, and the time that it took."""
+        self.status = status
+        self.header_time = taken = now - self.started
+        columns = self.on.columns
+        row[columns.codes + status // 100 - 1] += 1
+        row[columns.response + bisect_left(BOUNDS, taken)] += 1
+        row[columns.response + WIDTH - 1] += int(taken * 1e9)
+
+    def end(self, row: memoryview, now: float, *, failed: bool) -> None:
+        """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
+        backend = self.on
+        self.duration = now - self.started
+        backend.active -= 1
+        row[backend.columns.active] -= 1
+        if failed or self.status in GATEWAY_ERRORS:
+            row[backend.columns.errors] += 1

@@ -1,0 +1,148 @@
+"""
+The real data plane on a fake loop, and short ways to configure one.
+
+Must not know what a test wants to show: the defaults are round numbers that differ from each other, so that a
+mixed-up timeout is seen.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from pyproxy.config.runtime import (
+    AccessLog,
+    Backend,
+    Client,
+    Keepalive,
+    Limits,
+    Listener,
+    Pool,
+    Retry,
+    Route,
+    RuntimeConfig,
+    Timeouts,
+)
+from pyproxy.observe.access_log import FORMATS
+from pyproxy.observe.metrics import Layout
+from pyproxy.proxy.downstream import Downstream
+from pyproxy.proxy.exchange import Exchange
+from pyproxy.proxy.plane import DataPlane
+from pyproxy.proxy.upstream import Upstream
+from tests.fakes import FakeLoop, FakeTransport
+
+
+def make_backend(name: str, *, port: int = 8080, weight: int = 1, backup: bool = False) -> Backend:
+    """Configure one backend."""
+    return Backend(name, "10.0.0.1", port, weight, backup, 0)
+
+
+def make_pool(name: str = "web", backends: tuple[Backend, ...] = (), **changes: Any) -> Pool:
+    """Configure a pool, of one backend unless told otherwise, with short round times."""
+    settings: dict[str, Any] = {
+        "policy": "round_robin",
+        "timeouts": Timeouts(connect=3.0, response=20.0, idle=15.0, tunnel=40.0),
+        "retry": Retry(attempts=2, on=frozenset({"connect", "reset"}), budget=0.2, min=3),
+        "keepalive": Keepalive(max_idle=2, idle=30.0, max_requests=1000),
+    }
+    return Pool(name=name, backends=backends or (make_backend("web1"),), **{**settings, **changes})
+
+
+def make_config(*pools: Pool, **changes: Any) -> RuntimeConfig:
+    """Configure a worker; the first pool gets everything unless ``routes`` says otherwise."""
+    pools = pools or (make_pool(),)
+    settings: dict[str, Any] = {
+        "digest": "0123456789ab",
+        "workers": 1,
+        "user": None,
+        "shutdown_grace": 30.0,
+        "log_level": "info",
+        "listeners": (Listener("http", "192.0.2.9", 80),),
+        "trusted_proxies": (),
+        "routes": (Route(None, None, pools[0].name),),
+        "client": Client(header_timeout=10.0, body_timeout=12.0, keepalive=75.0, write_timeout=14.0, max_requests=1000),
+        "limits": Limits(request_line=8192, headers=32768, header_count=100, body=None, connections=0),
+        "access_log": AccessLog("off", "combined"),
+    }
+    return RuntimeConfig(pools=pools, **{**settings, **changes})
+
+
+class FakeTime:
+    """What stands in for the monotonic clock: the time of the loop that was made last."""
+
+    def __init__(self) -> None:
+        self.loop = FakeLoop()
+
+    def __call__(self) -> float:
+        return self.loop.now
+
+
+FAKE_TIME = FakeTime()
+
+
+@contextmanager
+def fake_time() -> Iterator[None]:
+    """Let every module of the byte path that reads the clock read ``FAKE_TIME``."""
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("pyproxy.proxy.") and hasattr(module, "monotonic"):
+                stack.enter_context(patch.object(module, "monotonic", FAKE_TIME))
+        yield
+
+
+class FakePlane(DataPlane):
+    """The real data plane on a fake loop, with a memory of what ended and how; needs ``fake_time``."""
+
+    fake_loop: FakeLoop
+    contains_crashes = False
+
+    def __init__(self, config: RuntimeConfig | None = None) -> None:
+        loop = self.fake_loop = FAKE_TIME.loop = FakeLoop()
+        config = config or make_config()
+        layout = self.layout = Layout(
+            [listener.name for listener in config.listeners],
+            {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
+        )
+        row = memoryview(bytearray(layout.size * 8)).cast("q")
+        with patch("asyncio.get_running_loop", return_value=loop):
+            super().__init__(config, layout, [row], 0, None)
+        self.finished: list[Exchange] = []
+        self.lines: list[bytes] = []
+
+    def log(self, exchange: Exchange) -> None:
+        """Remember; write the line in both formats, since either may stumble over a record."""
+        self.finished.append(exchange)
+        self.lines.append(FORMATS["combined"](exchange, 0.0))
+        FORMATS["json"](exchange, 0.0)
+        super().log(exchange)
+
+    def crash(self, exchange: Exchange | None) -> None:
+        """Let the test see what the program would contain."""
+        if not self.contains_crashes:
+            raise  # noqa: PLE0704 - called from an except block
+        super().crash(exchange)
+
+    def connect(self, peer: tuple[str, int] = ("192.0.2.1", 50_000), listener: str = "http") -> FakeTransport:
+        """Let a client connect."""
+        transport = FakeTransport(self.fake_loop, self.accept(listener)(), peer=peer)
+        transport.start()
+        self.fake_loop.run()
+        return transport
+
+    def run(self) -> None:
+        """Take turns until nothing moves."""
+        self.fake_loop.run()
+
+    @property
+    def ends(self) -> list[tuple[int, str]]:
+        """Status and termination code of everything that has finished."""
+        return [(exchange.status, exchange.end) for exchange in self.finished]
+
+    def upstreams(self) -> list[Upstream]:
+        """Every backend connection that is watched."""
+        return [watched for watched in self.sweeper.watched if isinstance(watched, Upstream)]
+
+    def downstreams(self) -> list[Downstream]:
+        """Every client connection that is watched."""
+        return [watched for watched in self.sweeper.watched if isinstance(watched, Downstream)]

@@ -1,0 +1,312 @@
+"""
+The byte path as a whole, wired to fake transports: clients and origins do anything at any moment.
+
+Whatever they do: an exchange finishes once, counters come back to zero, nobody gets a byte that isn't theirs or
+an answer that only looks whole, no connection is forgotten, and silence ends everything in bounded time.
+"""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pyproxy.config.runtime import Keepalive, Retry
+from pyproxy.proxy.downstream import Downstream
+from pyproxy.proxy.flow import FOREVER
+from pyproxy.proxy.upstream import Upstream
+from tests.unit.proxy.network import Asked, Client, Origin, write_answer
+from tests.unit.proxy.planes import FakePlane, make_backend, make_config, make_pool
+
+HIGH, LOW = 300, 100
+ANSWER_KINDS = (
+    "length",
+    "length",
+    "chunked",
+    "until-close",
+    "interim",
+    "close",
+    "no-content",
+    "unavailable",
+    "garbage",
+)
+SIZES = st.sampled_from([0, 1, 5, 40, 700])
+CUTS = st.sampled_from([1, 7, 60, 200, 100_000])
+PICKS = st.integers(0, 1000)
+
+
+class Network(RuleBasedStateMachine):
+    """One worker, a few clients, two backends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        backends = (make_backend("a", port=8001), make_backend("b", port=8002))
+        retry = Retry(attempts=2, on=frozenset({"connect", "reset", "timeout", "503"}), budget=0.5, min=2)
+        keepalive = Keepalive(max_idle=1, idle=30.0, max_requests=3)
+        self.plane = FakePlane(make_config(make_pool("web", backends, retry=retry, keepalive=keepalive)))
+        self.loop = self.plane.fake_loop
+        self.loop.write_buffer_limits = (HIGH, LOW)
+        self.clients: list[Client] = []
+        self.origins: list[Origin] = []
+        self.asked: dict[int, Asked] = {}
+
+    # clients
+
+    @initialize()
+    def first_client(self) -> None:
+        """Begin with somebody to talk to."""
+        self.connect()
+
+    @precondition(lambda self: len(self.clients) < 4 and not self.plane.draining)
+    @rule()
+    def connect(self) -> None:
+        """Let another client connect."""
+        self.clients.append(Client(self.plane.connect()))
+
+    @rule(
+        pick=PICKS,
+        method=st.sampled_from([b"GET", b"GET", b"HEAD", b"POST", b"PUT"]),
+        version=st.sampled_from([b"1.1", b"1.1", b"1.0"]),
+        size=SIZES,
+        is_chunked=st.booleans(),
+        connection=st.sampled_from([b"", b"", b"", b"close", b"keep-alive"]),
+        is_malformed=st.sampled_from([False] * 9 + [True]),
+        cut=CUTS,
+    )
+    def ask(
+        self,
+        pick: int,
+        method: bytes,
+        version: bytes,
+        size: int,
+        is_chunked: bool,
+        connection: bytes,
+        is_malformed: bool,
+        cut: int,
+    ) -> None:
+        """Queue a request on a connection and send some of it."""
+        number = len(self.asked)
+        body = (b"[%d]" % number * 300)[:size] if method in {b"POST", b"PUT"} else b""
+        asked = Asked(number, method, version, body, connection=connection, is_malformed=is_malformed)
+        asked.is_chunked = is_chunked and bool(body) and version == b"1.1"
+        self._ask(pick, asked, cut)
+
+    @rule(pick=PICKS, cut=CUTS)
+    def ask_for_upgrade(self, pick: int, cut: int) -> None:
+        """Queue a request that may become a tunnel."""
+        self._ask(pick, Asked(len(self.asked), upgrade=True), cut)
+
+    def _ask(self, pick: int, asked: Asked, cut: int) -> None:
+        client = self.clients[pick % len(self.clients)]
+        if client.may_ask:
+            asked.target = b"/%d" % asked.number
+            self.asked[asked.number] = asked
+            client.ask(asked)
+            client.send(cut)
+
+    @rule(pick=PICKS, cut=CUTS)
+    def send(self, pick: int, cut: int) -> None:
+        """Send more of what is queued."""
+        self.clients[pick % len(self.clients)].send(cut)
+
+    @rule(pick=PICKS, is_reset=st.booleans())
+    def leave(self, pick: int, is_reset: bool) -> None:
+        """Let a client go."""
+        client = self.clients[pick % len(self.clients)]
+        if not client.has_left:
+            client.has_left = True
+            client.transport.receive(ConnectionResetError("reset") if is_reset else None)
+
+    @rule(pick=PICKS, count=st.sampled_from([0, 1, 150, 1000, None]), is_origin=st.booleans())
+    def read(self, pick: int, count: int | None, is_origin: bool) -> None:
+        """Let one end stop reading, or read some of what waits for it."""
+        ends = self.origins if is_origin else self.clients
+        if ends:
+            transport = ends[pick % len(ends)].transport
+            if transport.window is None and count is not None:
+                transport.window = count
+            else:
+                transport.open_window(count)
+
+    # backends
+
+    @precondition(lambda self: self.loop.dials)
+    @rule(pick=PICKS, answer=st.sampled_from(["accept", "accept", "accept", "refuse", "out of descriptors"]))
+    def dial(self, pick: int, answer: str) -> None:
+        """Let a connect end."""
+        dial = self.loop.dials[pick % len(self.loop.dials)]
+        if answer == "accept":
+            self.origins.append(Origin(dial.accept(), self.asked))
+        else:
+            dial.refuse(None if answer == "refuse" else OSError(24, "too many open files"))
+
+    @precondition(lambda self: any(origin.next_asked() for origin in self.origins))
+    @rule(pick=PICKS, kind=st.sampled_from(ANSWER_KINDS), size=SIZES, cut=CUTS)
+    def answer(self, pick: int, kind: str, size: int, cut: int) -> None:
+        """Let an origin begin to answer; the request need not be there in whole."""
+        origins = [origin for origin in self.origins if origin.next_asked()]
+        origin = origins[pick % len(origins)]
+        asked = origin.next_asked()
+        assert asked is not None
+        if asked.upgrade and size != 1:
+            kind = "upgrade"
+            origin.client = next(client for client in self.clients if asked in client.asked)
+            origin.client.tunnel = origin
+        origin.begin(write_answer(asked, kind, size))
+        origin.send(cut)
+
+    @precondition(lambda self: self.origins)
+    @rule(pick=PICKS, cut=CUTS)
+    def answer_more(self, pick: int, cut: int) -> None:
+        """Send more of an answer."""
+        self.origins[pick % len(self.origins)].send(cut)
+
+    @precondition(lambda self: self.origins)
+    @rule(pick=PICKS, what=st.sampled_from(["finish", "finish", "reset", "chatter"]))
+    def misbehave(self, pick: int, what: str) -> None:
+        """End a backend's connection, or say something unasked on it."""
+        origin = self.origins[pick % len(self.origins)]
+        if what == "reset":
+            origin.reset()
+        elif what == "finish":
+            origin.finish()
+        elif not origin.has_left and origin.answer is None and origin.client is None:
+            origin.transport.receive(b"HTTP/1.1 200 OK\r\nX-Answer: stray\r\nContent-Length: 0\r\n\r\n")
+            origin.has_left = True
+
+    @precondition(lambda self: any(client.tunnel for client in self.clients))
+    @rule(pick=PICKS, is_origin=st.booleans(), size=SIZES)
+    def talk(self, pick: int, is_origin: bool, size: int) -> None:
+        """Send through a tunnel, once its 101 has arrived."""
+        client = next(client for client in self.clients if client.tunnel is not None)
+        origin = client.tunnel
+        assert origin is not None
+        data = (b"<%d>" % pick * 300)[:size]
+        if b"HTTP/1.1 101" not in client.transport.sent or not data:
+            return
+        if is_origin and not origin.has_left:
+            origin.tunnel_sent += data
+            origin.transport.receive(data)
+        elif not is_origin and not client.has_left:
+            client.tunnel_sent += data
+            client.transport.receive(data)
+
+    # everybody
+
+    @rule()
+    def run(self) -> None:
+        """Let the loop come to rest."""
+        self.plane.run()
+
+    @rule()
+    def turn(self) -> None:
+        """Take a single turn of the loop, so that things happen in between."""
+        self.loop.turn()
+
+    @rule(seconds=st.sampled_from([0.05, 2.0, 11.0, 16.0, 31.0]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.loop.advance(seconds)
+
+    @precondition(lambda self: self.asked)
+    @rule(dice=st.integers(0, 5))
+    def drain(self, dice: int) -> None:
+        """Stop, sometimes by force."""
+        if dice == 0 and not self.plane.draining:
+            self.plane.drain()
+        elif dice == 1 and self.plane.draining:
+            self.plane.abandon()
+
+    # what must always hold
+
+    @invariant()
+    def everybody_gets_what_is_theirs(self) -> None:
+        """Answers in order, of the right request, never only looking whole; requests not altered on the way."""
+        for client in self.clients:
+            client.check()
+        for origin in self.origins:
+            origin.check()
+
+    @invariant()
+    def counters_agree(self) -> None:
+        """Exchanges finish once; gauges say what is there; no count is below zero."""
+        plane = self.plane
+        assert len({id(exchange) for exchange in plane.finished}) == len(plane.finished)
+        open_now = [client for client in self.clients if not client.transport.is_lost]
+        assert plane.connections == len(open_now)
+        for backend in plane.pools["web"].pool.backends:
+            in_flight = [
+                leg.exchange
+                for leg in plane.downstreams()
+                if leg.exchange is not None
+                and leg.exchange.attempts
+                and leg.exchange.attempts[-1].on is backend
+                and (leg.exchange.upstream is not None or leg.exchange._dial is not None)
+            ]
+            assert backend.active == plane.row[backend.columns.active] == len(in_flight)
+            assert len(backend.keepalive) <= 1
+
+    @invariant()
+    def buffers_are_bounded(self) -> None:
+        """Nobody who doesn't read makes us remember more than a buffer and what one read brought."""
+        for end in (*self.clients, *self.origins):
+            assert end.transport.peak_buffer_bytes < HIGH + 3000
+
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        """At rest: somebody's deadline runs for each leg, a leg reads unless the other can't write."""
+        if self.loop.has_work:
+            return
+        plane = self.plane
+        idle = [upstream for backend in plane.pools["web"].pool.backends for upstream in backend.keepalive._idle]
+        for leg in plane.downstreams():
+            self._check_downstream(leg)
+        for leg in plane.upstreams():
+            if leg.is_open:
+                assert (leg.exchange is None) == (leg in idle), f"neither used nor idle: {leg!r}"
+                other = leg.exchange.downstream.deadline if leg.exchange is not None else FOREVER
+                assert min(leg.deadline, other) < FOREVER, f"no deadline: {leg!r}"
+        for upstream in idle:
+            assert upstream.is_open
+            assert upstream.transport.is_reading()
+
+    def _check_downstream(self, leg: Downstream) -> None:
+        exchange = leg.exchange
+        deadlines = [leg.deadline]
+        if exchange is not None:
+            deadlines += [part.deadline for part in (exchange.upstream, exchange._dial) if part is not None]
+        if leg.is_open:
+            assert min(deadlines) < FOREVER, f"no deadline: {leg!r}"
+            assert leg.transport is not None
+            if exchange is None:
+                assert leg.transport.is_reading(), f"reads never again: {leg!r}"
+        elif leg.transport is not None:
+            assert leg.deadline < FOREVER, f"closes never: {leg!r}"
+
+    # the end
+
+    def teardown(self) -> None:
+        """From wherever it went: if nobody does anything any more, everything ends, and all is counted."""
+        if not self.clients:
+            return
+        self.loop.run()
+        for _ in range(200):
+            watched = self.plane.sweeper.watched
+            if not watched:
+                break
+            deadline = min(each.deadline for each in watched)
+            assert deadline < FOREVER, watched
+            self.loop.stall(deadline)
+            self.loop.advance(0.2)
+            self.nothing_is_forgotten()
+        assert not self.plane.sweeper.watched
+        assert all(end.transport.is_lost for end in (*self.clients, *self.origins))
+        self.counters_agree()
+        self.everybody_gets_what_is_theirs()
+        row, layout = self.plane.row, self.plane.layout
+        assert all(row[column] == 0 for column in layout.gauges - {layout.loop_lag_ns})
+        assert sum(row[layout.end(end)] for end in self.plane.end_columns) == len(self.plane.finished)
+
+
+Network.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestNetwork = Network.TestCase
