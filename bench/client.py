@@ -65,9 +65,7 @@ def upload(port: int, target: str, size: int) -> None:
     """Send a body as fast as it is taken."""
     piece = bytes(PIECE_BYTES)
     with connect(port) as sock:
-        sock.sendall(
-            f"PUT {target} HTTP/1.1\r\nHost: {stage.HOST}\r\nContent-Length: {size}\r\n\r\n".encode()
-        )
+        sock.sendall(f"PUT {target} HTTP/1.1\r\nHost: {stage.HOST}\r\nContent-Length: {size}\r\n\r\n".encode())
         for begin in range(0, size, PIECE_BYTES):
             sock.sendall(piece[: size - begin])
         read_head(sock, b"201")

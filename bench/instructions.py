@@ -89,7 +89,7 @@ def main() -> int:
         BASELINE.write_text(json.dumps(result, indent=2) + "\n")
     met, lines = compare(result)
     if options.json:
-        stage.print_json({**result, "profiles": profiles, "comparison": lines, "met": met})
+        print(json.dumps({**result, "profiles": profiles, "comparison": lines, "met": met}, indent=2))
         return 0 if met else 1
     for scenario, profile in profiles.items():
         print(f"{scenario}: instructions a request, by function")
@@ -99,9 +99,7 @@ def main() -> int:
     return 0 if met else 1
 
 
-async def measure(
-    directory: Path, requests: int, *, profile: bool
-) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+async def measure(directory: Path, requests: int, *, profile: bool) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
     """Count the instructions per request in each scenario; with ``profile`` also by function."""
     async with backends() as ports:
         run = prepare(directory, ports)

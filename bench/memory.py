@@ -12,6 +12,7 @@ which has served a few small requests before. The clients are processes of their
 
 import argparse
 import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ def main() -> int:
     bars = {"growth_bytes": GROWTH_BAR_BYTES, "bytes_per_connection": CONNECTION_BAR_BYTES}
     result = {"bodies": bodies, "idle": idle, "bars": bars, "met": met}
     if options.json:
-        stage.print_json(result)
+        print(json.dumps(result, indent=2))
     else:
         print(describe(result))
     return 0 if met else 1
@@ -77,31 +78,30 @@ def backend(directory: Path) -> Iterator[int]:
         yield port
 
 
-def client(port: int, kind: str, target: str, *numbers: int) -> "subprocess.Popen[str]":
-    """Start a client; see ``bench/client.py``."""
+@contextlib.contextmanager
+def client(port: int, kind: str, target: str, *numbers: int) -> Iterator["subprocess.Popen[str]"]:
+    """Run a client, see ``bench/client.py``, to its end, which must be a good one."""
     command = [sys.executable, str(Path(__file__).with_name("client.py")), str(port), kind, target]
     command += map(str, numbers)
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-@contextlib.contextmanager
-def running(directory: Path, port: int) -> Iterator[stage.Proxy]:
-    """Run a proxy that has served a few requests and has no connection any more."""
-    with stage.proxy(directory, [port]) as proxy:
-        finish(client(proxy.port, "idle", "/", WARM_UP_CONNECTIONS))
-        await_connections(proxy, 0)
-        yield proxy
-
-
-def finish(started: "subprocess.Popen[str]") -> None:
-    """Wait for the end of a client, which must be a good one."""
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
+        yield started
         started.communicate(timeout=CLIENT_SECONDS)
     finally:
         started.kill()
         started.wait()
     if started.returncode:
         raise stage.StageError(f"a client failed: {started.args!r}")
+
+
+@contextlib.contextmanager
+def running(directory: Path, port: int) -> Iterator[stage.Proxy]:
+    """Run a proxy that has served a few requests and has no connection any more."""
+    with stage.proxy(directory, [port]) as proxy:
+        with client(proxy.port, "idle", "/", WARM_UP_CONNECTIONS):
+            pass
+        await_connections(proxy, 0)
+        yield proxy
 
 
 def await_connections(proxy: stage.Proxy, count: int) -> None:
@@ -137,13 +137,10 @@ def watch(proxy: stage.Proxy, kind: str, target: str, *numbers: int) -> dict[str
     pids = stage.process_tree(proxy.pid)
     samples = [stage.resident_bytes(pids)]
     began = time.monotonic()
-    started = client(proxy.port, kind, target, *numbers)
-    try:
+    with client(proxy.port, kind, target, *numbers) as started:
         while started.poll() is None:
             time.sleep(SAMPLE_SECONDS)
             samples.append(stage.resident_bytes(pids))
-    finally:
-        finish(started)
     return growth(samples, time.monotonic() - began)
 
 
@@ -163,14 +160,11 @@ def measure_idle(directory: Path, port: int) -> dict[str, int]:
     with running(directory / "idle", port) as proxy:
         workers = proxy.workers()
         before = stage.resident_bytes(workers)
-        started = client(proxy.port, "idle", "/", CONNECTIONS)
-        try:
+        with client(proxy.port, "idle", "/", CONNECTIONS) as started:
             assert started.stdout is not None
             started.stdout.readline()
             await_connections(proxy, CONNECTIONS)
             after = stage.resident_bytes(workers)
-        finally:
-            finish(started)
     return {
         "connections": CONNECTIONS,
         "before_bytes": before,

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,8 +26,6 @@ HOST = "127.0.0.1"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
-#: What wrk and a script would send.
-PLAIN_HEADERS = (("User-Agent", "bench/1.0"),)
 #: What a browser sends; with Host, which every client here adds itself, these are 15.
 BROWSER_HEADERS = (
     ("Connection", "keep-alive"),
@@ -45,7 +43,7 @@ BROWSER_HEADERS = (
     ("Accept-Language", "en-US,en;q=0.9,de;q=0.8"),
     ("Cookie", "session=0123456789abcdef0123456789abcdef; theme=dark; consent=1"),
 )
-SCENARIOS = {"2 headers": PLAIN_HEADERS, "15 headers": BROWSER_HEADERS}
+SCENARIOS = {"2 headers": (("User-Agent", "bench/1.0"),), "15 headers": BROWSER_HEADERS}
 
 # Below 32768, where Linux starts to take ports for outgoing connections, and below those that the tests use.
 _PORTS = range(10_000, 19_000)
@@ -148,9 +146,7 @@ def process(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program with its output in a file; it gets SIGTERM at the end, and SIGKILL if it doesn't care."""
     with output.open("wb") as file, pinned(core):
-        started = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-        )
+        started = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
     try:
         yield started
     finally:
@@ -188,19 +184,6 @@ def nginx(directory: Path, http: str, core: int | None = None) -> Iterator[int]:
         # The master writes its pid only after it has bound its sockets.
         _await(started, (directory / "nginx.pid").exists, directory / "error.log")
         yield started.pid
-
-
-@contextlib.contextmanager
-def web_nodes(directory: Path, core: int | None = None) -> Iterator[list[int]]:
-    """
-    Run three web nodes with a tiny answer; yield their ports.
-
-    One process serves all three: three would only cost the core on which wrk runs, too, more switching.
-    """
-    ports = [free_port() for _ in range(3)]
-    server = 'server {{ listen {}:{}; location / {{ return 200 "hello, world\\n"; }} }}'
-    with nginx(directory, "\n".join(server.format(HOST, port) for port in ports), core):
-        yield ports
 
 
 class Proxy(NamedTuple):
@@ -274,13 +257,20 @@ def cpu(pid: int) -> Cpu:
     return Cpu(sum(int(stat[11]) for stat in stats) / tick, sum(int(stat[12]) for stat in stats) / tick)
 
 
+def core_seconds(core: int) -> float:
+    """Return for how long programs have run on a core so far."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            return sum(map(int, ticks[:3])) / os.sysconf("SC_CLK_TCK")  # user, nice, system
+    raise StageError(f"the kernel says nothing of core {core}")
+
+
 def resident_bytes(pids: Sequence[int]) -> int:
     """Return the resident memory of processes; pages that they share count in each."""
     # The counter in status lags behind by some pages a thread, this one is summed up when it is read.
     texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return (
-        sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:4] == "Rss:") * 1024
-    )
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:4] == "Rss:") * 1024
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -294,11 +284,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
-
-
-def print_json(result: Mapping[str, Any]) -> None:
-    """Print a result for machines."""
-    print(json.dumps(result, indent=2))
 
 
 def _stat(pid: int) -> list[str]:

@@ -57,9 +57,7 @@ class Channel:
         self._on_close = on_close
         self._buffer = bytearray()
         self._fds: deque[int] = deque()  # received, not yet claimed by a message
-        self._outgoing: deque[tuple[memoryview, list[int]]] = (
-            deque()
-        )  # the descriptors are our own duplicates
+        self._outgoing: deque[tuple[memoryview, list[int]]] = deque()  # the descriptors are our own duplicates
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
 

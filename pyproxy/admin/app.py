@@ -38,9 +38,7 @@ def make_app(control: Control, token: str | None) -> web.Application:
 
 def error_response(status: int, text: str) -> web.Response:
     """Make the JSON that every error is answered with."""
-    return web.Response(
-        status=status, body=orjson.dumps({"error": text}) + b"\n", content_type="application/json"
-    )
+    return web.Response(status=status, body=orjson.dumps({"error": text}) + b"\n", content_type="application/json")
 
 
 @web.middleware

@@ -55,9 +55,7 @@ def find_file(given: str | None, environ: Mapping[str, str]) -> str:
     for candidate in DEFAULT_FILES:
         if Path(candidate).exists():
             return candidate
-    places = ", ".join(
-        ("$PYPROXY_CONFIG", *(f"./{name}" if "/" not in name else name for name in DEFAULT_FILES))
-    )
+    places = ", ".join(("$PYPROXY_CONFIG", *(f"./{name}" if "/" not in name else name for name in DEFAULT_FILES)))
     raise StartError(f"no configuration file: give one with -c (looked for {places})", exit_code=BAD_USAGE)
 
 
@@ -71,14 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-c", dest="file", metavar="FILE", help="the configuration file")
     parser.add_argument("-t", dest="test", action="store_true", help="check the file and start nothing")
-    parser.add_argument(
-        "--schema", action="store_true", help="print the JSON Schema of the configuration file"
-    )
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration file")
     parser.add_argument("--version", action="version", version=f"pyproxy {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
-    demo = verbs.add_parser(
-        "demo", help="three built-in web nodes and the proxy in front of them", allow_abbrev=False
-    )
+    demo = verbs.add_parser("demo", help="three built-in web nodes and the proxy in front of them", allow_abbrev=False)
     demo.add_argument(
         "--port",
         type=_port,

@@ -95,9 +95,7 @@ class Report:
         lag = parts.layout.loop_lag_ns
         # Without probes and without commands a backend is up and ready; there are neither yet.
         states = {
-            (pool.name, backend.name): ("ready", "up")
-            for pool in parts.config.pools
-            for backend in pool.backends
+            (pool.name, backend.name): ("ready", "up") for pool in parts.config.pools for backend in pool.backends
         }
         return render(
             parts.layout,

@@ -37,8 +37,7 @@ def sample_lines(name: str, labels: str, columns: Sequence[int]) -> list[str]:
     """
     cumulative = list(accumulate(columns[:BUCKETS]))
     lines = [
-        f'{name}_bucket{{{labels},le="{bound}"}} {count}'
-        for bound, count in zip(_LABELS, cumulative, strict=True)
+        f'{name}_bucket{{{labels},le="{bound}"}} {count}' for bound, count in zip(_LABELS, cumulative, strict=True)
     ]
     lines.append(f"{name}_sum{{{labels}}} {columns[WIDTH - 1] / 1e9}")
     lines.append(f"{name}_count{{{labels}}} {cumulative[-1]}")

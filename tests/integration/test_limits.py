@@ -47,6 +47,7 @@ async def test_json_log(start_program: StartProgram, start_origin: StartOrigin, 
     await client.ask(post("h", b"body", "X-Request-Id: two"))
     await client.send(b"G@T / HTTP/1.1\r\n\r\n")
     await client.read_rest()
+    client.close()
     first, second, third = await _objects(program, 3)
     assert first | {"time": "", "duration": 0, "upstream_connect_time": 0, "upstream_header_time": 0} == {
         "time": "",

@@ -211,9 +211,7 @@ async def test_an_end_within_a_frame_is_logged(pair: Pair, caplog: pytest.LogCap
     assert "left within a frame" in caplog.text
 
 
-async def test_a_handler_that_fails_does_not_stop_the_next(
-    pair: Pair, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_handler_that_fails_does_not_stop_the_next(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     """An exception in the receiver is logged with the message's type, the next message is handled."""
 
     def fail(message: dict[str, Any], _fds: list[int]) -> None:

@@ -121,9 +121,7 @@ async def test_an_error_of_ours_is_500_and_logged(caplog: pytest.LogCaptureFixtu
     assert "RuntimeError: out of order" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "path", ["/metrics", "/api/v1/status", "/api/v1/pools", "/api/v1/pools/web", "/", "/nothing"]
-)
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/status", "/api/v1/pools", "/api/v1/pools/web", "/", "/nothing"])
 async def test_the_token_is_needed_everywhere(path: str) -> None:
     """Without it no path answers, and none can be told from another."""
     response = await Client(TOKEN).ask(path)

@@ -104,9 +104,7 @@ def test_the_search_order(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_file(None, {})
 
 
-def test_no_file_anywhere(
-    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_file_anywhere(empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without any file the command says where it looked, exit code 2."""
     monkeypatch.setattr("pyproxy.cli.main.DEFAULT_FILES", ("lb.yml",))
     code, _, err = run(capsys)

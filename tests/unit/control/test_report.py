@@ -59,9 +59,7 @@ class World:
         self.workers.slots = self.slots
         self.is_stopping = False
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
-        parts = Parts(
-            config, "/etc/lb.yml", self.layout, self.board, self.workers, listeners, lambda: self.is_stopping
-        )
+        parts = Parts(config, "/etc/lb.yml", self.layout, self.board, self.workers, listeners, lambda: self.is_stopping)
         self.report = Report(parts)
 
 

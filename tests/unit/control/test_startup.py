@@ -27,9 +27,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return values
 
 
-def test_the_soft_limit_becomes_the_hard_one(
-    limits: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_soft_limit_becomes_the_hard_one(limits: list[tuple[int, int]], caplog: pytest.LogCaptureFixture) -> None:
     """Both numbers are logged, and enough is no reason to warn."""
     with caplog.at_level("INFO"):
         raise_nofile(connections=2000)

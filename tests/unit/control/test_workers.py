@@ -227,9 +227,7 @@ async def test_start_orders_that_fail_cost_the_worker(made: list[FakeWorker]) ->
     def fail(_worker: object) -> None:
         raise OSError("too many open files")
 
-    workers = Workers(
-        1, Program(environ={}), on_start=fail, on_end=lambda _s: None, on_hopeless=lambda _r: None
-    )
+    workers = Workers(1, Program(environ={}), on_start=fail, on_end=lambda _s: None, on_hopeless=lambda _r: None)
     workers.start()
     assert made[0].orders == ["kill"]
     workers.kill()

@@ -39,9 +39,7 @@ async def test_slow_answers_as_well() -> None:
     assert response.headers["X-Node"] == "web1"
 
 
-@pytest.mark.parametrize(
-    "path", ["/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/bytes/x", f"/bytes/{MAX_BYTES + 1}"]
-)
+@pytest.mark.parametrize("path", ["/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/bytes/x", f"/bytes/{MAX_BYTES + 1}"])
 async def test_numbers_are_bounded(path: str) -> None:
     """Nobody can make a demo node wait for ever or send without end."""
     with pytest.raises(web.HTTPBadRequest):

@@ -62,9 +62,7 @@ def test_the_level_is_a_floor_and_configuring_again_replaces(capsys: pytest.Capt
     assert re.fullmatch(r"\S+Z warning two: loud\n", capsys.readouterr().err)
 
 
-def test_a_closed_stderr_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """When nobody reads any more, logging says nothing and raises nothing."""
     closed = io.StringIO()
     with monkeypatch.context() as patch:

@@ -151,12 +151,8 @@ def test_every_counter_reaches_its_sample() -> None:
     for sample, column in one.items():
         assert read[sample] == totals[column], sample
     base = layout.backend_response("web", "web2")
-    assert read["pyproxy_backend_response_seconds_count", ("web", "web2")] == sum(
-        totals[base : base + WIDTH - 1]
-    )
-    assert (
-        read["pyproxy_request_duration_seconds_bucket", ("api", "0.0005")] == totals[layout.duration("api")]
-    )
+    assert read["pyproxy_backend_response_seconds_count", ("web", "web2")] == sum(totals[base : base + WIDTH - 1])
+    assert read["pyproxy_request_duration_seconds_bucket", ("api", "0.0005")] == totals[layout.duration("api")]
 
 
 def test_facts_that_are_no_counters() -> None:

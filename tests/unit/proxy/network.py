@@ -200,7 +200,7 @@ class Client:
             body, data, is_whole = self._take_body(asked, status, fields, data)
             if answer is None:
                 assert status in {400, 408, 413, 502, 503, 504}, start
-                assert not is_whole or not body or body.startswith(b"%d " % status)
+                assert (b"%d " % status).startswith(body[:4])
             elif asked.method != b"HEAD":
                 assert answer.body.startswith(body), f"{body!r} is not of {name!r}"
                 assert not is_whole or (body == answer.body and answer.was_sent_whole), f"{name!r} only looks whole"
@@ -215,7 +215,10 @@ class Client:
         length = value_of(fields, b"content-length")
         coding = value_of(fields, b"transfer-encoding")
         assert length is None or coding is None
-        if asked.method == b"HEAD" or status in BODILESS:
+        is_bodiless = asked.method == b"HEAD" or status in BODILESS
+        if value_of(fields, b"x-answer") is None and data and (b"%d " % status).startswith(data[:4]):
+            is_bodiless = False  # an error of ours, from before the method was known
+        if is_bodiless:
             return b"", data, True
         if coding is not None:
             assert coding == b"chunked"
