@@ -259,7 +259,8 @@ def describe(result: dict[str, Any]) -> str:
     bar, ratio = result["bar"], result["scenarios"][BAR_SCENARIO]["ratio"]
     verdict = "met" if result["met"] else "MISSED"
     verdict = f"{bar['scenario']} at most {bar['ratio']:g} times nginx: {ratio:.2f}, {verdict}"
-    note = f"Medians of {result['rounds']} rounds of {result['seconds']} s, {CONNECTIONS} connections; others: what else ran on the core."
+    note = f"Medians of {result['rounds']} rounds of {result['seconds']} s, {CONNECTIONS} connections."
+    note += " others: what else ran on the core."
     return f"{stage.table(rows)}\n{note}\nbar: {verdict}"
 
 

@@ -94,12 +94,6 @@ class BadRequest(DownstreamError):
     """The request is malformed."""
 
 
-class MethodNotAllowed(DownstreamError):
-    """The method is not allowed."""
-
-    status = 405
-
-
 class RequestTimeout(DownstreamError):
     """The request head did not arrive in time."""
 
@@ -241,6 +235,13 @@ class BodyStalled(UpstreamError):
 
 class ProxyError(ExchangeError):
     """Our own doing."""
+
+
+class MethodNotAllowed(ProxyError):
+    """The method is not allowed."""
+
+    status = 405
+    end = "PR"
 
 
 class NoRoute(ProxyError):

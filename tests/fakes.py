@@ -309,6 +309,11 @@ class FakeTransport(asyncio.Transport):
         return self.is_lost and cast(FakeSocket, self.get_extra_info("socket")).resets_on_close
 
     @property
+    def has_read_eof(self) -> bool:
+        """Whether the protocol knows that nothing more comes."""
+        return bool(self.inbox) and self.inbox[0] is EOF and not self._is_reading
+
+    @property
     def can_move(self) -> bool:
         """Whether ``poll`` would do anything."""
         can_write = bool(self._buffer) and not self._is_ending and (self._is_broken or self.window != 0)

@@ -32,8 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the control plane
     "cli": BASE | {"control", "demo", "config", "observe.logging_setup"},
     "demo": BASE | {"observe.logging_setup"},
-    "control": BASE
-    | {"admin", "config", "channel", "observe.metrics", "observe.histogram", "observe.logging_setup"},
+    "control": BASE | {"admin", "config", "channel", "observe.metrics", "observe.histogram", "observe.logging_setup"},
     "admin": BASE | {"config", "observe.metrics", "observe.histogram"},
     "config": STATE,
     # the data plane
@@ -228,9 +227,7 @@ def test_pure_rooms_do_no_io() -> None:
 
 def test_http1_knows_the_parser_and_nothing_else() -> None:
     """The protocol's room depends on httptools and the standard library only."""
-    foreign = {
-        name for module in _modules() if _is_in(module, ("http1",)) for name in _foreign_imports(module)
-    }
+    foreign = {name for module in _modules() if _is_in(module, ("http1",)) for name in _foreign_imports(module)}
     assert foreign - sys.stdlib_module_names == {"httptools"}
 
 
@@ -245,9 +242,7 @@ def test_nothing_that_a_worker_reaches_is_heavy() -> None:
 def test_a_loaded_worker_is_light() -> None:
     """The same with the real interpreter, which also sees what libraries load."""
     code = f"import pyproxy.worker.main, sys; print(*({HEAVY!r} & sys.modules.keys()))"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
 
 

@@ -195,9 +195,7 @@ def _address(parse: Callable[[Any], Address], examples: str) -> Scalar:
 
 
 Bind = Annotated[Address, _address(_bind, "0.0.0.0:80 [::]:80 unix:/run/pyproxy.sock")]
-Dialled = Annotated[
-    Address, _address(_dialled, "192.168.0.11:80 [fd00::1]:80 app.internal:80 unix:/run/app.sock")
-]
+Dialled = Annotated[Address, _address(_dialled, "192.168.0.11:80 [fd00::1]:80 app.internal:80 unix:/run/app.sock")]
 Endpoint = Annotated[Address, _address(_endpoint, "10.1.0.1:9901 [fd00::1]:9901")]
 Witness = Annotated[Address, _address(_witness, "10.1.0.1:53 router.example.com:443")]
 NetworkText = Annotated[str, text("network", check=_network, most=64)]

@@ -28,9 +28,7 @@ def compile_config(config: Config) -> dict[str, Any]:
         "user": config.user,
         "shutdown_grace": config.shutdown_grace,
         "log_level": config.log_level,
-        "listeners": [
-            {"name": item.name, "host": item.bind.host, "port": item.bind.port} for item in config.listeners
-        ],
+        "listeners": [{"name": item.name, "host": item.bind.host, "port": item.bind.port} for item in config.listeners],
         "trusted_proxies": list(config.trusted_proxies),
         "routes": _routes(config),
         "pools": [_pool(name, pool) for name, pool in config.pools.items()],

@@ -43,9 +43,7 @@ def explain(error: ValidationError, source: Source) -> None:
 
 def _is_consequence(found: ErrorDetails) -> bool:
     """Whether it only follows from another problem: a name's default, or a list whose items are all wrong."""
-    return found["type"] == "default_factory_not_called" or (
-        found["type"] == "too_short" and bool(found["input"])
-    )
+    return found["type"] == "default_factory_not_called" or (found["type"] == "too_short" and bool(found["input"]))
 
 
 def _is_about_key(found: ErrorDetails) -> bool:

@@ -101,8 +101,7 @@ class Listener(Section):
     )
     name: Name = Field(
         default_factory=lambda data: str(data["bind"]),
-        description="Its name in logs, metrics and routes, unique. Left out: the bind address; a unix bind "
-        "needs one.",
+        description="Its name in logs, metrics and routes, unique. Left out: the bind address; a unix bind needs one.",
     )
     mode: FileMode | None = Field(None, description="File mode of a unix socket, such as 0o660.")
     owner: Owner | None = Field(None, description="Owner of a unix socket, `user` or `user:group`.")
@@ -115,12 +114,8 @@ class Listener(Section):
 class Client(Section):
     """How long a client may take."""
 
-    header_timeout: Annotated[float, duration()] = Field(
-        10.0, description="Time for a whole request head; then a 408."
-    )
-    body_timeout: Annotated[float, duration()] = Field(
-        60.0, description="Between two reads of a request body."
-    )
+    header_timeout: Annotated[float, duration()] = Field(10.0, description="Time for a whole request head; then a 408.")
+    body_timeout: Annotated[float, duration()] = Field(60.0, description="Between two reads of a request body.")
     keepalive: Annotated[float, duration(0)] = Field(
         75.0, description="How long a connection may wait for its next request; 0 closes after each answer."
     )

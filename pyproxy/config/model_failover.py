@@ -65,9 +65,7 @@ class Garp(Section):
     """Announcements of the virtual addresses after a takeover: gratuitous ARP, neighbour adverts."""
 
     repeat: int = Field(5, ge=1, le=100, description="Announcements in one burst.")
-    delay: Annotated[float, duration(0)] = Field(
-        5.0, description="Time until the second burst; 0 sends none."
-    )
+    delay: Annotated[float, duration(0)] = Field(5.0, description="Time until the second burst; 0 sends none.")
     refresh: Annotated[float, duration(0)] = Field(
         10.0, description="Time between single announcements while master; 0 sends none."
     )
@@ -129,27 +127,23 @@ class AuthHmac(Section):
 class Failover(Section):
     """Two machines, one address: this one's part in the pair."""
 
-    interface: Annotated[str, text("interface", r"[!-.0-~]{1,15}", "must be an interface such as eth0")] = (
-        Field(description="Network interface of the virtual addresses.")
+    interface: Annotated[str, text("interface", r"[!-.0-~]{1,15}", "must be an interface such as eth0")] = Field(
+        description="Network interface of the virtual addresses."
     )
     virtual_ips: Annotated[Items[InterfaceAddress], Field(min_length=1, max_length=64)] = Field(
         description="Addresses that move, with prefix length; the same on both machines."
     )
     vrid: int = Field(ge=1, le=255, description="Virtual router id, the same on both machines.")
-    priority: int = Field(
-        100, ge=1, le=255, description="The higher one becomes master; 255 owns the address."
-    )
+    priority: int = Field(100, ge=1, le=255, description="The higher one becomes master; 255 owns the address.")
     advert_interval: Annotated[float, duration(0.01, 40)] = Field(
         1.0, description="Time between two adverts; a backup adopts the master's."
     )
     down_adverts: int = Field(3, ge=1, le=255, description="Missed adverts before the master counts as dead.")
-    preempt: Annotated[
-        bool | float, Scalar("true | false | duration", _parse_preempt, _show, _DURATION_OR)
-    ] = Field(False, description="Whether, or after which delay, a higher priority takes the addresses back.")
-    version: Annotated[int, whole(2, 3)] = Field(3, description="VRRP version, 2 or 3.")
-    peers: Items[Ip] = Field(
-        (), max_length=16, description="Unicast addresses of the peer; empty is multicast."
+    preempt: Annotated[bool | float, Scalar("true | false | duration", _parse_preempt, _show, _DURATION_OR)] = Field(
+        False, description="Whether, or after which delay, a higher priority takes the addresses back."
     )
+    version: Annotated[int, whole(2, 3)] = Field(3, description="VRRP version, 2 or 3.")
+    peers: Items[Ip] = Field((), max_length=16, description="Unicast addresses of the peer; empty is multicast.")
     checksum: Literal["auto", "pseudo", "rfc9568"] = Field(
         "auto", description="Checksum to send; both kinds are accepted. `auto` does as the peer does."
     )
@@ -157,9 +151,7 @@ class Failover(Section):
         "auto", description="Lifetime of the addresses in the kernel, renewed while the speaker lives."
     )
     startup_delay: Annotated[float, duration(0)] = Field(0.0, description="Time before anything is claimed.")
-    link_up_delay: Annotated[float, duration(0)] = Field(
-        0.0, description="Time to wait after the link came up."
-    )
+    link_up_delay: Annotated[float, duration(0)] = Field(0.0, description="Time to wait after the link came up.")
     garp: Garp = Field(default_factory=Garp, description="Announcements after a takeover.")
     gateway: Annotated[str, text("auto | off | IP address", check=_gateway)] = Field(
         "auto", description="Address probed as a witness; `auto` is the default route's gateway."
@@ -171,9 +163,7 @@ class Failover(Section):
     split_hold: Annotated[float, duration(0)] = Field(
         45.0, description="How long the link's word that the peer is master outweighs missing adverts."
     )
-    guards: Items[Guard] = Field(
-        (), max_length=16, description="Commands that tell whether it may become master."
-    )
+    guards: Items[Guard] = Field((), max_length=16, description="Commands that tell whether it may become master.")
     notify: Notify = Field(default_factory=Notify, description="Commands to run on a change of state.")
     notify_timeout: Annotated[float, duration(most=DAY)] = Field(
         30.0, description="Time after which such a command is killed."

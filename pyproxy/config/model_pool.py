@@ -75,9 +75,7 @@ Secrets = Annotated[
         {"type": ["string", "array"], "items": {"type": "string"}, "format": "password", "writeOnly": True},
     ),
 ]
-RetryOn = Annotated[
-    str, Scalar(" | ".join(_RETRY_ON), _parse_retry_on, str, {"enum": [*_RETRY_ON, 502, 503, 504]})
-]
+RetryOn = Annotated[str, Scalar(" | ".join(_RETRY_ON), _parse_retry_on, str, {"enum": [*_RETRY_ON, 502, 503, 504]})]
 
 
 class Backend(Section):
@@ -168,9 +166,7 @@ class Health(Section):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port to check; null checks the backend's own."
     )
-    steer: bool = Field(
-        False, description="Whether `X-LB-State` in a check's answer changes the backend's state."
-    )
+    steer: bool = Field(False, description="Whether `X-LB-State` in a check's answer changes the backend's state.")
 
 
 class Outlier(Section):
@@ -181,9 +177,7 @@ class Outlier(Section):
     max_eject: Annotated[float, duration(0.1)] = Field(
         120.0, description="Longest ejection; each one in a row is longer than the one before."
     )
-    min_available: int = Field(
-        1, ge=0, le=1024, description="Backends that stay available whatever fails on them."
-    )
+    min_available: int = Field(1, ge=0, le=1024, description="Backends that stay available whatever fails on them.")
 
 
 class Retry(Section):
@@ -199,12 +193,8 @@ class Retry(Section):
         "is "
         "tried again, otherwise only one that is safe to repeat.",
     )
-    budget: Percent = Field(
-        0.2, description="Share of the requests of the last 10 s of a worker that retries may add."
-    )
-    min: int = Field(
-        3, ge=0, le=10_000, description="Retries in 10 s that are allowed whatever the budget says."
-    )
+    budget: Percent = Field(0.2, description="Share of the requests of the last 10 s of a worker that retries may add.")
+    min: int = Field(3, ge=0, le=10_000, description="Retries in 10 s that are allowed whatever the budget says.")
 
 
 class Timeouts(Section):
@@ -227,9 +217,7 @@ class Keepalive(Section):
     idle: Annotated[float, duration()] = Field(
         30.0, description="How long one may stay idle; keep it below the backend's own keep-alive timeout."
     )
-    max_requests: int = Field(
-        1000, ge=1, le=1_000_000_000, description="Requests after which a connection is closed."
-    )
+    max_requests: int = Field(1000, ge=1, le=1_000_000_000, description="Requests after which a connection is closed.")
 
 
 class Queue(Section):
@@ -249,12 +237,10 @@ class Pool(Section):
         "busy; `random` the less busy of two; `ewma` the fastest of late; `hash` the same for the same "
         "`hash` value.",
     )
-    hash: Annotated[str, text("text", _HASH, "must be client_ip, uri, header:NAME or cookie:NAME")] | None = (
-        Field(
-            None,
-            description="What policy `hash` looks at: `client_ip`, `uri`, `header:NAME` or `cookie:NAME`. "
-            "Needed with that policy, refused with others.",
-        )
+    hash: Annotated[str, text("text", _HASH, "must be client_ip, uri, header:NAME or cookie:NAME")] | None = Field(
+        None,
+        description="What policy `hash` looks at: `client_ip`, `uri`, `header:NAME` or `cookie:NAME`. "
+        "Needed with that policy, refused with others.",
     )
     backends: Items[Backend] = Field(min_length=1, max_length=1024, description="The web nodes.")
     tls: PoolTls | None = Field(None, description="Speak TLS to the backends; null speaks plain HTTP.")
@@ -271,12 +257,8 @@ class Pool(Section):
     )
     retry: Retry = Field(default_factory=Retry, description="When a request is tried on another backend.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long a backend may take.")
-    keepalive: Keepalive = Field(
-        default_factory=Keepalive, description="Idle connections, per backend and worker."
-    )
-    queue: Queue = Field(
-        default_factory=Queue, description="Where requests wait for a backend at `max_conns`."
-    )
+    keepalive: Keepalive = Field(default_factory=Keepalive, description="Idle connections, per backend and worker.")
+    queue: Queue = Field(default_factory=Queue, description="Where requests wait for a backend at `max_conns`.")
     send_proxy: Literal["v1", "v2"] | None = Field(
         None,
         description="Begin each connection to a backend with a PROXY header of that version; it then serves "

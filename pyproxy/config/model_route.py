@@ -16,9 +16,7 @@ from pyproxy.config.values import FieldName, Items, Name, Text, did_you_mean, si
 VARIABLES = ("host", "request_uri", "uri", "scheme", "client_ip", "request_id")
 
 _VARIABLE = re.compile(r"\$([A-Za-z_]+)")
-_FRAMING = frozenset(
-    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
+_FRAMING = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
 def _known_variables(value: str) -> str:
@@ -62,8 +60,7 @@ class Redirect(Section):
     """Answer with a redirect instead of asking a backend."""
 
     to: Value = Field(
-        description="Where to: a URL or path, which may use the variables, such as "
-        "`https://$host$request_uri`."
+        description="Where to: a URL or path, which may use the variables, such as `https://$host$request_uri`."
     )
     status: Literal[301, 302, 303, 307, 308] = Field(308, description="Status of the answer.")
 

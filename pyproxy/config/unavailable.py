@@ -85,9 +85,7 @@ UNAVAILABLE = (
     Unavailable("pools.*.policy", _POLICIES, f"only round_robin is {_YET}"),
     Unavailable("pools.*.hash"),
     Unavailable("pools.*.backends[].address", _is_unix, _UNIX),
-    Unavailable(
-        "pools.*.backends[].address", _is_named, "host names are not resolved yet; use an IP address"
-    ),
+    Unavailable("pools.*.backends[].address", _is_named, "host names are not resolved yet; use an IP address"),
     Unavailable("pools.*.backends[].max_conns", lambda value: value != 0),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),

@@ -63,13 +63,9 @@ class FalseIsNone:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Exchange False for None on the way in and back on the way out."""
         shown = core_schema.wrap_serializer_function_ser_schema(_show_none_as_false)
-        return core_schema.no_info_before_validator_function(
-            _false_to_none, handler(source), serialization=shown
-        )
+        return core_schema.no_info_before_validator_function(_false_to_none, handler(source), serialization=shown)
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Describe what a user writes: the section or false."""
         described = handler(schema)
         described["anyOf"] = [

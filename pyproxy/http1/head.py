@@ -46,6 +46,7 @@ class RequestHead:
         "content_length",
         "expect",
         "forwarded",
+        "handled",
         "has_body",
         "host",
         "keep_alive",
@@ -67,11 +68,12 @@ class RequestHead:
         self.method = b""
         self.version = 11
         self.lines: list[bytes] = []
+        self.handled: list[tuple[bytes, bytes]] = []  # the other fields, as they came
         self.host: bytes | None = None
         self.content_length: int | None = None
         self.chunked = False
         self.has_body = False  # whether body bytes follow; "Content-Length: 0" is no body
-        self.keep_alive: bool | None = None
+        self.keep_alive: bool | None = None  # until the head is complete: what its fields say
         self.nominated: set[bytes] | None = None
         self.upgrade: bytes | None = None
         self.expect: bytes | None = None
@@ -112,7 +114,7 @@ class ResponseHead:
         self.content_length: int | None = None
         self.chunked = False
         self.framing: Framing = NO_BODY
-        self.keep_alive: bool | None = None
+        self.keep_alive: bool | None = None  # what its fields say
         self.nominated: set[bytes] | None = None
         self.upgrade: bytes | None = None
         self.trailer: bytes | None = None

@@ -15,17 +15,15 @@ from pyproxy.errors import (
     BadRequest,
     ExchangeError,
     HeadTooLarge,
-    MethodNotAllowed,
     TargetTooLong,
     VersionUnsupported,
 )
-from pyproxy.http1.fields import REQUEST_FIELDS, learn_request_field, tokens, without_nominated
+from pyproxy.http1.fields import FRAMING_FIELDS, REQUEST_FIELDS, learn_request_field, tokens, without_nominated
 from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import Event, MessageReader
 
 #: A host is a name or address with an optional port; anything else confuses somebody behind us.
 _HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_~:[]%!$&'()*+;="
-_REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 _VERSIONS: Final = {"1.1": 11, "1.0": 10}
 _REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
 #: How far counting may run ahead: the feed that completes one message may begin the next.
@@ -43,9 +41,7 @@ class RequestReader(MessageReader):
 
     __slots__ = (
         "_complete",
-        "_dropped",
         "_fed",
-        "_handled",
         "_head",
         "_limits",
         "_parser",
@@ -61,11 +57,14 @@ class RequestReader(MessageReader):
         self._complete = False  # its head has been reported
         self._fed = 0  # bytes fed before this feed of an incomplete head
         self._size = 0  # of the present feed
-        self._dropped = 0  # bytes of header fields that are not in head.lines
-        self._handled = 0  # and how many they are
         self.suspended = False
         self.rest = b""
         self._parser = httptools.HttpRequestParser(self)
+
+    @property
+    def in_head(self) -> bool:
+        """Whether something of a head has come, but not all of it."""
+        return self._fed > 0
 
     @property
     def in_plain_body(self) -> bool:
@@ -94,10 +93,10 @@ class RequestReader(MessageReader):
             self._handle_upgrade(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError as error:
             self._handle_parser_error(error)
-        if self._head is None:
-            self._fed = 0
-        else:
+        if self._head is not None:
             self._handle_unfinished(len(data))
+        elif not events:
+            self._fed += len(data)  # less than a target, or blank lines
         return events
 
     def resume(self) -> None:
@@ -130,22 +129,25 @@ class RequestReader(MessageReader):
         """Begin a head; a long target comes in pieces."""
         if self._head is None:
             self._head = RequestHead(url)
-            self._dropped = self._handled = 0
         else:
             self._head.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; trailers come here too and are dropped."""
-        if self._complete:
-            return
         head = self._head
-        assert head is not None
+        if head is None or self._complete:
+            self._take_trailer(name)
+            return
         handler = REQUEST_FIELDS.get(name, learn_request_field)
         if handler is None or handler(head, name, value):
             head.lines.append(b"%b: %b\r\n" % (name, value))
         else:
-            self._handled += 1
-            self._dropped += len(name) + len(value) + 4
+            head.handled.append((name, value))
+
+    def _take_trailer(self, name: bytes) -> None:
+        """Drop a trailer; one that means something to the parser would confuse it over the next request."""
+        if name.lower() in FRAMING_FIELDS:
+            self._fail(BadRequest("framing field in the trailers"))
 
     def on_headers_complete(self) -> None:
         """Check the head as a whole and report it."""
@@ -155,31 +157,30 @@ class RequestReader(MessageReader):
         head.method = self._parser.get_method()
         head.version = _VERSIONS.get(self._parser.get_http_version(), 0)
         head.has_body = head.chunked or bool(head.content_length)
+        head.keep_alive = self._parser.should_keep_alive()
         upgrading = self._parser.should_upgrade()
         problem = self._find_problem(head, upgrading=upgrading)
         if problem is not None:
             self._fail(problem)
             return
-        if head.keep_alive is None:
-            head.keep_alive = head.version == 11
         if head.nominated is not None and not head.nominated <= _HANDLED:
             self._drop_nominated(head, head.nominated)
         if head.upgrade is not None:
-            head.upgrade = _offered_upgrade(head, head.upgrade) if upgrading else None
+            asked = upgrading and head.nominated is not None and b"upgrade" in head.nominated
+            head.upgrade = _offered_upgrade(head, head.upgrade) if asked else None
         self._complete = True
-        self._length = head.content_length or 0
-        self._seen = 0
-        self._overhead = 0
+        self._fed = 0
+        if head.has_body:
+            self._length = head.content_length or 0
+            self._seen = self._overhead = 0
         self._events.append(head)
 
     def on_message_complete(self) -> None:
         """End the message: what follows is another one."""
-        head = self._head
-        self._head = None
+        head, self._head = self._head, None
         self._complete = False
-        self._fed = 0
-        self._length = 0
         if head is not None and head.has_body and not self._failed:
+            self._length = 0
             self._flush_body()
             self._events.append(END)
 
@@ -226,8 +227,6 @@ class RequestReader(MessageReader):
         self._flush_body()
 
     def _find_problem(self, head: RequestHead, *, upgrading: bool) -> ExchangeError | None:
-        if head.method in _REFUSED_METHODS:
-            return MethodNotAllowed()
         if not head.version:
             return VersionUnsupported()
         limits = self._limits
@@ -235,9 +234,10 @@ class RequestReader(MessageReader):
         if self._fed + self._size > min(limits.request_line, limits.headers):
             if len(head.method) + len(head.target) + _REQUEST_LINE_EXTRA > limits.request_line:
                 return TargetTooLong()
-            if sum(map(len, head.lines)) + self._dropped > limits.headers:
+            handled = sum(len(name) + len(value) + 4 for name, value in head.handled)
+            if sum(map(len, head.lines)) + handled > limits.headers:
                 return HeadTooLarge()
-        if len(head.lines) + self._handled > limits.header_count:
+        if len(head.lines) + len(head.handled) > limits.header_count:
             return HeadTooLarge()
         if head.chunked and head.version == 10:
             return BadRequest("Transfer-Encoding in HTTP/1.0")
@@ -272,7 +272,7 @@ def _find_target_problem(head: RequestHead) -> ExchangeError | None:
         return BadRequest("bad Host")
     if b"#" in target:
         return BadRequest("fragment in the request target")
-    if target.startswith(b"/"):
+    if target.startswith(b"/") or head.method == b"CONNECT":
         return None
     if target == b"*":
         return None if head.method == b"OPTIONS" else BadRequest("'*' as target")

@@ -11,7 +11,7 @@ from typing import Final
 import httptools
 
 from pyproxy.errors import BadResponse, ConnectionReset, ExchangeError, HeadTruncated, ResponseTruncated
-from pyproxy.http1.fields import RESPONSE_FIELDS, learn_response_field, without_nominated
+from pyproxy.http1.fields import FRAMING_FIELDS, RESPONSE_FIELDS, learn_response_field, without_nominated
 from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, ResponseHead
 from pyproxy.http1.reader import Event, MessageReader
 
@@ -35,6 +35,7 @@ class ResponseReader(MessageReader):
         "_interim",
         "_over",
         "_parser",
+        "_persistent",
         "_size",
         "_surplus",
         "rest",
@@ -45,10 +46,11 @@ class ResponseReader(MessageReader):
     def __init__(self) -> None:
         super().__init__()
         self._parser: httptools.HttpResponseParser | None = None
-        self._head: ResponseHead | None = None
+        self._head: ResponseHead | None = None  # while it is being read
         self._head_only = False
         self._complete = False  # the final head was reported
         self._over = True  # the response is complete, or none was asked for
+        self._persistent = False  # the backend keeps the connection open
         self._surplus = False  # bytes came that belong to no response of ours
         self._framing: Framing = NO_BODY
         self._fed = 0  # bytes fed of an incomplete head, before this feed
@@ -142,20 +144,25 @@ class ResponseReader(MessageReader):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head, or a trailer."""
         head = self._head
-        if head is None or self._over:
+        if head is None:
+            self._take_trailer(name, value)
             return
         handler = RESPONSE_FIELDS.get(name, learn_response_field)
-        if self._complete:
-            if handler is None or (handler is learn_response_field and handler(ResponseHead(), name, value)):
-                self.trailers.append(b"%b: %b\r\n" % (name, value))
-        elif handler is None or handler(head, name, value):
+        if handler is None or handler(head, name, value):
             head.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def _take_trailer(self, name: bytes, value: bytes) -> None:
+        """Keep a trailer; one that means something to the parser would confuse it over the next response."""
+        if name.lower() in FRAMING_FIELDS:
+            self._surplus = True
+        elif self._complete and not self._over:
+            self.trailers.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
         """Check the head as a whole and report it."""
-        head = self._head
+        head, self._head = self._head, None
         parser = self._parser
-        if head is None or parser is None or self._over or self._failed:
+        if head is None or parser is None or self._failed:
             return
         head.status = parser.get_status_code()
         head.version = _VERSIONS.get(parser.get_http_version(), 0)
@@ -163,8 +170,10 @@ class ResponseReader(MessageReader):
         if problem is not None:
             self._fail(problem)
             return
-        if head.keep_alive is None:
-            head.keep_alive = head.version == 11
+        # Of a HEAD's answer the parser thinks that its body lasts as long as the connection.
+        self._persistent = parser.should_keep_alive() or (
+            self._head_only and (head.version == 11 if head.keep_alive is None else head.keep_alive)
+        )
         if head.nominated is not None:
             head.lines = without_nominated(head.lines, head.nominated)
         if head.status < 200:
@@ -179,7 +188,7 @@ class ResponseReader(MessageReader):
         head.framing = self._framing = self._find_framing(head)
         self._complete = True
         self._events.append(head)
-        if self._framing is NO_BODY:
+        if head.framing is NO_BODY:
             if self._head_only and head.content_length != 0:
                 self._parser = None  # it would take the next response's first bytes for this one's body
             self._finish()
@@ -187,9 +196,8 @@ class ResponseReader(MessageReader):
         else:
             if self.trailers:
                 self.trailers = []
-            self._length = (head.content_length or 0) if self._framing is LENGTH else 0
-            self._seen = 0
-            self._overhead = 0
+            self._length = 0 if head.content_length is None else head.content_length
+            self._seen = self._overhead = 0
 
     def on_body(self, body: bytes) -> None:
         """Collect body bytes; behind the end they are surplus."""
@@ -208,10 +216,9 @@ class ResponseReader(MessageReader):
     # what the callbacks and feed rely on
 
     def _finish(self) -> None:
-        head = self._head
         self._over = True
         self._length = 0
-        self.reusable = bool(head is not None and head.keep_alive and not self._surplus)
+        self.reusable = self._persistent and not self._surplus
 
     def _handle_parser_error(self, error: httptools.HttpParserError) -> None:
         if self._over:
@@ -245,10 +252,8 @@ class ResponseReader(MessageReader):
         return head.problem
 
     def _find_framing(self, head: ResponseHead) -> Framing:
-        if self._head_only or head.status in {204, 304}:
+        if self._head_only or head.status in {204, 304} or head.content_length == 0:
             return NO_BODY
-        if head.chunked:
-            return CHUNKED
-        if head.content_length is None:
-            return UNTIL_EOF
-        return LENGTH if head.content_length else NO_BODY
+        if head.content_length is not None:
+            return LENGTH
+        return CHUNKED if head.chunked else UNTIL_EOF

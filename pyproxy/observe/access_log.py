@@ -137,8 +137,7 @@ def _combined_general(record: Record, wall: float) -> bytes:
         user_agent,
         record.duration,
         b",".join([attempt.backend.encode() for attempt in record.attempts]) or b"-",
-        b",".join([b"%d" % attempt.status if attempt.status else b"-" for attempt in record.attempts])
-        or b"-",
+        b",".join([b"%d" % attempt.status if attempt.status else b"-" for attempt in record.attempts]) or b"-",
         b",".join([b"%.3f" % attempt.duration for attempt in record.attempts]) or b"-",
         len(record.attempts),
         record.end.encode(),

@@ -51,8 +51,8 @@ SLICE_BYTES: Final = 8 * 1024
 #: As nginx's lingering_timeout and lingering_time.
 LINGER_SILENCE_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 30.0
-#: While stopping, a connection that has not sent its first request yet may still do so for this long.
-FIRST_REQUEST_SECONDS: Final = 1.0
+#: While stopping, a first request may still come for this long, and a refused client may read its answer.
+STOPPING_SECONDS: Final = 1.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -109,7 +109,7 @@ class Downstream(Leg):
         self.exchange: Exchange | None = None
         self._head_since = 0.0  # when the first bytes of an incomplete head came; 0 = there are none
         self._input: deque[bytes] | None = None  # not parsed yet
-        self._events: list[Event] = []  # parsed, not handled yet
+        self._events: deque[Event] = deque()  # parsed, not handled yet
         self._pumping = False
 
     def __repr__(self) -> str:
@@ -142,24 +142,23 @@ class Downstream(Leg):
         plane = self.plane
         plane.now = monotonic()
         plane.row[plane.bytes_in_column] += len(data)
-        if self._mode:
-            self._take_in_other_mode(data)
-            return
-        exchange = self.exchange
-        if exchange is not None and exchange.request is REQUEST_DONE:
-            self._hold(data)
-        elif self._input is not None or (len(data) > SLICE_BYTES and not self.reader.in_plain_body):
-            self._hold(data)
-            self._pump()
-        else:
-            self._pumping = True
-            try:
-                self._handle(self.reader.feed(data))
-            except Exception:
-                self._crash()
-            self._pumping = False
-            if self._events or self._input is not None:
+        try:
+            if self._mode:
+                self._take_in_other_mode(data)
+            elif self.exchange is None and self._input is None and len(data) <= SLICE_BYTES:
+                events = self.reader.feed(data)
+                if len(events) == 1 and type(events[0]) is RequestHead:
+                    self._begin(events[0])
+                else:
+                    self._events += events
+                    self._pump()
+            elif self.exchange is not None and self.exchange.request is REQUEST_BODY and self._input is None:
+                self._take_body(data)
+            else:
+                self._hold(data)
                 self._pump()
+        except Exception:
+            self._crash()
 
     def eof_received(self) -> bool:
         """Note that the client left; in a tunnel only one half of it ends."""
@@ -179,7 +178,7 @@ class Downstream(Leg):
         self._mode = CLOSING
         self.transport = None
         self._input = None
-        self._events = []
+        self._events.clear()
         self.reader.close()
 
     def _handle_gone(self) -> None:
@@ -206,6 +205,7 @@ class Downstream(Leg):
 
     def resume_writing(self) -> None:
         """Let the backend send again, or end the exchange that only waited for this."""
+        self.plane.now = monotonic()
         self.write_paused = False
         exchange = self.exchange
         if self.tunnel is not None:
@@ -226,26 +226,40 @@ class Downstream(Leg):
         self._input.append(data)
         self.pause_reading(PIPELINED)
 
+    def _take_body(self, data: bytes) -> None:
+        """Feed a body whole where that is all that can come of it, else in slices."""
+        if self.reader.in_plain_body or len(data) <= SLICE_BYTES:
+            self._events += self.reader.feed(data)
+        else:
+            self._hold(data)
+        self._pump()
+
     def _pump(self) -> None:
-        """Handle what waits, as far as its turn has come."""
+        """Handle what waits, as far as its turn has come; what ends in here begins the next round of it."""
         if self._pumping:
             return
         self._pumping = True
         try:
             while self._mode is HTTP and not self._is_busy():
                 if self._events:
-                    events, self._events = self._events, []
+                    self._handle(self._events.popleft())
                 elif self._input:
-                    events = self.reader.feed(self._next_slice(self._input))
+                    self._events += self.reader.feed(self._next_slice(self._input))
                 else:
-                    self._input = None
-                    self.resume_reading(PIPELINED)
-                    break
-                self._handle(events)
-        except Exception:
-            self._crash()
+                    self._await_input()
+                    return
+            if self._mode is HTTP and self._events:
+                self.pause_reading(PIPELINED)
         finally:
             self._pumping = False
+
+    def _await_input(self) -> None:
+        """Read on; a head that has begun has its deadline from its first bytes."""
+        self._input = None
+        self.resume_reading(PIPELINED)
+        if self.exchange is None and not self._head_since and self.reader.in_head:
+            self._head_since = self.plane.now
+            self.deadline = self._head_since + self.plane.client.header_timeout
 
     def _is_busy(self) -> bool:
         """Whether the next bytes belong to a request whose turn has not come."""
@@ -258,36 +272,19 @@ class Downstream(Leg):
             data = data[:SLICE_BYTES]
         return data
 
-    def _handle(self, events: list[Event]) -> None:
-        if len(events) == 1 and type(events[0]) is RequestHead and self.exchange is None:
-            self._begin(events[0])
-            return
-        if not events:
-            if not self._head_since and self.exchange is None:
-                self._head_since = self.plane.now
-                self.deadline = self._head_since + self.plane.client.header_timeout
-            return
-        for index, event in enumerate(events):
-            exchange = self.exchange
-            kind = type(event)
-            if kind is RequestHead or isinstance(event, ExchangeError):
-                if exchange is not None and exchange.request is REQUEST_DONE:
-                    self._events = events[index:]
-                    self.pause_reading(PIPELINED)
-                    return
-                if kind is RequestHead:
-                    self._begin(event)
-                elif exchange is not None:
-                    exchange.break_off(event)
-                else:
-                    self._refuse(event)
-            elif exchange is not None:
-                if event is END:
-                    exchange.handle_body_end()
-                else:
-                    exchange.handle_body(event)
-            if self._mode:
-                return
+    def _handle(self, event: Event) -> None:
+        exchange = self.exchange
+        if type(event) is RequestHead:
+            self._begin(event)
+        elif exchange is None:
+            if isinstance(event, ExchangeError):
+                self._refuse(event)
+        elif event is END:
+            exchange.handle_body_end()
+        elif type(event) is bytes:
+            exchange.handle_body(event)
+        else:
+            exchange.break_off(event)
 
     def _begin(self, head: RequestHead) -> None:
         self.requests += 1
@@ -323,7 +320,7 @@ class Downstream(Leg):
 
     def may_keep(self) -> bool:
         """Whether the connection may carry another request."""
-        return not self.plane.draining and self.requests < self.plane.client.max_requests
+        return not self.plane.draining and self.requests < self.plane.max_requests
 
     def resolve_client(self, forwarded: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Give the client's address as a trusted sender tells it, else the sender's."""
@@ -342,13 +339,11 @@ class Downstream(Leg):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         plane = self.plane
-        size = sum(map(len, parts))
         plane.row[plane.bytes_out_column] += size
-        if len(parts) == 1:
-            transport.write(parts[0])
-        elif size <= JOIN_BYTES:
-            transport.write(b"".join(parts))
+        if size <= JOIN_BYTES:
+            transport.write(b"".join(parts))  # of one part it is the part itself
         else:
             transport.writelines(parts)
 
@@ -427,10 +422,12 @@ class Downstream(Leg):
             self.transport.close()
 
     def abort(self) -> None:
-        """Drop the connection with whatever was not sent."""
-        self._mode = CLOSING
+        """Drop the connection; if bytes are dropped with it, the client can tell that there were more."""
         self.deadline = FOREVER
-        if self.transport is not None:
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self._reset()
+        elif self.transport is not None:
+            self._mode = CLOSING
             self.transport.abort()
 
     def _reset(self) -> None:
@@ -447,7 +444,7 @@ class Downstream(Leg):
             return
         self._mode = LINGERING
         self._input = None
-        self._events = []
+        self._events.clear()
         now = self.plane.now
         self._linger_until = now + LINGER_SECONDS
         self.deadline = now + LINGER_SILENCE_SECONDS
@@ -456,12 +453,10 @@ class Downstream(Leg):
 
     def drain(self) -> None:
         """Close if nothing is going on; while stopping, the next answer says ``Connection: close``."""
-        if self._mode or self.exchange is not None or self._head_since:
-            return
-        if self.requests:
+        if self._mode is HTTP and self.exchange is None and self.requests and not self._head_since:
             self.close()
-        else:
-            self.deadline = min(self.deadline, self.plane.now + FIRST_REQUEST_SECONDS)
+        elif self._mode is LINGERING or (self._mode is HTTP and not self.requests):
+            self.deadline = min(self.deadline, self.plane.now + STOPPING_SECONDS)
 
     def abandon(self) -> None:
         """End whatever is going on: the grace is over."""

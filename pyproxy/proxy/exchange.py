@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from pyproxy.proxy.upstream import Dial, Upstream
 
 
+_REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
+
+
 class Exchange:
     """See the module's docstring; everything public is called by the legs. ``head`` is None if it was refused."""
 
@@ -90,9 +93,7 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(
-        self, plane: "DataPlane", downstream: "Downstream", head: RequestHead | None, started: float
-    ) -> None:
+    def __init__(self, plane: "DataPlane", downstream: "Downstream", head: RequestHead | None, started: float) -> None:
         self.plane = plane
         self.downstream = downstream
         self.upstream: Upstream | None = None
@@ -126,9 +127,7 @@ class Exchange:
         self._keep = False
 
     def __repr__(self) -> str:
-        return (
-            f"<Exchange {self.head!r} {self.request.name}/{self.response.name} {len(self.attempts)} attempts>"
-        )
+        return f"<Exchange {self.head!r} {self.request.name}/{self.response.name} {len(self.attempts)} attempts>"
 
     # the request
 
@@ -139,7 +138,7 @@ class Exchange:
         if head.forwarded is not None:
             self.client = self.downstream.resolve_client(head.forwarded)
         served = plane.routes.match(head.host, head.target)
-        if head.method == b"TRACE":
+        if head.method in _REFUSED_METHODS:
             self.fail(MethodNotAllowed())
         elif served is None:
             self.fail(NoRoute())
@@ -358,7 +357,7 @@ class Exchange:
             self._chunking = request.version == 11
             self._unframed = not self._chunking
         self._keep = keep = (
-            request.keep_alive is True
+            bool(request.keep_alive)
             and self.request is REQUEST_DONE
             and not self._unframed
             and self.downstream.may_keep()
@@ -410,16 +409,9 @@ class Exchange:
         self._end_attempt()
         head = self.head
         # After a mistake of the client's nobody knows where its next request would begin.
-        understood = head is not None and (
-            not isinstance(error, DownstreamError) or isinstance(error, MethodNotAllowed)
-        )
-        self._keep = (
-            understood
-            and head is not None
-            and head.keep_alive is True
-            and self.request is REQUEST_DONE
-            and self.downstream.may_keep()
-        )
+        kept = head is not None and bool(head.keep_alive) and self.downstream.may_keep()
+        understood = not isinstance(error, DownstreamError)
+        self._keep = understood and kept and self.request is REQUEST_DONE
         text = error_text(error)
         self.status = error.status
         has_body = head is None or head.method != b"HEAD"

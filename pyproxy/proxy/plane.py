@@ -108,6 +108,8 @@ class DataPlane:
         self.routes = RouteTable(config.routes, self.pools)
         self.listeners = {listener.name: ServedListener(listener, layout) for listener in config.listeners}
         self.draining = False
+        # How many requests a client's connection may carry; without a keepalive time there is no second one.
+        self.max_requests = config.client.max_requests if config.client.keepalive else 1
         # counters
         self._rows = rows
         self._layout = layout
@@ -212,11 +214,10 @@ class DataPlane:
 
     def _on_tick(self, now: float, lag: float) -> None:
         self.now = now
-        row, layout = self.row, self._layout
-        row[layout.loop_lag_ns] = int(lag * 1e9)
+        self.row[self._layout.loop_lag_ns] = int(lag * 1e9)
         if self.log_writer is not None:
             self.log_writer.flush()
-            row[layout.lines_dropped] = self.log_writer.dropped
+            self.row[self._layout.lines_dropped] = self.log_writer.dropped
         if now >= self._next_second:
             self._next_second = now + 1.0
             self.date = http_date(wall())

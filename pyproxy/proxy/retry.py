@@ -7,9 +7,7 @@ from pyproxy.config.runtime import Retry as RetryConfig
 from pyproxy.errors import ExchangeError, Retry
 
 #: Methods that may be sent twice with the effect of once (RFC 9110, section 9.2.2).
-IDEMPOTENT: Final = frozenset(
-    {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"}
-)
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
 
 
 class RetryBudget:

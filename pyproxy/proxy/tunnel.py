@@ -18,9 +18,7 @@ class Tunnel:
 
     __slots__ = ("_backend_ended", "_client_ended", "_exchange", "_timeout", "downstream", "upstream")
 
-    def __init__(
-        self, exchange: "Exchange", downstream: "Downstream", upstream: "Upstream", timeout: float
-    ) -> None:
+    def __init__(self, exchange: "Exchange", downstream: "Downstream", upstream: "Upstream", timeout: float) -> None:
         self._exchange = exchange
         self.downstream = downstream
         self.upstream = upstream

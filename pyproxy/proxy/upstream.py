@@ -52,9 +52,7 @@ class Upstream(Leg):
         self.tunnel: Tunnel | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
-        )
+        return f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; the exchange hears of it from whoever dialled."""
@@ -75,10 +73,8 @@ class Upstream(Leg):
         transport = self.transport
         if transport is None or transport.is_closing():
             return  # its end is already on the way to the exchange
-        if len(parts) == 1:
-            transport.write(parts[0])
-        elif sum(map(len, parts)) <= JOIN_BYTES:
-            transport.write(b"".join(parts))
+        if len(parts) == 1 or sum(map(len, parts)) <= JOIN_BYTES:
+            transport.write(b"".join(parts))  # of one part it is the part itself
         else:
             transport.writelines(parts)
 
@@ -95,17 +91,17 @@ class Upstream(Leg):
     def let_go(self, *, keep: bool, flush: bool = False) -> None:
         """Belong to nobody any more: wait for the next exchange if that is possible, else close."""
         self.exchange = None
-        keepalive = self.backend.keepalive
+        plane, keepalive = self.plane, self.backend.keepalive
         if (
             keep
-            and self.is_open
-            and not self.plane.draining
+            and not plane.draining
             and not self.write_paused
-            and self.requests < keepalive.config.max_requests
+            and self.requests < keepalive.max_requests
             and keepalive.put(self)
         ):
-            self.resume_reading(WRITE_FULL)
-            self.deadline = self.plane.now + keepalive.config.idle
+            if self.paused_for:
+                self.resume_reading(WRITE_FULL)
+            self.deadline = plane.now + keepalive.idle
         elif flush and self.transport is not None:
             self.transport.close()
             self.deadline = self.plane.now + self.idle_timeout
@@ -177,6 +173,7 @@ class Upstream(Leg):
 
     def resume_writing(self) -> None:
         """Let the client send again."""
+        self.plane.now = monotonic()
         self.write_paused = False
         if self.tunnel is not None:
             self.tunnel.downstream.resume_reading(WRITE_FULL)
@@ -203,12 +200,13 @@ class Upstream(Leg):
 class Dial:
     """A connection being made for one exchange; it ends in ``connected``, ``upstream_failed`` or ``cancel``."""
 
-    __slots__ = ("_backend", "_exchange", "_plane", "_task", "deadline")
+    __slots__ = ("_backend", "_exchange", "_made", "_plane", "_task", "deadline")
 
     def __init__(self, plane: "DataPlane", exchange: "Exchange", backend: Backend, timeout: float) -> None:
         self._plane = plane
         self._exchange: Exchange | None = exchange
         self._backend = backend
+        self._made: Upstream | None = None
         self.deadline = plane.now + timeout
         plane.watch(self)
         self._task = plane.loop.create_task(self._run())
@@ -218,6 +216,10 @@ class Dial:
         self._exchange = None
         self._plane.unwatch(self)
         self._task.cancel()
+        if self._made is not None:
+            # uvloop closes a connection that was just made without ever telling the protocol.
+            self._plane.unwatch(self._made)
+            self._made.close()
 
     def on_deadline(self, _now: float) -> None:
         """Give up and tell the exchange."""
@@ -226,13 +228,15 @@ class Dial:
         if exchange is not None:
             exchange.upstream_failed(DialTimeout())
 
+    def _make(self) -> Upstream:
+        self._made = self._plane.make_upstream(self._backend)
+        return self._made
+
     async def _run(self) -> None:
         plane, backend = self._plane, self._backend
         result: Upstream | ExchangeError
         try:
-            _, result = await plane.loop.create_connection(
-                lambda: plane.make_upstream(backend), backend.host, backend.port
-            )
+            _, result = await plane.loop.create_connection(self._make, backend.host, backend.port)
         except OSError as error:
             limited = error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
             result = DescriptorLimit() if limited else DialFailed()

@@ -35,9 +35,7 @@ def _parse(address: str) -> IPv4Address | IPv6Address | None:
 
 def sender_lines(address: bytes, port: int) -> bytes:
     """Write what is the same for every request of a connection from a sender that isn't trusted."""
-    return (
-        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: %d\r\n" % (address, port)
-    )
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: %d\r\n" % (address, port)
 
 
 def host_line(host: bytes | None) -> bytes:
@@ -45,9 +43,7 @@ def host_line(host: bytes | None) -> bytes:
     return b"X-Forwarded-Host: %b\r\n" % host if host is not None else b""
 
 
-def trusted_lines(
-    fields: Sequence[tuple[bytes, bytes]], address: bytes, port: int, host: bytes | None
-) -> bytes:
+def trusted_lines(fields: Sequence[tuple[bytes, bytes]], address: bytes, port: int, host: bytes | None) -> bytes:
     """Write the forwarding fields of a trusted sender on: its own are kept, For grows, gaps are filled."""
     chain = [value for name, value in fields if name == b"x-forwarded-for"]
     lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*chain, address])]

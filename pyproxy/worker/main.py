@@ -17,6 +17,7 @@ import sys
 from typing import Any, Final
 
 import uvloop
+from setproctitle import setproctitle
 
 from pyproxy.channel import Channel
 from pyproxy.config.runtime import RuntimeConfig, from_plain
@@ -27,6 +28,8 @@ from pyproxy.proxy.plane import DataPlane
 _log = logging.getLogger("worker")
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
+#: The supervisor's; uvloop calls listen() again and would lower it to 100.
+BACKLOG: Final = 4096
 #: What is left of the log when everything else is done may take this long to write.
 LOG_CLOSE_SECONDS: Final = 1.0
 #: Objects of one exchange are freed by reference counting; what the collector finds is rare, so it may wait.
@@ -61,6 +64,7 @@ class Worker:
         try:
             config = from_plain(message["config"])
             configure_logging(config.log_level, f"worker {message['slot']}")
+            setproctitle(f"pyproxy: worker {message['slot']}")
             self._grace = config.shutdown_grace
             await self._serve(config, message, fds)
         except Exception as error:
@@ -87,7 +91,7 @@ class Worker:
             sock = socket.socket(fileno=fd)
             spare = sock.dup()
             spare.setblocking(False)
-            server = await loop.create_server(plane.accept(listener.name), sock=sock)
+            server = await loop.create_server(plane.accept(listener.name), sock=sock, backlog=BACKLOG)
             self._servers.append((server, spare, listener.name))
 
     def _drain(self, grace: float) -> None:

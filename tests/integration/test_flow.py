@@ -171,7 +171,7 @@ async def test_slow_reader_of_a_large_download_costs_little_memory(
         await client.fill(1)
     await asyncio.sleep(0.5)
     assert _memory(program) - before < 20 * 1024 * 1024
-    assert program.metric("pyproxy_backend_active") == 20
+    await program.await_metric("pyproxy_backend_active", 20)
 
 
 async def test_tunnel_is_held_back(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:

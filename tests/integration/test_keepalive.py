@@ -36,6 +36,7 @@ async def test_clients_share_upstream_connections(connect: Connect, origin: Orig
         (["Connection: Close"], "1.1", False),
         (["Connection: x, close"], "1.1", False),
         (["Connection: keep-alive, close"], "1.1", False),
+        (["Connection: keep-alive", "Connection: close"], "1.1", False),
         ([], "1.0", False),
         (["Connection: keep-alive"], "1.0", True),
         (["Connection: Keep-Alive"], "1.0", True),
@@ -249,3 +250,24 @@ async def test_concurrent_requests_use_connections_of_their_own(connect: Connect
         await origin.request()
     assert (await (await connect()).ask(get("solo.test", "/free"))).body == b"/free"
     assert len(origin.connections) == 3
+
+
+@pytest.mark.parametrize("value", ["close", "keep-alive", "upgrade"])
+async def test_proxy_connection_means_nothing(value: str, connect: Connect, origin: Origin) -> None:
+    """The header that never was a standard leaves the connection usable or closed, never stuck."""
+    client = await connect()
+    answer = await client.ask(get("solo.test", "/1", f"Proxy-Connection: {value}", "Upgrade: x"))
+    assert answer.body == b"/1"
+    if answer.get("connection") == b"close":
+        await client.expect_eof()
+    else:
+        assert (await client.ask(get("solo.test", "/2"))).body == b"/2"
+    assert origin.requests[0].all("upgrade") == []
+
+
+async def test_proxy_connection_of_a_backend_means_nothing(connect: Connect, origin: Origin) -> None:
+    """The same header from a backend doesn't spoil the next request."""
+    origin.play(reply(OK.replace(b"\r\n\r\n", b"\r\nProxy-Connection: close\r\n\r\n"), then="serve"), serve())
+    client = await connect()
+    assert (await client.ask(get("solo.test"))).body == b"ok"
+    assert (await client.ask(get("solo.test", "/next"))).body == b"/next"

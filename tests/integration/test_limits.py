@@ -143,7 +143,7 @@ async def test_bytes_and_totals_are_counted(
     assert program.metric("pyproxy_terminations_total", end="--") == 1
     assert program.metric("pyproxy_terminations_total", end="PR") == 1
     assert program.metric("pyproxy_connections_total", listener="main") == 1
-    assert program.metric("pyproxy_connections") == 1
+    await program.await_metric("pyproxy_connections", 1)
     assert program.metric("pyproxy_request_duration_seconds_count", pool="web") == 1
     assert program.metric("pyproxy_backend_response_seconds_count", pool="web", backend="a") == 1
     incoming = len(request) + len(get("h", method="TRACE"))

@@ -76,7 +76,7 @@ async def test_shares_of_concurrent_clients(
     assert Counter(served) == {name.encode(): share for name, share in SHARES.items()}
     await program.await_metric("pyproxy_terminations_total", 600, end="--")
     for name, share in SHARES.items():
-        assert program.metric("pyproxy_backend_requests_total", backend=name, code="2xx") == share
+        await program.await_metric("pyproxy_backend_requests_total", share, backend=name, code="2xx")
 
 
 async def test_node_that_goes_away_costs_no_request(
@@ -208,6 +208,23 @@ def test_curl_uploads_a_large_file(chunked: bool, curl: str, before_one: tuple[P
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def test_two_workers(nodes: list[Nginx], start_program: StartProgram, connect_to: Connect) -> None:
+    """Two workers share the listener, the counters and the log: nothing is lost or counted twice."""
+    program = start_program({**_pool(nodes), "workers": 2})
+    assert len(set(program.workers())) == 2
+    clients = [await connect_to(program.port) for _ in range(40)]
+    for client in clients:
+        for _ in range(5):
+            assert (await client.ask(get("h"))).status == 200
+    await program.await_metric("pyproxy_connections", 40)
+    for client in clients:
+        client.close()
+    await program.settled()
+    await program.await_metric("pyproxy_terminations_total", 200, end="--")
+    program.stop()
+    assert len(program.log.lines()) == 200
 
 
 @pytest.mark.slow

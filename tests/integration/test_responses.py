@@ -115,7 +115,7 @@ def _once(answer: Answer, *, bytewise: bool = False) -> Script:
 )
 async def test_head_has_no_body(raw: bytes, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """A HEAD ends with its head, and what follows on either connection is its own answer."""
-    origin.play(reply(raw))
+    origin.play(reply(raw), serve())
     client = await connect()
     await client.send(get("solo.test", method="HEAD") + get("solo.test", "/next"))
     head = await client.read_response(bodiless=True)
@@ -173,6 +173,15 @@ async def test_interim_responses_pass(proxy: SharedProgram, connect: Connect, or
     assert (await client.ask(get("solo.test", "/next"))).body == b"/next"
     line, _ = await proxy.log.await_lines(2, client.source)
     assert (line.status, line.us, line.bytes) == (200, ["200"], 2)
+
+
+async def test_interim_response_that_says_close(connect: Connect, origin: Origin) -> None:
+    """After a 103 that closes the connection no answer can follow: the client gets a 502, not a wait."""
+    origin.play(reply(b"HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n" + OK))
+    client = await connect()
+    await client.send(get("once.test"))
+    first, second = await client.responses(2)
+    assert (first.status, first.get("connection"), second.status) == (103, None, 502)
 
 
 async def test_interim_responses_are_not_for_1_0(connect: Connect, origin: Origin) -> None:

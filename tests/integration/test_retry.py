@@ -260,7 +260,7 @@ async def test_budget_stops_a_storm(proxy: SharedProgram, connect: Connect, orig
         assert (await client.ask(get("stingy.test"))).status == 502
     lines = await proxy.log.await_lines(10, client.source)
     assert sum(line.tries for line in lines) == len(origin.requests) + len(other.requests) == 11
-    assert proxy.metric("pyproxy_retries_total", pool="stingy") == 1
+    await proxy.await_metric("pyproxy_retries_total", 1, pool="stingy")
 
 
 async def test_backup_is_used_while_nothing_else_is_available(connect: Connect, origin: Origin, other: Origin) -> None:

@@ -92,8 +92,7 @@ def test_a_good_file_has_no_problem() -> None:
         ),
         (
             MINIMAL + "access_log: {to: stdotu}",
-            "7:18: access_log.to: must be stdout, off or a path with a /, such as "
-            "/var/log/pyproxy/access.log",
+            "7:18: access_log.to: must be stdout, off or a path with a /, such as /var/log/pyproxy/access.log",
         ),
         # ranges
         (BACKEND + "weight: -1", "7:17: pools.web.backends[0].weight: must be at least 0"),
@@ -132,10 +131,7 @@ def test_each_problem_has_its_place(text: str, expected: str) -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     """A wrong type in one place hides neither a reference nor a missing key in another."""
-    text = (
-        MINIMAL
-        + "workers: x\nroutes: [{pool: wbe}]\nclient: {keepalive: -1s, x: 1}\nhealth: null\nuser: ${U}\n"
-    )
+    text = MINIMAL + "workers: x\nroutes: [{pool: wbe}]\nclient: {keepalive: -1s, x: 1}\nhealth: null\nuser: ${U}\n"
     assert [line.split(" ")[0] + line.split(" ")[1] for line in problems(text)] == [
         "7:10:workers:",
         "8:17:routes[0].pool:",
@@ -149,9 +145,7 @@ def test_all_problems_are_told_at_once() -> None:
 def test_a_wrong_item_does_not_make_a_list_empty() -> None:
     """Pydantic counts good items only; a user sees the bad one and no more."""
     text = MINIMAL.replace("10.0.0.1:80", "10.0.0.1")
-    assert problems(text) == [
-        "6:18: pools.web.backends[0].address: must be host:port, [v6]:port or unix:/path"
-    ]
+    assert problems(text) == ["6:18: pools.web.backends[0].address: must be host:port, [v6]:port or unix:/path"]
 
 
 def test_a_problem_in_an_alias_is_told_for_each_use() -> None:
@@ -188,9 +182,7 @@ def test_an_empty_token_from_the_environment_is_no_open_door() -> None:
     ]
 
 
-def test_load_config_reads_a_file_and_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_config_reads_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file's own name is in the problems; a byte order mark and CRLF are fine."""
     monkeypatch.setenv("LB_PORT", "8080")
     file = tmp_path / "lb.yml"
@@ -199,9 +191,7 @@ def test_load_config_reads_a_file_and_the_environment(
     monkeypatch.delenv("LB_PORT")
     with pytest.raises(ConfigError) as caught:
         load_config(str(file))
-    assert caught.value.lines() == [
-        f"{file}:2:11: listeners[0].bind: environment variable LB_PORT is not set"
-    ]
+    assert caught.value.lines() == [f"{file}:2:11: listeners[0].bind: environment variable LB_PORT is not set"]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

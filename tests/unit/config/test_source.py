@@ -129,9 +129,7 @@ def test_environment(text: str, environ: dict[str, str], value: Any) -> None:
     assert source.data == {"a": value}
 
 
-@pytest.mark.parametrize(
-    "value", ["x\nb: 2", "{b: 2}", "[1]", "*a", "&a 1", "!!int 1", "# gone", "<<", "- x"]
-)
+@pytest.mark.parametrize("value", ["x\nb: 2", "{b: 2}", "[1]", "*a", "&a 1", "!!int 1", "# gone", "<<", "- x"])
 def test_environment_brings_no_structure(value: str) -> None:
     """Whatever a variable holds, it is one text in one place."""
     source = read("a: ${A}\n${K}: 1\n", {"A": value, "K": "k"})

@@ -11,9 +11,7 @@ LISTENER = "{bind: '0.0.0.0:80'}"
 BACKEND = "{address: '10.0.0.1:80'}"
 
 
-def problems(
-    listener: str = "", pool: str = "", backend: str = "", route: str = "", top: str = ""
-) -> list[str]:
+def problems(listener: str = "", pool: str = "", backend: str = "", route: str = "", top: str = "") -> list[str]:
     """Load a file with something added in one place; path and text of each problem."""
     text = (
         f"listeners: [{{name: l, bind: '0.0.0.0:80', {listener}}}]\n"
@@ -60,12 +58,8 @@ def test_a_key_whose_feature_is_not_there_is_refused_by_name(where: str, key: st
 
 def test_some_values_are_refused_where_others_work() -> None:
     """The text says what works instead."""
-    assert problems(pool="policy: random") == [
-        "pools.web.policy: only round_robin is available yet in this version"
-    ]
-    assert problems(pool="on_down: reset") == [
-        "pools.web.on_down: only keep is available yet in this version"
-    ]
+    assert problems(pool="policy: random") == ["pools.web.policy: only round_robin is available yet in this version"]
+    assert problems(pool="on_down: reset") == ["pools.web.on_down: only keep is available yet in this version"]
     assert problems(pool="when_all_down: try_all") == [
         "pools.web.when_all_down: only fail is available yet in this version"
     ]

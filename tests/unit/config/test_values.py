@@ -87,9 +87,7 @@ def test_sizes(value: Any, size_bytes: int) -> None:
     assert parse_size(value) == size_bytes
 
 
-@pytest.mark.parametrize(
-    "value", ["", "1k", "1KB", "1 KiB", "1.5MiB", "-1", "kib", "1kib", -1, 1.0, True, None, []]
-)
+@pytest.mark.parametrize("value", ["", "1k", "1KB", "1 KiB", "1.5MiB", "-1", "kib", "1kib", -1, 1.0, True, None, []])
 def test_bad_sizes(value: Any) -> None:
     """Powers of ten aren't taken for powers of two."""
     with pytest.raises(ValueError, match="must be a size such as"):

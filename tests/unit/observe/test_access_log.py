@@ -232,9 +232,7 @@ JSON: dict[str, tuple[Exchange, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize(("exchange", "differences"), JSON.values(), ids=JSON)
-def test_json_has_the_keys_of_the_contract_in_order(
-    exchange: Exchange, differences: dict[str, object]
-) -> None:
+def test_json_has_the_keys_of_the_contract_in_order(exchange: Exchange, differences: dict[str, object]) -> None:
     """One object per line with every key always there, null or an empty list where there is nothing."""
     line = json_line(exchange, WALL)
     assert line.count(b"\n") == 1
@@ -369,9 +367,7 @@ def test_a_full_disk_is_counted() -> None:
     assert writer.dropped == 3
 
 
-def test_a_line_torn_by_a_full_disk_does_not_spoil_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_torn_by_a_full_disk_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When space comes back, the new lines start on a line of their own."""
     real_write = os.write
     answers: list[int | OSError] = [6, OSError(28, "No space left on device")]

@@ -199,7 +199,7 @@ class Client:
             assert answer is None or answer.status == status
             body, data, is_whole = self._take_body(asked, status, fields, data)
             if answer is None:
-                assert status in {400, 408, 413, 502, 503, 504}, start
+                assert status in {400, 404, 408, 413, 502, 503, 504}, start
                 assert (b"%d " % status).startswith(body[:4])
             elif asked.method != b"HEAD":
                 assert answer.body.startswith(body), f"{body!r} is not of {name!r}"
@@ -246,7 +246,8 @@ class Origin:
         self.answer: Answer | None = None
         self.unsent = b""
         self.has_left = False
-        self.client: Client | None = None
+        self.client: Client | None = None  # at the other end of a tunnel
+        self.tunnelled: Asked | None = None
         self.tunnel_sent = b""
 
     def check(self) -> list[Asked]:
@@ -263,7 +264,7 @@ class Origin:
             asked = self.everything[int(number)]
             assert start == b"%b %b HTTP/1.1" % (asked.method, asked.target)
             seen.append(asked)
-            if self.client is not None and asked.upgrade:
+            if self.client is not None and asked is self.tunnelled:
                 assert self.client.tunnel_sent.startswith(data)
                 break
             if value_of(fields, b"transfer-encoding") is not None:

@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pyproxy.config.runtime import Keepalive, Retry
+from pyproxy.config.runtime import Keepalive, Limits, Retry, Route
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.flow import FOREVER
+from pyproxy.proxy.outcome import REQUEST_BODY
 from pyproxy.proxy.upstream import Upstream
+from tests.fakes import FakeTransport
 from tests.unit.proxy.network import Asked, Client, Origin, write_answer
 from tests.unit.proxy.planes import FakePlane, make_backend, make_config, make_pool
 
@@ -44,18 +46,23 @@ class Network(RuleBasedStateMachine):
         backends = (make_backend("a", port=8001), make_backend("b", port=8002))
         retry = Retry(attempts=2, on=frozenset({"connect", "reset", "timeout", "503"}), budget=0.5, min=2)
         keepalive = Keepalive(max_idle=1, idle=30.0, max_requests=3)
-        self.plane = FakePlane(make_config(make_pool("web", backends, retry=retry, keepalive=keepalive)))
+        pool = make_pool("web", backends, retry=retry, keepalive=keepalive)
+        limits = Limits(request_line=8192, headers=32768, header_count=100, body=600, connections=0)
+        config = make_config(pool, routes=(Route(None, "/web", "web"),), limits=limits)
+        self.plane = FakePlane(config)
         self.loop = self.plane.fake_loop
         self.loop.write_buffer_limits = (HIGH, LOW)
         self.clients: list[Client] = []
         self.origins: list[Origin] = []
         self.asked: dict[int, Asked] = {}
+        self.ends_well = False
 
     # clients
 
-    @initialize()
-    def first_client(self) -> None:
+    @initialize(ends_well=st.booleans())
+    def first_client(self, ends_well: bool) -> None:
         """Begin with somebody to talk to."""
+        self.ends_well = ends_well
         self.connect()
 
     @precondition(lambda self: len(self.clients) < 4 and not self.plane.draining)
@@ -71,7 +78,7 @@ class Network(RuleBasedStateMachine):
         size=SIZES,
         is_chunked=st.booleans(),
         connection=st.sampled_from([b"", b"", b"", b"close", b"keep-alive"]),
-        is_malformed=st.sampled_from([False] * 9 + [True]),
+        problem=st.sampled_from(["", "", "", "", "", "", "", "malformed", "no route", "no route"]),
         cut=CUTS,
     )
     def ask(
@@ -82,13 +89,15 @@ class Network(RuleBasedStateMachine):
         size: int,
         is_chunked: bool,
         connection: bytes,
-        is_malformed: bool,
+        problem: str,
         cut: int,
     ) -> None:
         """Queue a request on a connection and send some of it."""
         number = len(self.asked)
         body = (b"[%d]" % number * 300)[:size] if method in {b"POST", b"PUT"} else b""
-        asked = Asked(number, method, version, body, connection=connection, is_malformed=is_malformed)
+        asked = Asked(number, method, version, body, connection=connection)
+        asked.is_malformed = problem == "malformed"
+        asked.target = b"/%b/%d" % (b"none" if problem == "no route" else b"web", number)
         asked.is_chunked = is_chunked and bool(body) and version == b"1.1"
         self._ask(pick, asked, cut)
 
@@ -96,12 +105,12 @@ class Network(RuleBasedStateMachine):
     def ask_for_upgrade(self, pick: int, cut: int, dice: int) -> None:
         """Queue a request that may become a tunnel."""
         if dice < 2:
-            self._ask(pick, Asked(len(self.asked), upgrade=True), cut)
+            number = len(self.asked)
+            self._ask(pick, Asked(number, target=b"/web/%d" % number, upgrade=True), cut)
 
     def _ask(self, pick: int, asked: Asked, cut: int) -> None:
         client = self.clients[pick % len(self.clients)]
         if client.may_ask:
-            asked.target = b"/%d" % asked.number
             self.asked[asked.number] = asked
             client.ask(asked)
             client.send(cut)
@@ -156,13 +165,18 @@ class Network(RuleBasedStateMachine):
         assert asked is not None
         if asked.upgrade and size != 1:
             kind = "upgrade"
+            origin.tunnelled = asked
             origin.client = next(client for client in self.clients if asked in client.asked)
             origin.client.tunnel = origin
         origin.begin(write_answer(asked, kind, size))
 
     @rule(kind=st.sampled_from(ANSWER_KINDS), size=SIZES)
+    def serve_all(self, kind: str, size: int) -> None:
+        """Go a long way at once."""
+        self.serve(kind, size)
+
     def serve(self, kind: str, size: int) -> None:
-        """Go a long way at once: everything queued is sent, every connect succeeds, every request is answered."""
+        """Send everything that is queued, let every connect succeed, answer every request."""
         for client in self.clients:
             client.send(EVERYTHING)
         self.loop.run()
@@ -285,17 +299,15 @@ class Network(RuleBasedStateMachine):
         if self.loop.has_work:
             return
         plane = self.plane
-        idle = [upstream for backend in plane.pools["web"].pool.backends for upstream in backend.keepalive._idle]
+        idle = [leg for leg in plane.upstreams() if leg.is_open and leg.exchange is None]
+        assert len(idle) == sum(len(backend.keepalive) for backend in plane.pools["web"].pool.backends), idle
         for leg in plane.downstreams():
             self._check_downstream(leg)
         for leg in plane.upstreams():
             if leg.is_open:
-                assert (leg.exchange is None) == (leg in idle), f"neither used nor idle: {leg!r}"
                 other = leg.exchange.downstream.deadline if leg.exchange is not None else FOREVER
                 assert min(leg.deadline, other) < FOREVER, f"no deadline: {leg!r}"
-        for upstream in idle:
-            assert upstream.is_open
-            assert upstream.transport.is_reading()
+                self._check_upstream(leg)
 
     def _check_downstream(self, leg: Downstream) -> None:
         exchange = leg.exchange
@@ -310,13 +322,46 @@ class Network(RuleBasedStateMachine):
         elif leg.transport is not None:
             assert leg.deadline < FOREVER, f"closes never: {leg!r}"
 
+        if exchange is not None and exchange.request is REQUEST_BODY and leg.is_open:
+            upstream = exchange.upstream
+            assert leg.transport is not None
+            assert upstream is None or upstream.write_paused or leg.transport.is_reading(), f"stuck: {leg!r}"
+
+    def _check_upstream(self, leg: Upstream) -> None:
+        transport = leg.transport
+        assert isinstance(transport, FakeTransport)
+        if leg.exchange is not None and leg.exchange.downstream.write_paused:
+            assert not transport.is_reading(), f"reads for nobody: {leg!r}"
+        elif not transport.has_read_eof:
+            assert transport.is_reading(), f"stuck: {leg!r}"
+
     # the end
 
     def teardown(self) -> None:
-        """From wherever it went: if nobody does anything any more, everything ends, and all is counted."""
+        """From wherever it went: everything can still end well, or if nobody does anything any more, somehow."""
         if not self.clients:
             return
         self.loop.run()
+        if self.ends_well:
+            self._cooperate()
+        self._be_silent()
+
+    def _cooperate(self) -> None:
+        for _ in range(60):
+            for end in (*self.clients, *self.origins):
+                end.transport.open_window()
+                end.send(EVERYTHING)
+            self.loop.run()
+            self.serve("length", 5)
+            for origin in self.origins:
+                if origin.answer is not None and origin.answer.ends_with_connection:
+                    origin.finish()
+        for client in self.clients:
+            whole = client.check()
+            if not (client.has_left or client.transport.is_lost or client.transport.has_ended or client.tunnel):
+                assert whole == [asked.number for asked in client.asked], "not everybody was answered"
+
+    def _be_silent(self) -> None:
         for _ in range(200):
             watched = self.plane.sweeper.watched
             for w in list(watched):
