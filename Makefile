@@ -8,7 +8,7 @@ TEST_JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test check format docs bench-instructions bench-small clean
+.PHONY: help run test check format docs bench-instructions bench-small bench-memory clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
@@ -17,6 +17,7 @@ help:
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make docs    write docs/configuration.md anew from the model'
 	@echo 'make bench-small         CPU per small request beside nginx (needs nginx and wrk)'
+	@echo 'make bench-memory        memory of large transfers and of 5,000 idle connections (needs nginx)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
 	@echo 'make clean   remove .venv and the caches'
 
@@ -45,6 +46,9 @@ bench-instructions: $(VENV)/installed
 
 bench-small: $(VENV)/installed
 	$(BIN)/python bench/small.py
+
+bench-memory: $(VENV)/installed
+	$(BIN)/python bench/memory.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -58,6 +58,7 @@ PURE = (
     "routing",
     "health.counter",
     "health.outlier",
+    "proxy.attempt",
     "proxy.exchange",
     "proxy.retry",
     "proxy.outcome",

@@ -109,7 +109,7 @@ class Downstream(Leg):
         self.exchange: Exchange | None = None
         self._head_since = 0.0  # when the first bytes of an incomplete head came; 0 = there are none
         self._input: deque[bytes] | None = None  # not parsed yet
-        self._events: deque[Event] = deque()  # parsed, not handled yet
+        self._events: list[Event] = []  # parsed, not handled yet
         self._pumping = False
 
     def __repr__(self) -> str:
@@ -242,7 +242,7 @@ class Downstream(Leg):
         try:
             while self._mode is HTTP and not self._is_busy():
                 if self._events:
-                    self._handle(self._events.popleft())
+                    self._handle(self._events.pop(0))
                 elif self._input:
                     self._events += self.reader.feed(self._next_slice(self._input))
                 else:

@@ -249,14 +249,27 @@ async def test_trace(proxy: SharedProgram, connect: Connect, origin: Origin) -> 
 
 
 async def test_connect(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
-    """405 for CONNECT, and what follows it is not taken for a request: some clients don't wait for the answer."""
+    """405 for CONNECT; the connection ends or goes on, as the answer says: both are safe, since nothing was opened."""
     client = await connect()
-    raw = b"CONNECT solo.test:443 HTTP/1.1\r\nHost: solo.test:443\r\n\r\n"
-    await client.send(raw + get("solo.test", "/smuggled"))
-    check_refusal(await client.read_response(), 405)
-    await client.expect_eof()
-    (line,) = await proxy.log.await_lines(1, client.source)
+    answer = await client.ask(b"CONNECT solo.test:443 HTTP/1.1\r\nHost: solo.test:443\r\n\r\n")
+    stays_open = answer.get("connection") is None
+    check_refusal(answer, 405, stays_open=stays_open)
+    if stays_open:
+        assert (await client.ask(get("solo.test", "/next"))).body == b"/next"
+    else:
+        await client.expect_eof()
+    line = await proxy.log.await_line(client.source)
     assert (line.request, line.status, line.end) == ("CONNECT solo.test:443 HTTP/1.1", 405, "PR")
+    assert [request.target for request in origin.requests] == ([b"/next"] if stays_open else [])
+
+
+async def test_hasty_handshake_behind_connect(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
+    """A client that starts TLS without waiting for the answer gets 405, and no backend hears of its handshake."""
+    client = await connect()
+    await client.send(b"CONNECT solo.test:443 HTTP/1.1\r\nHost: solo.test:443\r\n\r\n\x16\x03\x01\x02\x00\x01")
+    assert (await client.read_response()).status == 405
+    await client.read_rest()
+    assert {line.status for line in proxy.log.lines(client.source)} <= {400, 405}
     assert origin.received == b""
 
 
