@@ -131,7 +131,7 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.write_buffer_limits = (64 * 1024, 16 * 1024)  # uvloop's own; a test may make them small
+        self.write_buffer_limits: tuple[int, int] | None = None  # a test may make them small, whatever is asked for
         self.dials: list[FakeDial] = []
         self.transports: list[FakeTransport] = []
         self._ready: deque[FakeHandle] = deque()
@@ -264,7 +264,7 @@ class FakeTransport(asyncio.Transport):
         self.is_lost = False
         self.is_dropped = False
         self._buffer = bytearray()
-        self._high, self._low = loop.write_buffer_limits
+        self._high, self._low = loop.write_buffer_limits or (64 * 1024, 16 * 1024)
         self._is_reading = False
         self._is_writing_paused = False
         self._is_eof_asked = False
@@ -418,10 +418,11 @@ class FakeTransport(asyncio.Transport):
         return len(self._buffer)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Take both bounds."""
+        """Take both bounds, unless the test has taken others."""
         assert high is not None
         assert low is not None
-        self._high, self._low = high, low
+        if self._loop.write_buffer_limits is None:
+            self._high, self._low = high, low
 
     def pause_reading(self) -> None:
         self._is_reading = False

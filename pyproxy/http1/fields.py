@@ -111,6 +111,7 @@ def _expect(head: RequestHead, _name: bytes, value: bytes) -> bool:
 
 
 def _request_id(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    value = value.strip()
     if _REQUEST_ID.fullmatch(value):
         head.request_id = value
     return False

@@ -36,6 +36,7 @@ class ResponseReader(MessageReader):
         "_over",
         "_parser",
         "_persistent",
+        "_says_1_1",
         "_size",
         "_surplus",
         "rest",
@@ -55,6 +56,7 @@ class ResponseReader(MessageReader):
         self._framing: Framing = NO_BODY
         self._fed = 0  # bytes fed of an incomplete head, before this feed
         self._size = 0  # of the present feed
+        self._says_1_1 = False  # it begins with the version
         self._interim = 0
         self.reusable = False
         self.rest = b""
@@ -89,6 +91,8 @@ class ResponseReader(MessageReader):
             self.reusable = False
             return events
         self._size = len(data)
+        # Asking the parser costs 0.15 µs, which makes a string each time; this 0.05.
+        self._says_1_1 = not self._fed and not self._interim and data.startswith(b"HTTP/1.1 ")
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -153,9 +157,10 @@ class ResponseReader(MessageReader):
 
     def _take_trailer(self, name: bytes, value: bytes) -> None:
         """Keep a trailer; one that means something to the parser would confuse it over the next response."""
-        if name.lower() in FRAMING_FIELDS:
+        lower = name.lower()
+        if lower in FRAMING_FIELDS:
             self._surplus = True
-        elif self._complete and not self._over:
+        elif self._complete and not self._over and RESPONSE_FIELDS.get(lower) is None:
             self.trailers.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
@@ -165,7 +170,7 @@ class ResponseReader(MessageReader):
         if head is None or parser is None or self._failed:
             return
         head.status = parser.get_status_code()
-        head.version = _VERSIONS.get(parser.get_http_version(), 0)
+        head.version = 11 if self._says_1_1 else _VERSIONS.get(parser.get_http_version(), 0)
         problem = self._find_problem(head)
         if problem is not None:
             self._fail(problem)
@@ -204,12 +209,14 @@ class ResponseReader(MessageReader):
         if self._over:
             self._surplus = True
         else:
-            super().on_body(body)
+            self._chunks.append(body)
+            self._seen += len(body)
 
     def on_message_complete(self) -> None:
         """End the response, unless it was an interim one or ended by our own rule."""
         if self._complete and not self._over:
-            self._flush_body()
+            if self._chunks:
+                self._flush_body()
             self._finish()
             self._events.append(END)
 
@@ -247,7 +254,7 @@ class ResponseReader(MessageReader):
             return BadResponse(f"status {head.status}")
         if self._fed + self._size > HEAD_MAX_BYTES and sum(map(len, head.lines)) > HEAD_MAX_BYTES:
             return BadResponse("response head too large")
-        if self._interim >= INTERIM_MAX:
+        if self._interim >= INTERIM_MAX and head.status < 200:
             return BadResponse("too many interim responses")
         return head.problem
 

@@ -134,8 +134,10 @@ class Downstream(Leg):
             self._sender_lines = sender_lines(self.client, self._port)
         self.deadline = plane.now + plane.client.header_timeout
         if plane.is_over_connection_limit():
-            # Not from here: what pauses or ends a transport has no effect inside connection_made.
-            plane.loop.call_soon(self._refuse, ConnectionLimit())
+            # Not from here: what ends a transport has no effect inside connection_made. Until then nothing is read.
+            self._mode = LINGERING
+            self._linger_until = plane.now + LINGER_SECONDS
+            plane.loop.call_soon(self._refuse_connection)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; they are parsed, tunnelled, held back or thrown away."""
@@ -304,6 +306,10 @@ class Downstream(Leg):
         self.exchange = Exchange(self.plane, self, error.head, started)
         self.exchange.fail(error)
 
+    def _refuse_connection(self) -> None:
+        self._mode = HTTP
+        self._refuse(ConnectionLimit())
+
     def _take_in_other_mode(self, data: bytes) -> None:
         if self.tunnel is not None:
             self.tunnel.from_client(data)
@@ -334,18 +340,22 @@ class Downstream(Leg):
             return trusted_lines(head.forwarded or (), self.client, self._port, head.host)
         return self._sender_lines + host_line(head.host)
 
-    def send(self, parts: Sequence[bytes]) -> None:
+    def send(self, data: bytes) -> None:
         """Write to the client."""
         transport = self.transport
-        if transport is None or transport.is_closing():
-            return
-        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        plane = self.plane
-        plane.row[plane.bytes_out_column] += size
+        if transport is not None and not transport.is_closing():
+            plane = self.plane
+            plane.row[plane.bytes_out_column] += len(data)
+            transport.write(data)
+
+    def send_parts(self, parts: Sequence[bytes]) -> None:
+        """Write several pieces; large ones are not copied together."""
+        size = sum(map(len, parts))
         if size <= JOIN_BYTES:
-            transport.write(b"".join(parts))  # of one part it is the part itself
-        else:
-            transport.writelines(parts)
+            self.send(b"".join(parts))
+        elif self.is_open and self.transport is not None:
+            self.plane.row[self.plane.bytes_out_column] += size
+            self.transport.writelines(parts)
 
     def hold_body(self) -> None:
         """Stop reading the body until the exchange has a connection."""

@@ -169,7 +169,7 @@ class Exchange:
         upstream = self.upstream
         if upstream is not None:
             self._body_consumed = True
-            upstream.send(self._framed(data))
+            upstream.send_parts(self._framed(data))
         elif self.response is CONNECTING:
             self._held = [*(self._held or ()), data]
             self.downstream.hold_body()
@@ -183,7 +183,7 @@ class Exchange:
         upstream = self.upstream
         if upstream is not None:
             if self.head is not None and self.head.chunked:
-                upstream.send((last_chunk([]),))
+                upstream.send(last_chunk([]))
             if not upstream.write_paused:
                 self.expect_more(upstream)
 
@@ -229,7 +229,7 @@ class Exchange:
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
         if not head.has_body:
-            upstream.send((self._request_bytes,))
+            upstream.send(self._request_bytes)
             return
         out: list[bytes] = [self._request_bytes]
         for data in self._held or ():
@@ -238,7 +238,7 @@ class Exchange:
         self._held = None
         if self.request is REQUEST_DONE and head.chunked:
             out.append(last_chunk([]))
-        upstream.send(out)
+        upstream.send_parts(out)
         self.downstream.release_body()
 
     def upstream_failed(self, error: ExchangeError) -> None:
@@ -335,7 +335,7 @@ class Exchange:
     def _flush(self, out: list[bytes]) -> None:
         if out:
             self._response_begun = True
-            self.downstream.send(out)
+            self.downstream.send_parts(out)
 
     def _handle_head(self, head: ResponseHead, out: list[bytes]) -> None:
         request, served, plane = self.head, self.served, self.plane
@@ -420,7 +420,7 @@ class Exchange:
         answer = error_response(
             error.status, text, date=self.plane.date, version=version, keep=self._keep, body=has_body
         )
-        self.downstream.send([answer])
+        self.downstream.send(answer)
         self._finish(error.end, AFTER_ANSWER[self.request][self._keep] if understood else LINGER)
 
     def break_off(self, error: ExchangeError) -> None:

@@ -37,13 +37,13 @@ class Tunnel:
     def from_client(self, data: bytes) -> None:
         """Pass bytes on."""
         self._touch()
-        self.upstream.send((data,))
+        self.upstream.send(data)
 
     def from_backend(self, data: bytes) -> None:
         """Pass bytes on."""
         self._touch()
         self._exchange.bytes_sent += len(data)
-        self.downstream.send([data])
+        self.downstream.send(data)
 
     def eof_from_client(self) -> bool:
         """Pass the end of one half on; True keeps the transport open for the other half."""

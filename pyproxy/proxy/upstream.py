@@ -68,15 +68,18 @@ class Upstream(Leg):
         self.deadline = FOREVER
         self.reader.begin(head_only=head_only)
 
-    def send(self, parts: Sequence[bytes]) -> None:
+    def send(self, data: bytes) -> None:
         """Write; the deadline of a body's writing runs only while the buffer is full."""
         transport = self.transport
-        if transport is None or transport.is_closing():
-            return  # its end is already on the way to the exchange
-        if len(parts) == 1 or sum(map(len, parts)) <= JOIN_BYTES:
-            transport.write(b"".join(parts))  # of one part it is the part itself
-        else:
-            transport.writelines(parts)
+        if transport is not None and not transport.is_closing():  # else its end is on the way to the exchange
+            transport.write(data)
+
+    def send_parts(self, parts: Sequence[bytes]) -> None:
+        """Write several pieces; large ones are not copied together."""
+        if sum(map(len, parts)) <= JOIN_BYTES:
+            self.send(b"".join(parts))
+        elif self.is_open and self.transport is not None:
+            self.transport.writelines(parts)
 
     def stop_reading(self) -> None:
         """Wait until the client has read; it is not the backend that is slow now."""

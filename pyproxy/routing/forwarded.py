@@ -26,7 +26,7 @@ class TrustedProxies:
 
 def _parse(address: str) -> IPv4Address | IPv6Address | None:
     try:
-        parsed = ip_address(address.partition("%")[0])
+        parsed = ip_address(address)
     except ValueError:
         return None
     mapped = getattr(parsed, "ipv4_mapped", None)
@@ -77,7 +77,7 @@ def resolve_client(fields: Sequence[tuple[bytes, bytes]], sender: bytes, trusted
     chain = b",".join(value for name, value in fields if name == b"x-forwarded-for")
     client = sender
     for entry in reversed(chain.split(b",")):
-        text = _without_port(entry.strip().decode("ascii", "replace"))
+        text = _without_port(entry.strip().decode("ascii", "replace")).partition("%")[0]
         if _parse(text) is None:
             break
         client = text.encode()

@@ -7,6 +7,7 @@ import pytest
 from tests.integration.access_log import parse
 from tests.integration.client import chunked, get, post, unique_source
 from tests.integration.conftest import Connect, StartNginx, StartOrigin
+from tests.integration.nginx import require
 from tests.integration.origin import OK, close_at_once, drip, early, hang, reply, reset_at_once
 from tests.integration.ports import Ports
 from tests.integration.shared import BlackHole
@@ -161,3 +162,11 @@ async def test_nginx_serves_stores_and_reflects(start_nginx: StartNginx, connect
     assert (await client.ask(get("h", "/files/f"))).body == b"stored"
     six = start_nginx("n2", "::1")
     assert (await (await connect_to(six.port, host="::1")).ask(get("h"))).get("x-node") == b"n2"
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("0", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_missing_peer(required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that isn't there skips the test with the reason, or fails it where peers are required."""
+    monkeypatch.setenv("PYPROXY_REQUIRE_PEERS", required)
+    with pytest.raises(outcome, match="no-such-peer is not installed"):
+        require("no-such-peer")

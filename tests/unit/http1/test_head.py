@@ -6,7 +6,7 @@ from tests.unit.http1.feeding import only_head, read_response, request, response
 
 def test_names_of_framings() -> None:
     """The short names are the members, in order."""
-    assert [NO_BODY, LENGTH, CHUNKED, UNTIL_EOF] == list(Framing)
+    assert list(Framing) == [NO_BODY, LENGTH, CHUNKED, UNTIL_EOF]
     assert CHUNKED is Framing.CHUNKED
     assert UNTIL_EOF is Framing.UNTIL_EOF
 

@@ -301,6 +301,16 @@ def test_absolute_form() -> None:
     assert only_head(request(start="GET https://a?q=http://c/ HTTP/1.1")).host == b"a"
 
 
+@pytest.mark.parametrize("start", ["CONNECT a:80 HTTP/1.1", "TRACE / HTTP/1.1"])
+def test_methods_that_are_not_ours_are_read_as_any_other(start: str) -> None:
+    """The exchange refuses them; what follows them is read as a request, not as somebody's tunnel."""
+    for segments in every_cut(request(start=start) + PLAIN):
+        first, second = read_requests(segments)[0]
+        assert first.method == start.partition(" ")[0].encode()
+        assert first.keep_alive
+        assert second.target == b"/"
+
+
 def test_close_lets_go_of_the_parser() -> None:
     """A closed reader gives no more events, whatever state it was in, and needs no garbage collector."""
     for raw in (b"", b"GET", LENGTH_5, CHUNKED, UPGRADE):

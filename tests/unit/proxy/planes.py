@@ -28,6 +28,7 @@ from pyproxy.observe.access_log import FORMATS
 from pyproxy.observe.metrics import Layout
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
+from pyproxy.proxy.flow import Leg
 from pyproxy.proxy.plane import DataPlane
 from pyproxy.proxy.upstream import Upstream
 from tests.fakes import FakeLoop, FakeTransport
@@ -81,13 +82,18 @@ class FakeTime:
 FAKE_TIME = FakeTime()
 
 
+def _count_unsent(leg: Leg) -> int:
+    return leg.transport.get_write_buffer_size() if leg.transport is not None else 0
+
+
 @contextmanager
 def fake_time() -> Iterator[None]:
-    """Let every module of the byte path that reads the clock read ``FAKE_TIME``."""
+    """Let every module of the byte path that reads the clock read ``FAKE_TIME``, and nobody look into the kernel."""
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
             if name.startswith("pyproxy.proxy.") and hasattr(module, "monotonic"):
                 stack.enter_context(patch.object(module, "monotonic", FAKE_TIME))
+        stack.enter_context(patch.object(Leg, "_count_unsent", _count_unsent))
         yield
 
 
@@ -134,11 +140,6 @@ class FakePlane(DataPlane):
         """Take turns until nothing moves."""
         self.fake_loop.run()
 
-    @property
-    def ends(self) -> list[tuple[int, str]]:
-        """Status and termination code of everything that has finished."""
-        return [(exchange.status, exchange.end) for exchange in self.finished]
-
     def upstreams(self) -> list[Upstream]:
         """Every backend connection that is watched."""
         return [watched for watched in self.sweeper.watched if isinstance(watched, Upstream)]
@@ -146,3 +147,60 @@ class FakePlane(DataPlane):
     def downstreams(self) -> list[Downstream]:
         """Every client connection that is watched."""
         return [watched for watched in self.sweeper.watched if isinstance(watched, Downstream)]
+
+
+class Stage:
+    """A plane, one client and the connections to backends, in the order in which they were made."""
+
+    def __init__(self, config: RuntimeConfig | None = None) -> None:
+        self.plane = FakePlane(config)
+        self.loop = self.plane.fake_loop
+        self.client = self.plane.connect()
+
+    @property
+    def leg(self) -> Downstream:
+        """The client's connection as the program sees it."""
+        assert isinstance(self.client.protocol, Downstream)
+        return self.client.protocol
+
+    def ask(self, *segments: bytes) -> None:
+        """Let the client send."""
+        self.client.receive(*segments)
+        self.plane.run()
+
+    def accept(self) -> FakeTransport:
+        """Let the oldest waiting connect succeed."""
+        transport = self.loop.dials[0].accept()
+        self.plane.run()
+        return transport
+
+    def refuse(self, error: OSError | None = None) -> None:
+        """Let the oldest waiting connect fail."""
+        self.loop.dials[0].refuse(error)
+        self.plane.run()
+
+    def answer(self, origin: FakeTransport, *items: bytes | Exception | None) -> None:
+        """Let a backend send bytes, EOF (None) or RST (an exception)."""
+        origin.receive(*items)
+        self.plane.run()
+
+    def leave(self, error: Exception | None = None) -> None:
+        """Let the client go, with FIN or RST."""
+        self.client.receive(error)
+        self.plane.run()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.loop.advance(seconds)
+
+    @property
+    def got(self) -> bytes:
+        """What the client has got since the last look."""
+        data = bytes(self.client.sent)
+        self.client.sent.clear()
+        return data
+
+    @property
+    def ends(self) -> list[tuple[int, str]]:
+        """Status and termination code of everything that has finished."""
+        return [(exchange.status, exchange.end) for exchange in self.plane.finished]

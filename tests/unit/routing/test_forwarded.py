@@ -1,0 +1,130 @@
+"""Pins what backends are told of the client, and whom we take for the client."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyproxy.routing.forwarded import TrustedProxies, host_line, resolve_client, sender_lines, trusted_lines
+
+TRUSTED = TrustedProxies(["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"])
+
+
+def chain(*values: str) -> list[tuple[bytes, bytes]]:
+    """Make X-Forwarded-For fields."""
+    return [(b"x-forwarded-for", value.encode("latin-1")) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [
+        ("10.1.2.3", True), ("11.0.0.1", False), ("192.0.2.7", True), ("192.0.2.8", False), ("fd00::1", True),
+        ("fe80::1", False), ("::ffff:10.0.0.1", True), ("::ffff:11.0.0.1", False), ("fd00::1%eth0", True), ("", False),
+        ("-", False), ("10.0.0.1x", False),
+    ],
+)  # fmt: skip
+def test_trusted(address: str, trusted: bool) -> None:
+    """An address is trusted by its network, an IPv4 address in IPv6 clothes like the IPv4 address."""
+    assert (address in TRUSTED) is trusted
+
+
+def test_nobody_is_trusted_by_default() -> None:
+    """Without trusted_proxies no address is."""
+    assert "127.0.0.1" not in TrustedProxies([])
+
+
+def test_sender_that_is_not_trusted() -> None:
+    """For, Proto and Port are set from the connection."""
+    assert sender_lines(b"192.0.2.1", 8080) == (
+        b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 8080\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "line"), [(b"a:1", b"X-Forwarded-Host: a:1\r\n"), (None, b""), (b"", b"X-Forwarded-Host: \r\n")]
+)
+def test_host_line(host: bytes | None, line: bytes) -> None:
+    """The Host goes along if there is one."""
+    assert host_line(host) == line
+
+
+def lines(*fields: tuple[bytes, bytes], host: bytes | None = b"h") -> list[bytes]:
+    """Write what a trusted sender's fields become, one line each."""
+    return trusted_lines(fields, b"10.0.0.1", 80, host).splitlines()
+
+
+def test_trusted_sender_without_fields() -> None:
+    """It gets the same as anyone else."""
+    assert lines() == [
+        b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: http", b"X-Forwarded-Host: h", b"X-Forwarded-Port: 80",
+    ]  # fmt: skip
+
+
+def test_trusted_sender_keeps_what_it_said() -> None:
+    """For grows by the sender, several fields become one; the others stay."""
+    fields = [
+        (b"x-forwarded-for", b"1.1.1.1"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-host", b"www"),
+        (b"x-forwarded-for", b"2.2.2.2, 3.3.3.3"), (b"x-forwarded-port", b"443"), (b"forwarded", b"for=1"),
+        (b"x-real-ip", b"1.1.1.1"),
+    ]  # fmt: skip
+    assert sorted(lines(*fields)) == [
+        b"Forwarded: for=1",
+        b"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.1",
+        b"X-Forwarded-Host: www",
+        b"X-Forwarded-Port: 443",
+        b"X-Forwarded-Proto: https",
+        b"X-Real-IP: 1.1.1.1",
+    ]
+
+
+def test_trusted_sender_with_gaps() -> None:
+    """Only what it left out is filled in."""
+    got = lines((b"x-forwarded-proto", b"https"), host=None)
+    assert got == [b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Port: 80", b"X-Forwarded-Proto: https"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "client"),
+    [
+        ([], "10.9.9.9"),
+        (chain("1.1.1.1"), "1.1.1.1"),
+        (chain("6.6.6.6, 1.1.1.1"), "1.1.1.1"),
+        (chain("6.6.6.6, 1.1.1.1, 10.0.0.2"), "1.1.1.1"),
+        (chain("1.1.1.1, 10.0.0.3, fd00::2, 192.0.2.7"), "1.1.1.1"),
+        (chain("10.0.0.3, 10.0.0.2"), "10.0.0.3"),
+        (chain("1.1.1.1", "10.0.0.2"), "1.1.1.1"),
+        (chain("10.0.0.2", "1.1.1.1"), "1.1.1.1"),
+        (chain("1.1.1.1, unknown"), "10.9.9.9"),
+        (chain("1.1.1.1, unknown, 10.0.0.2"), "10.0.0.2"),
+        (chain("1.1.1.1,"), "10.9.9.9"),
+        (chain(""), "10.9.9.9"),
+        (chain(","), "10.9.9.9"),
+        (chain("1.1.1.1:5678"), "1.1.1.1"),
+        (chain("[2001:db8::1]:5678"), "2001:db8::1"),
+        (chain("[2001:db8::1]"), "2001:db8::1"),
+        (chain("2001:db8::1"), "2001:db8::1"),
+        (chain("::ffff:10.0.0.2"), "::ffff:10.0.0.2"),
+        (chain("1.1.1.1, ::ffff:10.0.0.2"), "1.1.1.1"),
+        (chain("1.1.1.1\t, 10.0.0.2"), "1.1.1.1"),
+        (chain("1.1.1.256"), "10.9.9.9"),
+        (chain("1.1.1"), "10.9.9.9"),
+        (chain("\xe9"), "10.9.9.9"),
+        ([(b"x-real-ip", b"1.1.1.1"), (b"forwarded", b"for=1.1.1.1")], "10.9.9.9"),
+    ],
+)
+def test_resolve_client(fields: list[tuple[bytes, bytes]], client: str) -> None:
+    """From the right: past trusted proxies to the first other address; what is no address ends the search."""
+    assert resolve_client(fields, b"10.9.9.9", TRUSTED) == client.encode()
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=255), max_size=12), max_size=4))
+def test_resolve_client_gives_something_fit_for_the_log(values: list[str]) -> None:
+    """Whatever a trusted sender says, the client is the text of an address, without blanks, quotes or commas."""
+    client = resolve_client(chain(*values), b"10.9.9.9", TRUSTED)
+    assert client
+    assert not client.translate(None, b"0123456789abcdefABCDEF:.")
+
+
+def test_a_zone_does_not_reach_the_log() -> None:
+    """An address with a zone is an address, but what stands behind its % could be anything."""
+    client = resolve_client(chain('fe80::1%" evil'), b"10.9.9.9", TRUSTED)
+    assert client in {b"fe80::1", b"10.9.9.9"}
