@@ -39,7 +39,7 @@ from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, WRITE_FULL, Leg
 from pyproxy.proxy.outcome import LINGER, NEXT, REQUEST_BODY, REQUEST_DONE, RESET, Fate
 from pyproxy.proxy.upstream import JOIN_BYTES
-from pyproxy.routing.forwarded import host_line, resolve_client, sender_lines, trusted_lines
+from pyproxy.routing.forwarded import UNKNOWN_SENDER, Sender
 
 if TYPE_CHECKING:
     from pyproxy.proxy.plane import DataPlane, ServedListener
@@ -78,16 +78,13 @@ class Downstream(Leg):
         "_input",
         "_linger_until",
         "_mode",
-        "_port",
         "_pumping",
-        "_sender_is_trusted",
-        "_sender_lines",
-        "client",
         "exchange",
         "listener",
         "plane",
         "reader",
         "requests",
+        "sender",
         "tunnel",
     )
 
@@ -97,13 +94,10 @@ class Downstream(Leg):
         self.plane = plane
         self.listener = listener
         self.reader = RequestReader(plane.limits)
-        self.client = b"-"
+        self.sender = UNKNOWN_SENDER
         self.requests = 0
         self.tunnel: Tunnel | None = None
         self._mode: Mode = HTTP
-        self._sender_is_trusted = False
-        self._sender_lines = b""
-        self._port = 0
         self._linger_until = 0.0
         # per request
         self.exchange: Exchange | None = None
@@ -113,7 +107,9 @@ class Downstream(Leg):
         self._pumping = False
 
     def __repr__(self) -> str:
-        return f"<Downstream {self.client.decode()} {self._mode.name} {self.requests} requests {self.exchange!r}>"
+        return (
+            f"<Downstream {self.sender.address.decode()} {self._mode.name} {self.requests} requests {self.exchange!r}>"
+        )
 
     # transport callbacks
 
@@ -127,11 +123,7 @@ class Downstream(Leg):
         plane.row[self.listener.connections_total_column] += 1
         peer = taken.get_extra_info("peername") or ("-",)
         sock = taken.get_extra_info("sockname") or ("", 0)
-        self._port = sock[1]
-        self.client = peer[0].encode()
-        self._sender_is_trusted = peer[0] in plane.trusted_proxies
-        if not self._sender_is_trusted:
-            self._sender_lines = sender_lines(self.client, self._port)
+        self.sender = Sender(peer[0], sock[1], plane.trusted_proxies)
         self.deadline = plane.now + plane.client.header_timeout
         if plane.is_over_connection_limit():
             # Not from here: what ends a transport has no effect inside connection_made. Until then nothing is read.
@@ -327,18 +319,6 @@ class Downstream(Leg):
     def may_keep(self) -> bool:
         """Whether the connection may carry another request."""
         return not self.plane.draining and self.requests < self.plane.max_requests
-
-    def resolve_client(self, forwarded: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Give the client's address as a trusted sender tells it, else the sender's."""
-        if not self._sender_is_trusted:
-            return self.client
-        return resolve_client(forwarded, self.client, self.plane.trusted_proxies)
-
-    def forwarded_lines(self, head: RequestHead) -> bytes:
-        """Write what the backend is told about the client."""
-        if self._sender_is_trusted:
-            return trusted_lines(head.forwarded or (), self.client, self._port, head.host)
-        return self._sender_lines + host_line(head.host)
 
     def send(self, data: bytes) -> None:
         """Write to the client."""

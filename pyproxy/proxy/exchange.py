@@ -100,7 +100,7 @@ class Exchange:
         self._dial: Dial | None = None
         # what the access log reads
         self.head = head
-        self.client = downstream.client
+        self.client = downstream.sender.address
         self.listener = downstream.listener.name
         self.pool = ""
         self.request_id = b"-"
@@ -136,7 +136,7 @@ class Exchange:
         plane = self.plane
         self.request_id = head.request_id or plane.make_request_id()
         if head.forwarded is not None:
-            self.client = self.downstream.resolve_client(head.forwarded)
+            self.client = self.downstream.sender.resolve_client(head.forwarded)
         served = plane.routes.match(head.host, head.target)
         if head.method in _REFUSED_METHODS:
             self.fail(MethodNotAllowed())
@@ -224,7 +224,7 @@ class Exchange:
         self.response = WAITING
         upstream.carry(self, head_only=head.method == b"HEAD")
         if not self._request_bytes:
-            forwarded = self.downstream.forwarded_lines(head)
+            forwarded = self.downstream.sender.forwarded_lines(head.forwarded, head.host)
             self._request_bytes = request_head(head, attempt.on.address, forwarded, self.request_id)
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)

@@ -90,3 +90,30 @@ def _without_port(text: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+class Sender:
+    """Who is at the other end of a connection: the client, or a proxy that is trusted to tell who the client is."""
+
+    __slots__ = ("_is_trusted", "_lines", "_port", "_trusted_proxies", "address")
+
+    def __init__(self, address: str, port: int, trusted_proxies: TrustedProxies) -> None:
+        self.address = address.encode()
+        self._port = port  # that the connection came in on
+        self._trusted_proxies = trusted_proxies
+        self._is_trusted = address in trusted_proxies
+        self._lines = sender_lines(self.address, port)
+
+    def resolve_client(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Give the client's address as a trusted sender tells it, else the sender's."""
+        return resolve_client(fields, self.address, self._trusted_proxies) if self._is_trusted else self.address
+
+    def forwarded_lines(self, fields: Sequence[tuple[bytes, bytes]] | None, host: bytes | None) -> bytes:
+        """Write what the backend is told about the client."""
+        if self._is_trusted:
+            return trusted_lines(fields or (), self.address, self._port, host)
+        return self._lines + host_line(host)
+
+
+#: Before a connection is made.
+UNKNOWN_SENDER = Sender("-", 0, TrustedProxies(()))

@@ -83,9 +83,9 @@ def start_program(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Ite
     programs: list[Program] = []
 
     def start(config: dict[str, Any]) -> Program:
-        program = Program(tmp_path_factory.mktemp("program"), ports, config)
+        program = Program(tmp_path_factory.mktemp("program"), ports, config).start()
         programs.append(program)
-        return program.start()
+        return program
 
     try:
         yield start

@@ -39,10 +39,11 @@ async def _refused(port: int) -> None:
     async with asyncio.timeout(DEADLINE):
         while True:
             try:
-                client = await RawClient.connect(port)
+                (await RawClient.connect(port)).close()
             except ConnectionRefusedError:
                 return
-            client.close()
+            except ConnectionResetError:
+                pass  # it came in the very moment in which the listener was closed
             await asyncio.sleep(0.01)
 
 

@@ -1,5 +1,6 @@
 """Pins the order in which weighted backends are picked: fair at any moment, smooth, the same in each period."""
 
+import itertools
 from collections import Counter
 from heapq import heappush
 from math import gcd
@@ -91,7 +92,7 @@ def test_any_subset_keeps_its_shares(weights: list[int], down: set[int]) -> None
 def test_the_same_backend_comes_at_even_distances() -> None:
     """One of six turns is every sixth turn, not one in a burst of twelve."""
     turns = [turn for turn, index in enumerate(order([5, 1], 60)) if index == 1]
-    assert {later - earlier for earlier, later in zip(turns, turns[1:], strict=False)} == {6}
+    assert {later - earlier for earlier, later in itertools.pairwise(turns)} == {6}
 
 
 @pytest.mark.parametrize("offset", [0, 1, 5, 6, 7, 100])
