@@ -222,7 +222,7 @@ def proxy(directory: Path, backends: Sequence[int], core: int | None = None) -> 
     port, admin_port = free_port(), free_port()
     file, output = directory / "lb.yml", directory / "output.txt"
     file.write_text(json.dumps(proxy_config(backends, directory / "access.log", port, admin_port)))
-    command = [sys.executable, "-m", "pyproxy", "-c", str(file)]
+    command = [sys.executable, "-P", "-m", "pyproxy", "-c", str(file)]  # what is installed, not what lies here
     with process(command, output, core, cwd=ROOT) as started:
         _await(started, lambda: _get(admin_port, "/readyz")[0] == 200, output)
         yield Proxy(started.pid, port, admin_port)

@@ -100,7 +100,7 @@ class FakeTask:
 class FakeDial:
     """A connect that waits for the test's word."""
 
-    def __init__(self, loop: "FakeLoop", protocol: asyncio.Protocol, host: str, port: int) -> None:
+    def __init__(self, loop: "FakeLoop", protocol: Any, host: str, port: int) -> None:
         self._loop = loop
         self.protocol = protocol
         self.address = (host, port)
@@ -162,8 +162,8 @@ class FakeLoop:
         return FakeTask(self, coroutine)
 
     async def create_connection(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int
-    ) -> tuple["FakeTransport", asyncio.Protocol]:
+        self, factory: Callable[[], Any], host: str, port: int
+    ) -> tuple["FakeTransport", Any]:
         """Wait until a test accepts or refuses."""
         dial = FakeDial(self, factory(), host, port)
         self.dials.append(dial)
@@ -247,7 +247,7 @@ class FakeTransport(asyncio.Transport):
     def __init__(
         self,
         loop: FakeLoop,
-        protocol: asyncio.Protocol,
+        protocol: Any,
         *,
         peer: tuple[str, int] = ("192.0.2.1", 50_000),
         local: tuple[str, int] = ("192.0.2.9", 80),

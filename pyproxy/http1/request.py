@@ -59,7 +59,7 @@ class RequestReader(MessageReader):
         self._size = 0  # of the present feed
         self.suspended = False
         self.rest = b""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
     @property
     def in_head(self) -> bool:
@@ -76,7 +76,7 @@ class RequestReader(MessageReader):
         self._failed = True
         self._remaining = 0
         self._head = None
-        del self._parser
+        self._parser = None
 
     def feed(self, data: bytes | memoryview) -> list[Event]:
         """Take bytes as they arrived; at most one refused message ends the list."""
@@ -84,11 +84,12 @@ class RequestReader(MessageReader):
             return self._feed_plain(bytes(data))
         events: list[Event] = []
         self._events = events
-        if self._failed:
+        parser = self._parser
+        if self._failed or parser is None:
             return events  # closed or refused: the caller may still be in the middle of something
         self._size = len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._handle_upgrade(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError as error:
@@ -115,11 +116,11 @@ class RequestReader(MessageReader):
 
     def _fail(self, error: ExchangeError) -> None:
         """Report the error with as much of the request line as was valid."""
-        head = self._head
-        if head is not None and not self._complete:
-            head.version = _VERSIONS.get(self._parser.get_http_version(), 0)
+        head, parser = self._head, self._parser
+        if head is not None and parser is not None and not self._complete:
+            head.version = _VERSIONS.get(parser.get_http_version(), 0)
             if head.version:
-                head.method = self._parser.get_method()
+                head.method = parser.get_method()
                 error.head = head
         super()._fail(error)
 
@@ -151,14 +152,14 @@ class RequestReader(MessageReader):
 
     def on_headers_complete(self) -> None:
         """Check the head as a whole and report it."""
-        head = self._head
-        if head is None or self._failed:
+        head, parser = self._head, self._parser
+        if head is None or parser is None or self._failed:
             return
-        head.method = self._parser.get_method()
-        head.version = _VERSIONS.get(self._parser.get_http_version(), 0)
+        head.method = parser.get_method()
+        head.version = _VERSIONS.get(parser.get_http_version(), 0)
         head.has_body = head.chunked or bool(head.content_length)
-        head.keep_alive = self._parser.should_keep_alive()
-        upgrading = self._parser.should_upgrade()
+        head.keep_alive = parser.should_keep_alive()
+        upgrading = parser.should_upgrade()
         problem = self._find_problem(head, upgrading=upgrading)
         if problem is not None:
             self._fail(problem)

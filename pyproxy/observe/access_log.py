@@ -245,8 +245,8 @@ class LineWriter:
         self._deadline = float("inf")
         self._fd = fd
         self._is_torn = False  # the descriptor's last line lacks its end
-        self._thread = Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
+        self._writer = Thread(target=self._run, name="access-log", daemon=True)
+        self._writer.start()
 
     def __repr__(self) -> str:
         pending = self._size + self._handed_bytes - self._settled_bytes
@@ -286,7 +286,7 @@ class LineWriter:
         self.flush()
         self._deadline = monotonic() + timeout
         self._queue.put(None)
-        self._thread.join(timeout + 2 * _BLOCKED_POLL)
+        self._writer.join(timeout + 2 * _BLOCKED_POLL)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

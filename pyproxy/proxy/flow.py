@@ -29,8 +29,13 @@ NOT_CONNECTED: Final = 2  # there is no other leg yet
 PIPELINED: Final = 4  # what was read must wait for its turn
 
 
-class Leg(asyncio.Protocol):
-    """One connection of the byte path; ``deadline`` is in monotonic seconds and watched by the sweeper."""
+class Leg:
+    """
+    One connection of the byte path; ``deadline`` is in monotonic seconds and watched by the sweeper.
+
+    Its children are protocols in all but name: a class compiled by mypyc can't have asyncio.Protocol for a base,
+    and uvloop asks for the methods only.
+    """
 
     __slots__ = ("_unsent_bytes", "deadline", "paused_for", "transport", "write_paused")
 

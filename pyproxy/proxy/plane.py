@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from pyproxy.balance.backend import Backend
 from pyproxy.balance.pool import Pool
@@ -179,10 +180,10 @@ class DataPlane:
 
     # what the worker asks for
 
-    def accept(self, listener: str) -> Callable[[], Downstream]:
+    def accept(self, listener: str) -> Callable[[], asyncio.BaseProtocol]:
         """Give the protocol factory of a listener."""
         served = self.listeners[listener]
-        return lambda: Downstream(self, served)
+        return cast(Callable[[], asyncio.BaseProtocol], lambda: Downstream(self, served))
 
     def drain(self) -> None:
         """Stop keeping connections: idle ones close now, the others after their answer."""

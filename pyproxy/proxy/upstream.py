@@ -239,7 +239,9 @@ class Dial:
         plane, backend = self._plane, self._backend
         result: Upstream | ExchangeError
         try:
-            _, result = await plane.loop.create_connection(self._make, backend.host, backend.port)
+            _, result = await plane.loop.create_connection(  # type: ignore[type-var]  # a protocol in all but name, see Leg
+                self._make, backend.host, backend.port
+            )
         except OSError as error:
             limited = error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
             result = DescriptorLimit() if limited else DialFailed()

@@ -19,6 +19,8 @@ from tests.integration.ports import Ports
 from tests.integration.wire import DEADLINE
 
 STARTUP = 30.0
+#: Which installation is tested: CI runs these tests a second time on the compiled one.
+PYTHON = os.environ.get("PYPROXY_PYTHON", sys.executable)
 TROUBLE = ("Traceback", "never retrieved", "Task was destroyed", "was never awaited", "Exception in callback")
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$")
 
@@ -56,7 +58,7 @@ class Program:
         file.write_text(json.dumps(self.config, indent=1))
         with self._errors.open("wb") as errors, (self.directory / "stdout.txt").open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pyproxy", "-c", str(file)],
+                [PYTHON, "-P", "-m", "pyproxy", "-c", str(file)],
                 stdout=output,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,

@@ -167,7 +167,7 @@ class Client:
 
     def check(self) -> list[int]:
         """Hold what came against what was asked and answered; give the numbers answered in whole."""
-        whole = []
+        whole: list[int] = []
         for asked, is_whole in self._responses(bytes(self.transport.sent)):
             assert not whole or whole[-1] != asked.number
             if is_whole:

@@ -103,16 +103,16 @@ class FakePlane(DataPlane):
     fake_loop: FakeLoop
     contains_crashes = False
 
-    def __init__(self, config: RuntimeConfig | None = None) -> None:
+    def __init__(self, config: RuntimeConfig | None = None, log_fd: int | None = None) -> None:
         loop = self.fake_loop = FAKE_TIME.loop = FakeLoop()
         config = config or make_config()
         layout = self.layout = Layout(
             [listener.name for listener in config.listeners],
             {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
         )
-        row = memoryview(bytearray(layout.size * 8)).cast("q")
+        self.shared_row = memoryview(bytearray(layout.size * 8)).cast("q")
         with patch("asyncio.get_running_loop", return_value=loop):
-            super().__init__(config, layout, [row], 0, None)
+            super().__init__(config, layout, [self.shared_row], 0, log_fd)
         self.finished: list[Exchange] = []
         self.lines: list[bytes] = []
 
@@ -152,8 +152,8 @@ class FakePlane(DataPlane):
 class Stage:
     """A plane, one client and the connections to backends, in the order in which they were made."""
 
-    def __init__(self, config: RuntimeConfig | None = None) -> None:
-        self.plane = FakePlane(config)
+    def __init__(self, config: RuntimeConfig | None = None, log_fd: int | None = None) -> None:
+        self.plane = FakePlane(config, log_fd)
         self.loop = self.plane.fake_loop
         self.client = self.plane.connect()
 
@@ -173,6 +173,11 @@ class Stage:
         transport = self.loop.dials[0].accept()
         self.plane.run()
         return transport
+
+    def start(self, raw: bytes) -> FakeTransport:
+        """Let the client send a request, and the backend be reached."""
+        self.ask(raw)
+        return self.accept()
 
     def refuse(self, error: OSError | None = None) -> None:
         """Let the oldest waiting connect fail."""

@@ -1,4 +1,4 @@
-"""Pins that one timer serves all deadlines, that none fires early, and that a stalled loop is not taken for a timeout."""
+"""Pins that one timer serves all deadlines, that none fires early, and that a stall is not taken for a timeout."""
 
 import asyncio
 import logging
@@ -17,12 +17,16 @@ class Watched:
         self.deadline = deadline
         self.fired: list[float] = []
         self.error: Exception | None = None
+        self.takes_along: Watched | None = None
+        self.sweeper: Sweeper | None = None
 
     def on_deadline(self, now: float) -> None:
         """Note it."""
         self.fired.append(now)
         if self.error is not None:
             raise self.error
+        if self.takes_along is not None and self.sweeper is not None:
+            self.sweeper.watched.discard(self.takes_along)
         self.deadline = float("inf")
 
 
@@ -83,10 +87,9 @@ def test_one_expiry_may_end_another() -> None:
     sweep = Sweep()
     legs = [sweep.watch(0.05), sweep.watch(0.05)]
     for leg, other in (legs, legs[::-1]):
-        leg.on_deadline = lambda now, leg=leg, other=other: (  # type: ignore[method-assign, misc]
-            leg.fired.append(now),
-            sweep.sweeper.watched.discard(other),
-        )
+        leg.takes_along = other
+    for leg in legs:
+        leg.sweeper = sweep.sweeper
     sweep.loop.advance(0.15)
     assert sum(len(leg.fired) for leg in legs) == 1
 

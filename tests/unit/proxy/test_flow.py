@@ -1,10 +1,9 @@
 """Pins flow control of one leg: it reads exactly as long as there is no reason not to."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-
-import pytest
 
 from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, WRITE_FULL, Leg
 from tests.fakes import FakeLoop, FakeTransport

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyproxy.routing.forwarded import TrustedProxies, host_line, resolve_client, sender_lines, trusted_lines
+from pyproxy.routing.forwarded import (
+    UNKNOWN_SENDER,
+    Sender,
+    TrustedProxies,
+    host_line,
+    resolve_client,
+    sender_lines,
+    trusted_lines,
+)
 
 TRUSTED = TrustedProxies(["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"])
 
@@ -128,3 +136,28 @@ def test_a_zone_does_not_reach_the_log() -> None:
     """An address with a zone is an address, but what stands behind its % could be anything."""
     client = resolve_client(chain('fe80::1%" evil'), b"10.9.9.9", TRUSTED)
     assert client in {b"fe80::1", b"10.9.9.9"}
+
+
+FORGED = [(b"x-forwarded-for", b"6.6.6.6"), (b"forwarded", b"for=6.6.6.6"), (b"x-real-ip", b"6.6.6.6")]
+
+
+def test_an_untrusted_sender_is_the_client() -> None:
+    """Whatever it claims, it is itself, to the log and to the backend."""
+    sender = Sender("192.0.2.1", 80, TRUSTED)
+    assert sender.address == b"192.0.2.1"
+    assert sender.resolve_client(FORGED) == b"192.0.2.1"
+    assert sender.forwarded_lines(FORGED, b"h") == sender_lines(b"192.0.2.1", 80) + host_line(b"h")
+    assert sender.forwarded_lines(None, None) == sender_lines(b"192.0.2.1", 80)
+
+
+def test_a_trusted_sender_is_believed() -> None:
+    """Behind it is the client that it names, and it becomes part of the chain."""
+    sender = Sender("10.0.0.1", 80, TRUSTED)
+    assert sender.resolve_client(FORGED) == b"6.6.6.6"
+    assert sender.forwarded_lines(FORGED, b"h") == trusted_lines(FORGED, b"10.0.0.1", 80, b"h")
+    assert sender.forwarded_lines(None, b"h") == trusted_lines((), b"10.0.0.1", 80, b"h")
+
+
+def test_nobody_yet() -> None:
+    """Before a connection is made there is a dash for the log."""
+    assert UNKNOWN_SENDER.address == b"-"

@@ -1,0 +1,50 @@
+"""Pins that an attempt's counters come in pairs, and what they count."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pyproxy.balance.backend import Backend
+from pyproxy.config.runtime import Backend as BackendConfig
+from pyproxy.observe.metrics import Layout
+from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
+from pyproxy.proxy.plane import BackendColumns
+
+LAYOUT = Layout(["http"], {"web": ["a"]})
+
+
+def an_attempt() -> tuple[Attempt, Backend, list[int]]:
+    """Begin an attempt at 100 seconds."""
+    backend = Backend(
+        "web", BackendConfig("a", "10.0.0.1", 80, 1, False, 0), columns=BackendColumns(LAYOUT, "web", "a")
+    )
+    row = [0] * LAYOUT.size
+    attempt = Attempt(backend, 100.0)
+    attempt.begin(row)  # type: ignore[arg-type]
+    return attempt, backend, row
+
+
+@pytest.mark.parametrize("status", [0, 101, 200, 304, 404, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("failed", [True, False])
+def test_counters(status: int, failed: bool) -> None:
+    """Active goes up and down; an answer counts by its class; no answer and gateway errors are errors."""
+    attempt, backend, row = an_attempt()
+    assert backend.active == row[backend.columns.active] == 1
+    if status:
+        attempt.answered(row, status, 100.5)  # type: ignore[arg-type]
+    attempt.end(row, 101.0, failed=failed)  # type: ignore[arg-type]
+    assert backend.active == row[backend.columns.active] == 0
+    assert row[backend.columns.total] == 1
+    assert row[backend.columns.errors] == (failed or status in GATEWAY_ERRORS)
+    codes = row[backend.columns.codes : backend.columns.codes + 5]
+    assert codes == [int(status // 100 == 1 + index) for index in range(5)]
+    assert attempt.duration == 1.0
+    assert attempt.header_time == (0.5 if status else None)
+
+
+def test_a_fresh_attempt() -> None:
+    """Nothing is known of it but whom it is for."""
+    attempt, backend, _ = an_attempt()
+    seen = SimpleNamespace(on=attempt.on, backend=attempt.backend, status=attempt.status)
+    assert (seen.on, seen.backend, seen.status) == (backend, "a", 0)
+    assert (attempt.connect_time, attempt.header_time) == (None, None)

@@ -1,0 +1,203 @@
+"""Pins how a worker takes its orders; what it serves and how it drains real connections is for integration tests."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pyproxy.observe.metrics import Layout
+from pyproxy.worker import main as worker_main
+from pyproxy.worker.main import Worker
+
+PLAIN: dict[str, Any] = {
+    "digest": "0123456789ab",
+    "workers": 1,
+    "user": None,
+    "shutdown_grace": 5.0,
+    "log_level": "info",
+    "listeners": [],
+    "trusted_proxies": [],
+    "routes": [{"host": None, "path": None, "pool": "web"}],
+    "pools": [
+        {
+            "name": "web",
+            "policy": "round_robin",
+            "backends": [{"name": "a", "host": "10.0.0.1", "port": 80, "weight": 1, "backup": False, "max_conns": 0}],
+            "timeouts": {"connect": 3.0, "response": 60.0, "idle": 60.0, "tunnel": 3600.0},
+            "retry": {"attempts": 2, "on": ["connect"], "budget": 0.2, "min": 3},
+            "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
+        }
+    ],
+    "client": {
+        "header_timeout": 10.0,
+        "body_timeout": 60.0,
+        "keepalive": 75.0,
+        "write_timeout": 60.0,
+        "max_requests": 1000,
+    },
+    "limits": {"request_line": 8192, "headers": 32768, "header_count": 100, "body": None, "connections": 0},
+    "access_log": {"to": "off", "format": "combined"},
+}
+
+
+class FakeChannel:
+    """The worker's end of the line, with the test at the other one."""
+
+    last: "FakeChannel"
+
+    def __init__(
+        self, _sock: object, on_message: Callable[[dict[str, Any], list[int]], None], on_close: Callable[[], None]
+    ) -> None:
+        self.on_message = on_message
+        self.on_close = on_close
+        self.sent: list[dict[str, Any]] = []
+        self.arrived = asyncio.Event()
+        self.is_closed = False
+        FakeChannel.last = self
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Note an answer."""
+        self.sent.append(message)
+        self.arrived.set()
+
+    def close(self) -> None:
+        """Note the end."""
+        self.is_closed = True
+
+    async def answer(self) -> dict[str, Any]:
+        """Wait for the first answer."""
+        async with asyncio.timeout(5):
+            await self.arrived.wait()
+        return self.sent[0]
+
+
+@pytest.fixture(autouse=True)
+def no_side_effects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the test's own process as it is."""
+    monkeypatch.setattr(worker_main, "Channel", FakeChannel)
+    monkeypatch.setattr("pyproxy.worker.main.socket", SimpleNamespace(socket=lambda fileno: fileno))
+    monkeypatch.setattr(worker_main, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(worker_main, "setproctitle", lambda _: None)
+    names = ("collect", "freeze", "set_threshold")
+    monkeypatch.setattr("pyproxy.worker.main.gc", SimpleNamespace(**{name: lambda *_: None for name in names}))
+
+
+def start(worker: Worker, log: int | None = None, **changes: Any) -> FakeChannel:
+    """Give the order to start, with a scoreboard of the right size."""
+    scoreboard = os.memfd_create("scoreboard")
+    os.truncate(scoreboard, Layout([], {"web": ["a"]}).size * 8)
+    fds = [scoreboard] if log is None else [scoreboard, log]
+    message = {"type": "start", "slot": 0, "version": 7, "config": {**PLAIN, **changes}, "log": log is not None}
+    channel = FakeChannel.last
+    channel.on_message(message, fds)
+    assert worker is not None
+    return channel
+
+
+async def stopped(worker: Worker) -> None:
+    """Wait for the end."""
+    async with asyncio.timeout(5):
+        await worker.stopped.wait()
+
+
+async def test_start_and_drain() -> None:
+    """Ready names the version that is served; drained, the worker closes the line and ends."""
+    worker = Worker(99)
+    channel = start(worker)
+    assert await channel.answer() == {"type": "ready", "version": 7}
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
+    assert channel.is_closed
+
+
+async def test_a_configuration_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
+    """Failed names the version and why; the traceback is in the log."""
+    worker = Worker(99)
+    channel = start(worker, routes=[{"host": None, "path": None, "pool": "nobody"}])
+    answer = await channel.answer()
+    assert (answer["type"], answer["version"]) == ("failed", 7)
+    assert "nobody" in answer["error"]
+    assert "Traceback" in caplog.text
+
+
+async def test_without_a_supervisor_it_drains(caplog: pytest.LogCaptureFixture) -> None:
+    """The end of the line means that the supervisor died: serve what there is, then end."""
+    worker = Worker(99)
+    channel = start(worker)
+    await channel.answer()
+    with caplog.at_level(logging.WARNING):
+        channel.on_close()
+    await stopped(worker)
+    assert "supervisor is gone" in caplog.text
+
+
+async def test_without_orders_it_ends_at_once() -> None:
+    """A worker that never got to serve has nothing to drain."""
+    worker = Worker(99)
+    FakeChannel.last.on_message({"type": "drain", "grace": 30.0}, [])
+    assert worker.stopped.is_set()
+
+
+async def test_a_second_drain_changes_nothing() -> None:
+    """Once is enough."""
+    worker = Worker(99)
+    channel = start(worker)
+    await channel.answer()
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    channel.on_message({"type": "drain", "grace": 100.0}, [])
+    channel.on_close()
+    await stopped(worker)
+
+
+async def test_the_log_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new descriptor replaces the old one, which is closed."""
+    worker = Worker(99)
+    old, new = os.memfd_create("old"), os.memfd_create("new")
+    channel = start(worker, log=old)
+    await channel.answer()
+    channel.on_message({"type": "log", "fds": 1}, [new])
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
+    for descriptor in (old, new):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+async def test_a_new_log_for_a_worker_without_one_is_not_leaked() -> None:
+    """A descriptor that nobody needs is closed."""
+    worker = Worker(99)
+    channel = start(worker)
+    await channel.answer()
+    new = os.memfd_create("new")
+    channel.on_message({"type": "log", "fds": 1}, [new])
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(new)
+
+
+def test_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program ignores the terminal's signals, gives up privileges for good, and runs on the given descriptor."""
+    first: dict[int, object] = {}
+    seen = []
+
+    async def run(descriptor: int) -> None:
+        await asyncio.sleep(0)
+        seen.append(descriptor)
+
+    monkeypatch.setattr(signal, "signal", first.setdefault)
+    monkeypatch.setattr(worker_main, "_forbid_new_privileges", lambda: seen.append(-1))
+    monkeypatch.setattr(worker_main, "_run", run)
+    loops = SimpleNamespace(new_event_loop=asyncio.new_event_loop)
+    monkeypatch.setattr("pyproxy.worker.main.uvloop", loops)
+    monkeypatch.setattr(sys, "argv", ["worker", "17"])
+    assert worker_main.main() == 0
+    assert seen == [-1, 17]
+    terminal = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    assert [first[number] for number in terminal] == [signal.SIG_IGN] * 4
