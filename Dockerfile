@@ -4,6 +4,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY docker/install.sh docker/install.sh
+RUN docker/install.sh compiler
 COPY pyproject.toml README.md ./
 COPY pyproxy pyproxy
 RUN docker/install.sh python /opt/pyproxy .

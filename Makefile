@@ -7,8 +7,10 @@ TEST_JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
+# The program as the image has it; making it needs a C compiler and Python's headers.
+COMPILED := .venv-compiled
 
-.PHONY: help run test check format docs bench-instructions bench-small bench-memory clean
+.PHONY: help run test test-installed check format docs bench-instructions bench-small bench-memory clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
@@ -27,6 +29,10 @@ run: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal
 
+# The tests of the whole program, on the installation whose python is PYPROXY_PYTHON.
+test-installed: $(VENV)/installed-dev
+	$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal tests/integration
+
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,14 +50,19 @@ docs: $(VENV)/installed
 bench-instructions: $(VENV)/installed
 	$(BIN)/python bench/instructions.py
 
-bench-small: $(VENV)/installed
-	$(BIN)/python bench/small.py
+# These two measure the program as the image has it, compiled; with .venv/bin/python instead, as it lies here.
+bench-small: $(COMPILED)
+	$(COMPILED)/bin/python bench/small.py
 
-bench-memory: $(VENV)/installed
-	$(BIN)/python bench/memory.py
+bench-memory: $(COMPILED)
+	$(COMPILED)/bin/python bench/memory.py
+
+$(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
+	rm -rf $(COMPILED)
+	docker/install.sh python $(COMPILED) .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(COMPILED) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # pip knows dependency groups since 25.1; Debian 12 brings 23.0, so it is renewed first.
 $(VENV)/python: pyproject.toml

@@ -5,17 +5,32 @@ from typing import Any
 from pyproxy.config.runtime import Backend as BackendConfig
 
 
+class Columns:
+    """Where a backend's counters are in the row of the scoreboard that a worker writes."""
+
+    __slots__ = ("active", "codes", "errors", "response", "total")
+
+    def __init__(self, active: int = 0, total: int = 0, errors: int = 0, codes: int = 0, response: int = 0) -> None:
+        self.active = active
+        self.total = total
+        self.errors = errors
+        self.codes = codes
+        self.response = response
+
+
 class Backend:
     """
     A backend's runtime state.
 
-    ``active`` counts the attempts in flight in this worker. ``keepalive`` and ``columns`` belong to the byte
-    path, which puts them here so that a pick leads to them without another lookup; nothing here looks inside.
+    ``active`` counts the attempts in flight in this worker. ``keepalive`` belongs to the byte path, which puts it
+    here so that a pick leads to it without another lookup; nothing here looks inside.
     """
 
     __slots__ = ("active", "address", "backup", "columns", "host", "keepalive", "name", "pool", "port", "weight")
 
-    def __init__(self, pool: str, config: BackendConfig, *, keepalive: Any = None, columns: Any = None) -> None:
+    def __init__(
+        self, pool: str, config: BackendConfig, *, keepalive: Any = None, columns: Columns | None = None
+    ) -> None:
         self.pool = pool
         self.name = config.name
         self.host = config.host
@@ -25,7 +40,7 @@ class Backend:
         self.backup = config.backup
         self.active = 0
         self.keepalive = keepalive
-        self.columns = columns
+        self.columns = columns or Columns()
 
     def __repr__(self) -> str:
         return f"<Backend {self.pool}/{self.name} {self.address.decode()} weight {self.weight} {self.active} active>"

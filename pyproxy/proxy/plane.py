@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from pyproxy.balance.backend import Backend
+from pyproxy.balance.backend import Backend, Columns
 from pyproxy.balance.pool import Pool
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import Listener, RuntimeConfig
@@ -32,17 +32,14 @@ from pyproxy.routing.table import RouteTable
 _log = logging.getLogger("worker")
 
 
-class BackendColumns:
-    """Where a backend's counters are."""
-
-    __slots__ = ("active", "codes", "errors", "response", "total")
-
-    def __init__(self, layout: Layout, pool: str, backend: str) -> None:
-        self.active = layout.backend_active(pool, backend)
-        self.total = layout.backend_total(pool, backend)
-        self.errors = layout.backend_errors(pool, backend)
-        self.codes = layout.backend_codes(pool, backend)
-        self.response = layout.backend_response(pool, backend)
+def _columns(layout: Layout, pool: str, backend: str) -> Columns:
+    return Columns(
+        active=layout.backend_active(pool, backend),
+        total=layout.backend_total(pool, backend),
+        errors=layout.backend_errors(pool, backend),
+        codes=layout.backend_codes(pool, backend),
+        response=layout.backend_response(pool, backend),
+    )
 
 
 class ServedPool:
@@ -61,7 +58,7 @@ class ServedPool:
                 config.name,
                 backend,
                 keepalive=Keepalive[Upstream](config.keepalive),
-                columns=BackendColumns(layout, config.name, backend.name),
+                columns=_columns(layout, config.name, backend.name),
             )
             for backend in config.backends
         ]

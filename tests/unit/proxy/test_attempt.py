@@ -8,7 +8,7 @@ from pyproxy.balance.backend import Backend
 from pyproxy.config.runtime import Backend as BackendConfig
 from pyproxy.observe.metrics import Layout
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.plane import BackendColumns
+from pyproxy.balance.backend import Backend, Columns
 
 LAYOUT = Layout(["http"], {"web": ["a"]})
 
