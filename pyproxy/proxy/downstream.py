@@ -398,7 +398,7 @@ class Downstream(Leg):
                 self.pause_reading(PIPELINED)
         if self.plane.draining:
             self.close()
-        elif self.paused_for:
+        elif self.paused_for or self.reader.in_head:
             self.resume_reading(NOT_CONNECTED | WRITE_FULL)
             self._pump()
 

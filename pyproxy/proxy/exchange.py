@@ -67,6 +67,7 @@ class Exchange:
         "_body_consumed",
         "_chunking",
         "_dial",
+        "_fate",
         "_held",
         "_keep",
         "_request_bytes",
@@ -125,6 +126,7 @@ class Exchange:
         self._chunking = False
         self._unframed = False  # only the end of the connection ends the body
         self._keep = False
+        self._fate: Fate = CUT
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head!r} {self.request.name}/{self.response.name} {len(self.attempts)} attempts>"
@@ -170,6 +172,8 @@ class Exchange:
         if upstream is not None:
             self._body_consumed = True
             upstream.send_parts(self._framed(data))
+            if self.response is ANSWERING and not upstream.write_paused:
+                self.expect_more(upstream)  # it answers early, and still takes what comes
         elif self.response is CONNECTING:
             self._held = [*(self._held or ()), data]
             self.downstream.hold_body()
@@ -320,13 +324,13 @@ class Exchange:
                 return
         self._flush(out)
         # Only a body has its deadline moved by what comes: a head must be complete in time, however it drips.
-        if upstream is not None and self.response is ANSWERING and not upstream.paused_for:
+        if upstream is not None and self.response is ANSWERING:
             self.expect_more(upstream)
 
     def expect_more(self, upstream: "Upstream") -> None:
         """Set the backend's deadline to what the state of both sides asks for."""
         served = self.served
-        if upstream.tunnel is None and served is not None:
+        if upstream.tunnel is None and not upstream.paused_for and served is not None:
             if self.response is ANSWERING:
                 upstream.deadline = self.plane.now + served.timeouts.idle
             elif self.request is REQUEST_DONE:
@@ -387,8 +391,15 @@ class Exchange:
             out.append(last_chunk(upstream.reader.trailers if request.te_trailers else []))
         self._end_attempt(keep=upstream.reader.reusable and self.request is REQUEST_DONE)
         self._flush(out)
-        if not self.downstream.write_paused:  # else answer_flushed follows, or break_off, or client_gone
-            self._finish("--", AFTER_ANSWER[self.request][self._keep])
+        self._answered("--", AFTER_ANSWER[self.request][self._keep])
+
+    def _answered(self, end: str, fate: Fate) -> None:
+        """Finish now, or when the client has read: a client that doesn't read gets no further answers."""
+        if self.downstream.write_paused:  # answer_flushed follows, or break_off, or client_gone
+            self.response = ANSWERED
+            self.end, self._fate = end, fate
+        else:
+            self._finish(end, fate)
 
     @property
     def is_answered(self) -> bool:
@@ -398,7 +409,7 @@ class Exchange:
     def answer_flushed(self) -> None:
         """Finish an exchange whose answer had to wait for the client to read."""
         if not self.finished:
-            self._finish("--", AFTER_ANSWER[self.request][self._keep])
+            self._finish(self.end, self._fate)
 
     # ends
 
@@ -410,7 +421,7 @@ class Exchange:
         head = self.head
         # After a mistake of the client's nobody knows where its next request would begin.
         kept = head is not None and bool(head.keep_alive) and self.downstream.may_keep()
-        understood = not isinstance(error, DownstreamError)
+        understood = head is not None and not isinstance(error, DownstreamError)
         self._keep = understood and kept and self.request is REQUEST_DONE
         text = error_text(error)
         self.status = error.status
@@ -421,7 +432,7 @@ class Exchange:
             error.status, text, date=self.plane.date, version=version, keep=self._keep, body=has_body
         )
         self.downstream.send(answer)
-        self._finish(error.end, AFTER_ANSWER[self.request][self._keep] if understood else LINGER)
+        self._answered(error.end, AFTER_ANSWER[self.request][self._keep] if understood else LINGER)
 
     def break_off(self, error: ExchangeError) -> None:
         """End it before its time, with an answer if there is still room for one."""

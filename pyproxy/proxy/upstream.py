@@ -57,7 +57,6 @@ class Upstream(Leg):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; the exchange hears of it from whoever dialled."""
         self.take_transport(transport)
-        self.plane.watch(self)
 
     # what the exchange asks for
 
@@ -220,8 +219,6 @@ class Dial:
         self._plane.unwatch(self)
         self._task.cancel()
         if self._made is not None:
-            # uvloop closes a connection that was just made without ever telling the protocol.
-            self._plane.unwatch(self._made)
             self._made.close()
 
     def on_deadline(self, _now: float) -> None:
@@ -257,6 +254,8 @@ class Dial:
             return
         try:
             if isinstance(result, Upstream):
+                # Not in connection_made: uvloop closes what a cancelled dial has made without telling the protocol.
+                plane.watch(result)
                 exchange.connected(result)
             else:
                 exchange.upstream_failed(result)

@@ -51,10 +51,16 @@ class Worker:
         kind = message["type"]
         if kind == "start":
             self._task = asyncio.ensure_future(self._start(message, fds))
-        elif kind == "log" and self._plane is not None and self._plane.log_writer is not None:
-            self._plane.log_writer.reopen(fds[0])
+        elif kind == "log":
+            self._reopen_log(fds[0])
         elif kind == "drain":
             self._drain(float(message["grace"]))
+
+    def _reopen_log(self, descriptor: int) -> None:
+        if self._plane is not None and self._plane.log_writer is not None:
+            self._plane.log_writer.reopen(descriptor)
+        else:
+            os.close(descriptor)
 
     def _on_supervisor_lost(self) -> None:
         _log.warning("the supervisor is gone: draining")
@@ -106,6 +112,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for server, _, _ in self._servers:
             server.close()
+        await asyncio.sleep(0.01)  # the servers' handles close in a later turn of the loop
         for _, spare, name in self._servers:
             # Connections that were queued before we stopped: nobody else would accept them any more.
             with contextlib.suppress(OSError):

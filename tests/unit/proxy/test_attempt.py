@@ -4,21 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyproxy.balance.backend import Backend
-from pyproxy.config.runtime import Backend as BackendConfig
-from pyproxy.observe.metrics import Layout
-from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
 from pyproxy.balance.backend import Backend, Columns
+from pyproxy.config.runtime import Backend as BackendConfig
+from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
 
-LAYOUT = Layout(["http"], {"web": ["a"]})
+COLUMNS = 40
 
 
 def an_attempt() -> tuple[Attempt, Backend, list[int]]:
     """Begin an attempt at 100 seconds."""
     backend = Backend(
-        "web", BackendConfig("a", "10.0.0.1", 80, 1, False, 0), columns=BackendColumns(LAYOUT, "web", "a")
+        "web",
+        BackendConfig("a", "10.0.0.1", 80, 1, False, 0),
+        columns=Columns(active=0, total=1, errors=2, codes=3, response=8),
     )
-    row = [0] * LAYOUT.size
+    row = [0] * COLUMNS
     attempt = Attempt(backend, 100.0)
     attempt.begin(row)  # type: ignore[arg-type]
     return attempt, backend, row
