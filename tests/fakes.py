@@ -161,9 +161,7 @@ class FakeLoop:
         """Step a coroutine."""
         return FakeTask(self, coroutine)
 
-    async def create_connection(
-        self, factory: Callable[[], Any], host: str, port: int
-    ) -> tuple["FakeTransport", Any]:
+    async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple["FakeTransport", Any]:
         """Wait until a test accepts or refuses."""
         dial = FakeDial(self, factory(), host, port)
         self.dials.append(dial)

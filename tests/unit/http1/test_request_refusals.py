@@ -92,12 +92,6 @@ def test_refusals(raw: bytes, kind: type[ExchangeError]) -> None:
         assert isinstance(events[-1], kind)
 
 
-@pytest.mark.parametrize("protocol", ["RTSP/1.0", "ICE/1.0"])
-def test_other_protocols_are_not_http(protocol: str) -> None:
-    """The parser takes RTSP and ICE as well; they are not ours to serve."""
-    assert isinstance(refusal(request(start=f"GET / {protocol}")), (BadRequest, VersionUnsupported))
-
-
 @pytest.mark.parametrize("raw", [request("X Y: z"), request("Host: b"), request("Transfer-Encoding: gzip")])
 def test_the_log_gets_the_request_line(raw: bytes) -> None:
     """A request that is refused for its fields is logged with its method, target and version."""

@@ -297,19 +297,11 @@ def test_status_range(status: int) -> None:
     assert (events[0].status, events[0].reason) == (status, b"X")
 
 
-@pytest.mark.parametrize("protocol", ["RTSP/1.0", "ICE/1.0"])
-def test_other_protocols_are_not_http(protocol: str) -> None:
-    """The parser takes RTSP and ICE as well; a backend that speaks them is no web node."""
-    events, _ = read_response([response("Content-Length: 0", start=f"{protocol} 200 OK")])
-    assert [type(event) for event in events] == [BadResponse]
-
-
-def test_an_interim_answer_may_say_close() -> None:
-    """Connection: close in a 1xx doesn't make the final answer vanish; the connection isn't used again."""
+def test_nothing_can_follow_an_interim_answer_that_says_close() -> None:
+    """The parser ends with the connection that a 1xx has closed: an error, not a wait."""
     raw = response("Connection: close", start="HTTP/1.1 103 Early Hints") + OK
-    events, reader = read_response([raw])
-    assert normal(events)[2:] == [b"hi", END]
-    assert not reader.reusable
+    events, _ = read_response([raw])
+    assert isinstance(events[-1], BadResponse)
 
 
 @pytest.mark.parametrize("cut", [HEAD_MAX_BYTES * 2, 1000])

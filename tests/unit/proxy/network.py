@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from tests.fakes import FakeTransport
 
 BODILESS = {204, 304}
+#: What one read of ours brings at most; more is several segments.
+SEGMENT_BYTES = 1000
+
+
+def segments(data: bytes) -> list[bytes]:
+    """Cut what is sent at once as the network would."""
+    return [data[at : at + SEGMENT_BYTES] for at in range(0, len(data), SEGMENT_BYTES)]
 
 
 def split_head(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]], bytes] | None:
@@ -158,7 +165,7 @@ class Client:
         """Send the next bytes in one segment."""
         data, self.unsent = self.unsent[:count], self.unsent[count:]
         if data and not self.has_left:
-            self.transport.receive(data)
+            self.transport.receive(*segments(data))
 
     @property
     def may_ask(self) -> bool:
@@ -298,7 +305,7 @@ class Origin:
             return
         data, self.unsent = self.unsent[:count], self.unsent[count:]
         if data:
-            self.transport.receive(data)
+            self.transport.receive(*segments(data))
         if not self.unsent and not answer.ends_with_connection:
             answer.was_sent_whole = True
             self.answer = None

@@ -1,5 +1,6 @@
 """Pins the client's connection: order of requests, its deadlines, what it does when it ends."""
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 from pyproxy.config.runtime import Limits, Route
 from pyproxy.http1.head import RequestHead
+from pyproxy.http1.request import RequestReader
+from pyproxy.http1.response import ResponseReader
+from pyproxy.proxy.exchange import Exchange
 from tests.fakes import FakeTransport
 from tests.unit.proxy.network import Asked, Client
 from tests.unit.proxy.planes import Stage, make_config
@@ -325,6 +329,31 @@ def test_the_model_client_sees_what_it_should() -> None:
     stage.answer(stage.accept(), b"HTTP/1.1 200 OK\r\nX-Answer: 2.0\r\nContent-Length: 0\r\n\r\n")
     with pytest.raises(AssertionError):
         client.check()
+
+
+def test_everything_is_freed_without_the_garbage_collector() -> None:
+    """Parsers hold on to their readers: a lost connection lets go of both, and nothing waits for a collection."""
+
+    def alive() -> int:
+        return sum(isinstance(each, RequestReader | ResponseReader | Exchange) for each in gc.get_objects())
+
+    stage = Stage()
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for _ in range(10):
+            transport = stage.plane.connect()
+            transport.receive(GET)
+            stage.plane.run()
+            stage.answer(stage.accept(), OK, None)
+            transport.receive(None)
+            stage.plane.run()
+            del transport
+        stage.plane.finished.clear()
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 def test_repr() -> None:

@@ -146,6 +146,7 @@ def test_backpressure_up() -> None:
     assert origin.peak_buffer_bytes < 200_000
     origin.open_window()
     stage.plane.run()
+    assert origin.sent.endswith(b"\r\n\r\n" + b"x" * 600_000)
     stage.answer(origin, OK)
     assert stage.ends == [(200, "--")]
     assert stage.client.is_reading()
