@@ -86,7 +86,3 @@ class Leg:
         descriptor = self.transport.get_extra_info("socket").fileno()
         queued = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
         return self.transport.get_write_buffer_size() + int(queued)
-
-    def on_deadline(self, now: float) -> None:
-        """Act on an expired deadline; the sweeper has made sure that the socket was looked at before."""
-        raise NotImplementedError

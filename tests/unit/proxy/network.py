@@ -312,10 +312,12 @@ class Origin:
             self.answered += 1
 
     def finish(self) -> None:
-        """End the connection in an orderly way."""
+        """End the connection in an orderly way; where only that tells the end of a body, it ends wherever it is."""
         if not self.has_left:
-            if self.answer is not None and not self.unsent:
-                self.answer.was_sent_whole = True
+            answer = self.answer
+            if answer is not None and answer.ends_with_connection and len(self.unsent) <= len(answer.body):
+                answer.body = answer.body[: len(answer.body) - len(self.unsent)]
+                answer.was_sent_whole = True
             self.has_left = True
             self.transport.receive(None)
 

@@ -1,6 +1,5 @@
 """Pins flow control of one leg: it reads exactly as long as there is no reason not to."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -143,9 +142,3 @@ def test_fact_12_pausing_inside_connection_made_is_ignored() -> None:
     transport = FakeTransport(FakeLoop(), Pauses())
     transport.start()
     assert transport.is_reading()
-
-
-def test_a_leg_must_say_what_its_deadline_means() -> None:
-    """The shared half doesn't know."""
-    with pytest.raises(NotImplementedError):
-        Taking().on_deadline(0.0)
