@@ -14,7 +14,7 @@ from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.flow import FOREVER
 from pyproxy.proxy.outcome import REQUEST_BODY
 from pyproxy.proxy.upstream import Upstream
-from tests.fakes import FakeTransport
+from tests.fakes import FakeDial, FakeTransport
 from tests.unit.proxy.network import SEGMENT_BYTES, Asked, Client, Origin, segments, write_answer
 from tests.unit.proxy.planes import FakePlane, make_backend, make_config, make_pool
 
@@ -30,12 +30,13 @@ ANSWER_KINDS = (
     "unavailable",
     "garbage",
 )
-SIZES = st.sampled_from([0, 1, 5, 40, 550, 4000])
+SIZES = st.sampled_from([0, 1, 5, 40, 550, 4000, 6000])
 EVERYTHING = 100_000
 CUTS = st.sampled_from([1, 7, 60, 200, EVERYTHING, EVERYTHING, EVERYTHING, EVERYTHING])
 #: Something happens only if the dice shows 0: what ends everything must be rare, or nothing gets far.
 DICE = st.integers(0, 7)
 PICKS = st.integers(0, 1000)
+WINDOWS = st.sampled_from([None, None, None, 400])
 
 
 class Network(RuleBasedStateMachine):
@@ -47,7 +48,7 @@ class Network(RuleBasedStateMachine):
         retry = Retry(attempts=2, on=frozenset({"connect", "reset", "timeout", "503"}), budget=0.5, min=2)
         keepalive = Keepalive(max_idle=1, idle=30.0, max_requests=3)
         pool = make_pool("web", backends, retry=retry, keepalive=keepalive)
-        limits = Limits(request_line=8192, headers=32768, header_count=100, body=600, connections=0)
+        limits = Limits(request_line=8192, headers=32768, header_count=100, body=5000, connections=0)
         config = make_config(pool, routes=(Route(None, "/web", "web"),), limits=limits)
         self.plane = FakePlane(config)
         self.loop = self.plane.fake_loop
@@ -56,6 +57,8 @@ class Network(RuleBasedStateMachine):
         self.origins: list[Origin] = []
         self.asked: dict[int, Asked] = {}
         self.ends_well = False
+        self.client_window: int | None = None
+        self.origin_window: int | None = None
 
     @property
     def ends(self) -> list[Client | Origin]:
@@ -64,10 +67,11 @@ class Network(RuleBasedStateMachine):
 
     # clients
 
-    @initialize(ends_well=st.booleans())
-    def first_client(self, ends_well: bool) -> None:
-        """Begin with somebody to talk to."""
+    @initialize(ends_well=st.booleans(), windows=st.lists(WINDOWS, min_size=2, max_size=2))
+    def first_client(self, ends_well: bool, windows: list[int | None]) -> None:
+        """Begin with somebody to talk to, and decide how much clients and origins read unless told to."""
         self.ends_well = ends_well
+        self.client_window, self.origin_window = windows
         self.connect()
 
     @precondition(lambda self: len(self.clients) < 4 and not self.plane.draining)
@@ -75,10 +79,11 @@ class Network(RuleBasedStateMachine):
     def connect(self) -> None:
         """Let another client connect."""
         self.clients.append(Client(self.plane.connect()))
+        self.clients[-1].transport.window = self.client_window
 
     @rule(
         pick=PICKS,
-        method=st.sampled_from([b"GET", b"GET", b"HEAD", b"POST", b"PUT"]),
+        method=st.sampled_from([b"GET", b"GET", b"HEAD", b"POST", b"PUT", b"PUT"]),
         version=st.sampled_from([b"1.1", b"1.1", b"1.0"]),
         size=SIZES,
         is_chunked=st.booleans(),
@@ -162,9 +167,13 @@ class Network(RuleBasedStateMachine):
         """Let a connect end."""
         dial = self.loop.dials[pick % len(self.loop.dials)]
         if answer == "accept":
-            self.origins.append(Origin(dial.accept(), self.asked))
+            self._accept(dial)
         else:
             dial.refuse(None if answer == "refuse" else OSError(24, "too many open files"))
+
+    def _accept(self, dial: FakeDial) -> None:
+        self.origins.append(Origin(dial.accept(), self.asked))
+        self.origins[-1].transport.window = self.origin_window
 
     @precondition(lambda self: any(origin.next_asked() for origin in self.origins))
     @rule(pick=PICKS, kind=st.sampled_from(ANSWER_KINDS), size=SIZES, cut=CUTS)
@@ -196,7 +205,7 @@ class Network(RuleBasedStateMachine):
             client.send(EVERYTHING)
         self.loop.run()
         while self.loop.dials:
-            self.origins.append(Origin(self.loop.dials[0].accept(), self.asked))
+            self._accept(self.loop.dials[0])
         self.loop.run()
         for origin in self.origins:
             if origin.next_asked():
@@ -402,7 +411,7 @@ class Network(RuleBasedStateMachine):
 
 
 Network.TestCase.settings = settings(
-    max_examples=200,
+    max_examples=1000,
     stateful_step_count=50,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],  # explaining takes longer than reading
