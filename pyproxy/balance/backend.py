@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pyproxy.balance.latency import Latency
 from pyproxy.config.runtime import Backend as BackendConfig
 
 
@@ -20,13 +21,17 @@ class Columns:
 
 class Backend:
     """
-    A backend's runtime state.
+    A backend's runtime state; ``weight`` counts in its pool's unit, ``max_conns`` 0 is no limit.
 
     ``active`` counts the attempts in flight in this worker. ``keepalive`` belongs to the byte path, which puts it
-    here so that a pick leads to it without another lookup; nothing here looks inside.
+    here so that a pick leads to it without another lookup; nothing here looks inside. ``latency`` is there if the
+    pool's policy asks for it.
     """
 
-    __slots__ = ("active", "address", "backup", "columns", "host", "keepalive", "name", "pool", "port", "weight")
+    __slots__ = (
+        *("active", "address", "backup", "columns", "host", "keepalive", "latency", "max_conns", "name", "path"),
+        *("pool", "port", "weight"),
+    )
 
     def __init__(
         self, pool: str, config: BackendConfig, *, keepalive: Any = None, columns: Columns | None = None
@@ -35,12 +40,15 @@ class Backend:
         self.name = config.name
         self.host = config.host
         self.port = config.port
+        self.path = config.path
         self.address = config.address.encode()
         self.weight = config.weight
         self.backup = config.backup
+        self.max_conns = config.max_conns
         self.active = 0
         self.keepalive = keepalive
         self.columns = columns or Columns()
+        self.latency: Latency | None = None
 
     def __repr__(self) -> str:
         return f"<Backend {self.pool}/{self.name} {self.address.decode()} weight {self.weight} {self.active} active>"

@@ -1,52 +1,129 @@
-"""A named group of backends with one policy: which of them are eligible, and which one is next."""
+"""
+A named group of backends with one policy: which of them are eligible, and which one is next.
 
-from collections.abc import Collection, Sequence
+Must not know connections, queues or how often an exchange may try. Who is eligible is worked out when something
+flips, never on a pick; whether an eligible backend has room under its ``max_conns`` is asked on a pick, and only in
+a pool that has such limits.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from random import Random
+from typing import Any
 
 from pyproxy.balance.backend import Backend
-from pyproxy.balance.policies import POLICIES, Policy
+from pyproxy.balance.policies import POLICIES
+from pyproxy.balance.policies.policy import Policy
+
+
+def _active_here(backend: Backend) -> int:
+    return backend.active
 
 
 class Pool:
     """
-    Pick backends; the eligible ones are worked out when something flips, never on a pick.
+    Pick backends.
 
-    ``offset`` makes the workers' round robins start at different places.
+    ``offset`` makes the workers begin at different places, ``unit`` is what a weight of 1 in the file counts.
+    ``in_flight`` counts over all workers what is in flight on a backend. ``active`` is what this worker has in
+    flight in the pool; whoever begins and ends attempts counts it.
     """
 
-    __slots__ = ("_offset", "_policy", "_policy_name", "backends", "eligible", "name")
+    __slots__ = (
+        *("_in_flight", "_policy_name", "active", "backends", "eligible", "is_limited", "name", "offset", "policy"),
+        *("random", "unit"),
+    )
 
-    def __init__(self, name: str, policy: str, backends: Sequence[Backend], offset: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        policy: str,
+        backends: Sequence[Backend],
+        *,
+        offset: int = 0,
+        unit: int = 1,
+        in_flight: Callable[[Backend], int] | None = None,
+    ) -> None:
         self.name = name
         self.backends = tuple(backends)
+        self.offset = offset
+        self.unit = unit
+        self.active = 0
+        self.random: Random = Random(offset)  # noqa: S311 - nothing secret depends on it
+        self.eligible: tuple[Backend, ...] = ()
+        self.is_limited = False
+        self.policy: Policy | None = None
         self._policy_name = policy
-        self._offset = offset
+        self._in_flight = in_flight or _active_here
+        self.rebuild()
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name} {len(self.eligible)}/{len(self.backends)} eligible>"
+
+    def replace(self, backends: Sequence[Backend], unit: int) -> None:
+        """Change the members; those that stay are the same objects, with their weights in the new unit."""
+        self.backends = tuple(backends)
+        self.unit = unit
         self.rebuild()
 
     def rebuild(self) -> None:
         """Work out anew who is eligible: the primary backends, or the backup tier while there are none."""
         candidates = [backend for backend in self.backends if backend.weight]
-        primary = tuple(backend for backend in candidates if not backend.backup)
+        primary = tuple([backend for backend in candidates if not backend.backup])
         self.eligible = primary or tuple(candidates)
-        self._policy: Policy | None = None
-        if self.eligible:
-            self._policy = POLICIES[self._policy_name](self.eligible, self._offset)
+        self.is_limited = any(backend.max_conns for backend in self.eligible)
+        self.policy = POLICIES[self._policy_name](self) if self.eligible else None
 
-    def pick(self, tried: Collection[Backend] = ()) -> Backend | None:
+    def pick(self, tried: Collection[Backend] = (), key: bytes = b"", now: float = 0.0) -> Backend | None:
         """
-        Give the backend for the next attempt, None if there is none.
+        Give the backend for the next attempt.
 
-        One that is in ``tried`` comes only when every eligible backend is.
+        One that is in ``tried`` comes only when every other is at its limit or was tried too. None means that nobody
+        is eligible or, if somebody is, that all are at their limits.
         """
-        policy = self._policy
+        policy = self.policy
         if policy is None:
             return None
-        if not tried:
-            return policy.pick()
-        for _ in self.eligible:
-            backend = policy.pick()
-            if backend not in tried:
-                return backend
-        return next((backend for backend in self.eligible if backend not in tried), policy.pick())
+        if tried:
+            untried = policy.pick(key, now, lambda backend: backend not in tried and self._has_room(backend))
+            if untried is not None:
+                return untried
+        return policy.pick(key, now, self._has_room if self.is_limited else None)
 
-    def __repr__(self) -> str:
-        return f"<Pool {self.name} {len(self.eligible)}/{len(self.backends)} eligible>"
+    def explain(self, key: bytes = b"", now: float = 0.0) -> tuple[str | None, list[dict[str, Any]]]:
+        """
+        Say who would be picked now, and how each backend stands; nothing changes by asking.
+
+        A row has ``name``, ``address``, ``weight`` (the file's), ``active`` (over all workers), ``eligible``, ``score``
+        (None if it isn't eligible) and ``reason`` (None if it could be picked).
+        """
+        policy = self.policy
+        scores: dict[Backend, float] = {}
+        picked = None
+        if policy is not None:
+            scores = policy.scores(key, now)
+            picked = policy.peek(key, now, self._has_room if self.is_limited else None)
+        rows = [
+            {
+                "name": backend.name,
+                "address": backend.address.decode(),
+                "weight": backend.weight / self.unit if backend.weight % self.unit else backend.weight // self.unit,
+                "active": self._in_flight(backend),
+                "eligible": backend in scores,
+                "score": scores.get(backend),
+                "reason": self._reason_against(backend, is_eligible=backend in scores),
+            }
+            for backend in self.backends
+        ]
+        return picked.name if picked is not None else None, rows
+
+    def _has_room(self, backend: Backend) -> bool:
+        return not backend.max_conns or self._in_flight(backend) < backend.max_conns
+
+    def _reason_against(self, backend: Backend, *, is_eligible: bool) -> str | None:
+        if not backend.weight:
+            return "weight 0: sticky clients only"
+        if not is_eligible:
+            return "backup: a primary backend is available"
+        if not self._has_room(backend):
+            return f"at max_conns ({self._in_flight(backend)} of {backend.max_conns})"
+        return None

@@ -7,51 +7,151 @@ first meets every window (earliest deadline first on one processor; Baruah et al
 1996), so at any moment each backend is less than one pick away from its share. Integers only: no drift, ever.
 
 After W turns (with the weights divided by their greatest common divisor) the order repeats. It is worked out
-turn by turn with two heaps and written down; from the second period on a pick is one list access.
+turn by turn with two heaps and written down; from the second period on a pick is one list access. Of a longer
+period than ``RECORDED`` turns only a piece is written down at a time, and none is looked up twice.
+
+With ``is_open`` the turns of closed backends are passed over. If as many turns as there are backends are all
+theirs, waiting for the next turn of an open one could take a whole period: then the open ones share by credits, as
+in nginx, and the order stays where it is.
 """
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from math import gcd
+from typing import Final
 
 from pyproxy.balance.backend import Backend
+from pyproxy.balance.policies.policy import IsOpen, Policy
+
+RECORDED: Final = 65_536
 
 
-class RoundRobin:
+class RoundRobin(Policy):
     """Pick from ``backends``, all with a weight of at least 1; begin ``offset`` turns into the order."""
 
-    __slots__ = ("_backends", "_next", "_open", "_order", "_period", "_picks", "_waiting", "_weights")
+    __slots__ = (
+        *("_backends", "_chunk", "_credits", "_next", "_open", "_order", "_period", "_picks", "_turn", "_waiting"),
+        "_weights",
+    )
 
     def __init__(self, backends: Sequence[Backend], offset: int = 0) -> None:
         self._backends = tuple(backends)
-        divisor = gcd(*(backend.weight for backend in backends))
+        divisor = gcd(*[backend.weight for backend in backends])
         self._weights = [backend.weight // divisor for backend in backends]
         self._period = sum(self._weights)
+        self._chunk = min(self._period, RECORDED)
+        # the turns that are worked out
+        self._turn = 0  # the next one
         self._picks = [0] * len(backends)
         self._open = [(self._closes(index), index) for index in range(len(backends))]
         self._waiting: list[tuple[int, int]] = []  # (the turn at which the window opens, index)
         heapify(self._open)
+        # the turns that are taken
         self._order: list[Backend] = []
-        self._next = 0
-        for _ in range(offset % self._period):
-            self.pick()
+        self._next = offset % self._chunk
+        self._credits = [0] * len(backends)
 
-    def pick(self) -> Backend:
+    @property
+    def turn(self) -> int:
+        """Where in the order the next pick is: a successor may go on there."""
+        return self._next
+
+    def pick(self, key: bytes = b"", now: float = 0.0, is_open: IsOpen | None = None) -> Backend | None:
         """Give the backend whose turn it is."""
+        if is_open is not None:
+            return self._pick_open(is_open)
         turn = self._next
-        backend = self._order[turn] if turn < len(self._order) else self._work_out(turn)
-        self._next = turn + 1 if turn + 1 < self._period else 0
+        order = self._order
+        backend = order[turn] if turn < len(order) else self._work_out(turn)
+        turn += 1
+        if turn < self._chunk:
+            self._next = turn
+        else:
+            self._go_to(turn)
         return backend
 
-    def _closes(self, index: int) -> int:
-        return -(-(self._picks[index] + 1) * self._period // self._weights[index])
+    def peek(self, key: bytes = b"", now: float = 0.0, is_open: IsOpen | None = None) -> Backend | None:
+        if is_open is None:
+            return self._look(0)
+        ahead = self._find(is_open)
+        if ahead >= 0:
+            return self._look(ahead)
+        credit = self._credits[:]
+        backend = self._pick_by_credit(is_open)
+        self._credits = credit
+        return backend
+
+    def scores(self, key: bytes, now: float) -> dict[Backend, float]:
+        """Count the turns until each backend's next pick; one that is far away is at least ``RECORDED`` off."""
+        found: dict[Backend, float] = {}
+        for ahead in range(self._chunk):
+            found.setdefault(self._look(ahead), float(ahead))
+            if len(found) == len(self._backends):
+                break
+        return {backend: found.get(backend, float(self._chunk)) for backend in self._backends}
+
+    def _pick_open(self, is_open: IsOpen) -> Backend | None:
+        ahead = self._find(is_open)
+        if ahead < 0:
+            return self._pick_by_credit(is_open)
+        backend = self._look(ahead)
+        self._go_to(self._next + ahead + 1)
+        return backend
+
+    def _find(self, is_open: IsOpen) -> int:
+        """Count the turns until that of an open backend, -1 if it isn't among the next ones."""
+        for ahead in range(len(self._backends)):
+            if is_open(self._look(ahead)):
+                return ahead
+        return -1
+
+    def _pick_by_credit(self, is_open: IsOpen) -> Backend | None:
+        """Give each open backend its weight as credit; the richest is picked and pays what all have got."""
+        credit = self._credits
+        richest = -1
+        given = 0
+        for index, backend in enumerate(self._backends):
+            if is_open(backend):
+                weight = self._weights[index]
+                given += weight
+                credit[index] += weight
+                if richest < 0 or credit[index] > credit[richest]:
+                    richest = index
+        if richest < 0:
+            return None
+        credit[richest] -= given
+        return self._backends[richest]
+
+    # the order
+
+    def _look(self, ahead: int) -> Backend:
+        turn = self._next + ahead
+        if self._chunk == self._period:
+            turn %= self._period
+        return self._order[turn] if turn < len(self._order) else self._work_out(turn)
+
+    def _go_to(self, turn: int) -> None:
+        if turn >= self._chunk:
+            turn -= self._chunk
+            if self._chunk < self._period:
+                del self._order[: self._chunk]
+        self._next = turn
 
     def _work_out(self, turn: int) -> Backend:
-        while self._waiting and self._waiting[0][0] <= turn:
+        order = self._order
+        while len(order) <= turn:
+            order.append(self._next_in_order())
+        return order[turn]
+
+    def _next_in_order(self) -> Backend:
+        while self._waiting and self._waiting[0][0] <= self._turn:
             index = heappop(self._waiting)[1]
             heappush(self._open, (self._closes(index), index))
         index = heappop(self._open)[1]
+        self._turn += 1
         self._picks[index] += 1
         heappush(self._waiting, (self._picks[index] * self._period // self._weights[index], index))
-        self._order.append(self._backends[index])
         return self._backends[index]
+
+    def _closes(self, index: int) -> int:
+        return -(-(self._picks[index] + 1) * self._period // self._weights[index])

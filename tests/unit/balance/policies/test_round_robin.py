@@ -9,38 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyproxy.balance.backend import Backend
-from pyproxy.balance.policies import POLICIES, round_robin
-from pyproxy.balance.policies.round_robin import RoundRobin
-from pyproxy.config.runtime import Backend as BackendConfig
+from pyproxy.balance.policies import round_robin
+from pyproxy.balance.policies.round_robin import RECORDED, RoundRobin
+from tests.unit.balance.backends import backends
 
 WEIGHTS = st.lists(st.integers(1, 256), min_size=1, max_size=8)
 
 
-def backends(weights: list[int]) -> list[Backend]:
-    """Make a backend for each weight, named by its index."""
-    return [
-        Backend("web", BackendConfig(str(index), "10.0.0.1", 80, weight, False, 0))
-        for index, weight in enumerate(weights)
-    ]
+def picks(policy: RoundRobin, count: int) -> list[int]:
+    """Give the indices of the next picks."""
+    chosen = [policy.pick() for _ in range(count)]
+    return [int(backend.name) for backend in chosen if backend is not None]
 
 
 def order(weights: list[int], count: int, offset: int = 0) -> list[int]:
     """Give the indices of the first picks."""
     policy = RoundRobin(backends(weights), offset)
-    return [int(policy.pick().name) for _ in range(count)]
-
-
-def test_round_robin_is_a_policy() -> None:
-    """The name in lb.yml leads here."""
-    assert POLICIES["round_robin"] is RoundRobin
+    return picks(policy, count)
 
 
 def test_three_two_one() -> None:
     """600 requests on weights 3, 2, 1: 300, 200, 100, and never more than two in a row to the same backend."""
-    picks = order([3, 2, 1], 600)
-    assert Counter(picks) == {0: 300, 1: 200, 2: 100}
-    assert not any(picks[at] == picks[at + 1] == picks[at + 2] for at in range(598))
+    chosen = order([3, 2, 1], 600)
+    assert Counter(chosen) == {0: 300, 1: 200, 2: 100}
+    assert not any(chosen[at] == chosen[at + 1] == chosen[at + 2] for at in range(598))
 
 
 def test_equal_weights_take_turns() -> None:
@@ -71,9 +63,9 @@ def test_shares_are_within_one_at_any_moment(weights: list[int], offset: int, pe
 def test_the_order_repeats(weights: list[int]) -> None:
     """A period has as many turns as the weights say, exactly shared, and then begins again."""
     period = sum(weights) // gcd(*weights)
-    picks = order(weights, 2 * period)
-    assert picks[:period] == picks[period:]
-    shares = Counter(picks[:period])
+    chosen = order(weights, 2 * period)
+    assert chosen[:period] == chosen[period:]
+    shares = Counter(chosen[:period])
     assert [shares[index] * gcd(*weights) for index in range(len(weights))] == weights
 
 
@@ -124,3 +116,77 @@ def test_the_second_period_works_nothing_out(monkeypatch: pytest.MonkeyPatch) ->
     first = [policy.pick() for _ in range(6)]
     monkeypatch.delattr(RoundRobin, "_work_out")
     assert [policy.pick() for _ in range(12)] == first * 2
+
+
+@given(weights=WEIGHTS, offset=st.integers(0, 6))
+@settings(deadline=None)
+def test_a_long_period_has_the_same_order(weights: list[int], offset: int) -> None:
+    """A period that isn't written down whole is worked out piece by piece, and repeats like the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(round_robin, "RECORDED", 7)
+        long = RoundRobin(backends(weights), offset)
+    start = offset % min(7, sum(weights) // gcd(*weights))
+    assert picks(long, 300) == order(weights, start + 300)[start:]
+
+
+def test_what_is_written_down_is_bounded() -> None:
+    """Weights without a common divisor don't fill the memory."""
+    policy = RoundRobin(backends([255, 256] * 200))
+    for _ in range(2 * RECORDED + 10):
+        policy.pick()
+        assert len(policy._order) <= RECORDED
+
+
+def test_turns_of_closed_backends_are_passed_over() -> None:
+    """The order of the others stays; whoever opens again has missed its turns, and doesn't get them back."""
+    policy = RoundRobin(backends([1, 1, 1]))
+    chosen = [policy.pick(b"", 0.0, lambda backend: backend.name != "1") for _ in range(6)]
+    assert [backend.name for backend in chosen if backend is not None] == ["0", "2"] * 3
+    assert picks(policy, 6) == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_pick_of_nobody_takes_no_turn() -> None:
+    """While all are closed nothing moves."""
+    policy = RoundRobin(backends([3, 2, 1]))
+    expected = order([3, 2, 1], 6)
+    for index in expected:
+        assert policy.pick(b"", 0.0, lambda _: False) is None
+        assert policy.peek(b"", 0.0, lambda _: False) is None
+        assert picks(policy, 1) == [index]
+
+
+def test_light_ones_share_while_the_heavy_one_is_closed() -> None:
+    """Where the next open turn is far away, nobody waits for it and nobody starves."""
+    policy = RoundRobin(backends([10_000, 2, 1]))
+    chosen = [policy.pick(b"", 0.0, lambda backend: backend.name != "0") for _ in range(300)]
+    assert Counter(backend.name for backend in chosen if backend is not None) == {"1": 200, "2": 100}
+
+
+def test_scores_are_turns_to_wait() -> None:
+    """0 is who comes next; what the scores say is what the picks then do."""
+    policy = RoundRobin(backends([3, 2, 1]), 2)
+    scores = policy.scores(b"", 0.0)
+    coming = picks(policy, 6)
+    assert {int(backend.name): turns for backend, turns in scores.items()} == {
+        index: float(coming.index(index)) for index in range(3)
+    }
+
+
+def test_scores_end_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn beyond what is written down is so far away at least, and asking works no whole period out."""
+    monkeypatch.setattr(round_robin, "RECORDED", 7)
+    policy = RoundRobin(backends([1000, 1]))
+    policy.pick()
+    scores = list(policy.scores(b"", 0.0).values())
+    assert scores == [0.0, 7.0]
+    assert len(policy._order) <= 14
+
+
+def test_turn() -> None:
+    """A successor can go on where this one is."""
+    policy = RoundRobin(backends([3, 2, 1]), 4)
+    assert policy.turn == 4
+    policy.pick()
+    assert policy.turn == 5
+    policy.pick()
+    assert policy.turn == 0
