@@ -6,36 +6,21 @@ read from the right: the first address that is not a trusted proxy's is the clie
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-Network = IPv4Network | IPv6Network
+from pyproxy.routing.networks import UNIX, Networks, parse_ip
 
-
-class TrustedProxies:
-    """The networks whose X-Forwarded-* are believed."""
-
-    __slots__ = ("_networks",)
-
-    def __init__(self, networks: Sequence[str]) -> None:
-        self._networks: tuple[Network, ...] = tuple(ip_network(network) for network in networks)
-
-    def __contains__(self, address: str) -> bool:
-        parsed = _parse(address) if self._networks else None
-        return parsed is not None and any(parsed in network for network in self._networks)
-
-
-def _parse(address: str) -> IPv4Address | IPv6Address | None:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return None
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return mapped or parsed
+#: What the file's ``trusted_proxies`` become.
+TrustedProxies = Networks
 
 
 def sender_lines(address: bytes, port: int) -> bytes:
     """Write what is the same for every request of a connection from a sender that isn't trusted."""
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: %d\r\n" % (address, port)
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n%b" % (address, port_line(port))
+
+
+def port_line(port: int) -> bytes:
+    """Write X-Forwarded-Port, nothing for 0: a unix socket has none."""
+    return b"X-Forwarded-Port: %d\r\n" % port if port else b""
 
 
 def host_line(host: bytes | None) -> bytes:
@@ -51,7 +36,7 @@ def trusted_lines(fields: Sequence[tuple[bytes, bytes]], address: bytes, port: i
     for key, line in (
         (b"x-forwarded-proto", b"X-Forwarded-Proto: http\r\n"),
         (b"x-forwarded-host", host_line(host)),
-        (b"x-forwarded-port", b"X-Forwarded-Port: %d\r\n" % port),
+        (b"x-forwarded-port", port_line(port)),
     ):
         if key not in names:
             lines.append(line)
@@ -68,18 +53,21 @@ _SPELLING = {
 }
 
 
-def resolve_client(fields: Sequence[tuple[bytes, bytes]], sender: bytes, trusted: TrustedProxies) -> bytes:
+def resolve_client(fields: Sequence[tuple[bytes, bytes]], sender: bytes, trusted: Networks) -> bytes:
     """
     Find the client behind a trusted sender, going through X-Forwarded-For from the right.
 
-    An entry that is no address ends the search: what stands left of it is hearsay.
+    An entry that is no address ends the search: what stands left of it is hearsay. ``unix:`` is one, it is what
+    nginx and we write for somebody behind a unix socket.
     """
     chain = b",".join(value for name, value in fields if name == b"x-forwarded-for")
     client = sender
     for entry in reversed(chain.split(b",")):
-        text = _without_port(entry.strip().decode("ascii", "replace")).partition("%")[0]
-        if _parse(text) is None:
-            break
+        text = entry.strip().decode("ascii", "replace")
+        if text != UNIX:
+            text = _without_port(text).partition("%")[0]
+            if parse_ip(text) is None:
+                break
         client = text.encode()
         if text not in trusted:
             break
@@ -93,13 +81,17 @@ def _without_port(text: str) -> str:
 
 
 class Sender:
-    """Who is at the other end of a connection: the client, or a proxy that is trusted to tell who the client is."""
+    """
+    Who is at the other end of a connection: the client, or a proxy that is trusted to tell who the client is.
+
+    ``address`` is ``unix:`` for a unix socket; ``port`` is the one that the connection came in on, 0 for none.
+    """
 
     __slots__ = ("_is_trusted", "_lines", "_port", "_trusted_proxies", "address")
 
-    def __init__(self, address: str, port: int, trusted_proxies: TrustedProxies) -> None:
+    def __init__(self, address: str, port: int, trusted_proxies: Networks) -> None:
         self.address = address.encode()
-        self._port = port  # that the connection came in on
+        self._port = port
         self._trusted_proxies = trusted_proxies
         self._is_trusted = address in trusted_proxies
         self._lines = sender_lines(self.address, port)
@@ -107,6 +99,14 @@ class Sender:
     def resolve_client(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Give the client's address as a trusted sender tells it, else the sender's."""
         return resolve_client(fields, self.address, self._trusted_proxies) if self._is_trusted else self.address
+
+    def scheme(self, fields: Sequence[tuple[bytes, bytes]] | None) -> bytes:
+        """Tell how the client asked, ``http`` or ``https``: as a trusted sender says, else as we see it."""
+        if self._is_trusted and fields:
+            said = {value.strip().lower() for name, value in fields if name == b"x-forwarded-proto"}
+            if said == {b"https"}:
+                return b"https"
+        return b"http"
 
     def forwarded_lines(self, fields: Sequence[tuple[bytes, bytes]] | None, host: bytes | None) -> bytes:
         """Write what the backend is told about the client."""
@@ -116,4 +116,4 @@ class Sender:
 
 
 #: Before a connection is made.
-UNKNOWN_SENDER = Sender("-", 0, TrustedProxies(()))
+UNKNOWN_SENDER = Sender("-", 0, Networks(()))

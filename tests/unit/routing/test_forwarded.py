@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from pyproxy.routing.forwarded import (
     UNKNOWN_SENDER,
     Sender,
-    TrustedProxies,
     host_line,
     resolve_client,
     sender_lines,
     trusted_lines,
 )
+from pyproxy.routing.networks import Networks
 
-TRUSTED = TrustedProxies(["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"])
+TRUSTED = Networks(["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"])
+WITH_UNIX = Networks(["10.0.0.0/8", "unix:"])
 
 
 def chain(*values: str) -> list[tuple[bytes, bytes]]:
@@ -22,29 +23,66 @@ def chain(*values: str) -> list[tuple[bytes, bytes]]:
     return [(b"x-forwarded-for", value.encode("latin-1")) for value in values]
 
 
-@pytest.mark.parametrize(
-    ("address", "trusted"),
-    [
-        ("10.1.2.3", True), ("11.0.0.1", False), ("192.0.2.7", True), ("192.0.2.8", False), ("fd00::1", True),
-        ("fe80::1", False), ("::ffff:10.0.0.1", True), ("::ffff:11.0.0.1", False), ("fd00::1%eth0", True), ("", False),
-        ("-", False), ("10.0.0.1x", False),
-    ],
-)  # fmt: skip
-def test_trusted(address: str, trusted: bool) -> None:
-    """An address is trusted by its network, an IPv4 address in IPv6 clothes like the IPv4 address."""
-    assert (address in TRUSTED) is trusted
-
-
-def test_nobody_is_trusted_by_default() -> None:
-    """Without trusted_proxies no address is."""
-    assert "127.0.0.1" not in TrustedProxies([])
-
-
 def test_sender_that_is_not_trusted() -> None:
     """For, Proto and Port are set from the connection."""
     assert sender_lines(b"192.0.2.1", 8080) == (
         b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 8080\r\n"
     )
+
+
+def test_a_unix_socket_has_no_port() -> None:
+    """Port 0 is none, and then nothing is said of it; For is what nginx says."""
+    sender = Sender("unix:", 0, TRUSTED)
+    assert sender.forwarded_lines(FORGED, b"h") == (
+        b"X-Forwarded-For: unix:\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
+    )
+    assert sender.resolve_client(FORGED) == b"unix:"
+
+
+def test_a_trusted_unix_socket() -> None:
+    """Whoever sits behind a unix socket that is trusted tells who the client is."""
+    sender = Sender("unix:", 0, WITH_UNIX)
+    assert sender.resolve_client(FORGED) == b"6.6.6.6"
+    assert sender.resolve_client([]) == b"unix:"
+    assert sender.forwarded_lines(chain("6.6.6.6"), b"h") == (
+        b"X-Forwarded-For: 6.6.6.6, unix:\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "client"),
+    [
+        (["1.1.1.1, unix:"], b"1.1.1.1"),
+        (["unix:"], b"unix:"),
+        (["1.1.1.1, unix:, 10.0.0.2"], b"1.1.1.1"),
+        (["1.1.1.1, unix"], b"10.9.9.9"),
+        (["1.1.1.1, unix:/run/x"], b"10.9.9.9"),
+    ],
+)
+def test_unix_sockets_on_the_way(values: list[str], client: bytes) -> None:
+    """A proxy that was reached through its unix socket is passed over like any other that is trusted."""
+    assert resolve_client(chain(*values), b"10.9.9.9", WITH_UNIX) == client
+
+
+def test_a_unix_socket_that_is_not_trusted_ends_the_search() -> None:
+    """Then it is the client, like an address that isn't trusted."""
+    assert resolve_client(chain("1.1.1.1, unix:"), b"10.9.9.9", TRUSTED) == b"unix:"
+
+
+@pytest.mark.parametrize(
+    ("values", "scheme"),
+    [
+        (["https"], b"https"), (["HTTPS"], b"https"), ([" https "], b"https"), (["http"], b"http"), ([""], b"http"),
+        (["https", "https"], b"https"), (["https", "http"], b"http"), (["https, http"], b"http"), (["wss"], b"http"),
+        (["https\r\nX: y"], b"http"), ([], b"http"),
+    ],
+)  # fmt: skip
+def test_scheme(values: list[str], scheme: bytes) -> None:
+    """A trusted sender's X-Forwarded-Proto counts if it clearly says https; it is never passed on as text."""
+    fields = [(b"x-forwarded-for", b"https"), *((b"x-forwarded-proto", value.encode()) for value in values)]
+    assert Sender("10.0.0.1", 80, TRUSTED).scheme(fields) == scheme
+    assert Sender("192.0.2.1", 80, TRUSTED).scheme(fields) == b"http", "not trusted"
+    assert Sender("10.0.0.1", 80, TRUSTED).scheme(None) == b"http"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +167,7 @@ def test_resolve_client_gives_something_fit_for_the_log(values: list[str]) -> No
     """Whatever a trusted sender says, the client is the text of an address, without blanks, quotes or commas."""
     client = resolve_client(chain(*values), b"10.9.9.9", TRUSTED)
     assert client
-    assert not client.translate(None, b"0123456789abcdefABCDEF:.")
+    assert client == b"unix:" or not client.translate(None, b"0123456789abcdefABCDEF:.")
 
 
 def test_a_zone_does_not_reach_the_log() -> None:
