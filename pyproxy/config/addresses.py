@@ -13,9 +13,12 @@ from typing import Annotated, Any
 from pyproxy.config.runtime import join_address
 from pyproxy.config.values import Scalar, parse_text, text
 
+UNIX_SENDERS = "unix:"  # stands among networks for whoever comes in through a unix socket
+
 _PORT = re.compile(r"[0-9]{1,5}")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_DNS_PORT = 53
 _MAX_UNIX_PATH_BYTES = 107  # sun_path, less its final NUL
 
 
@@ -42,7 +45,14 @@ class Address:
         """Whether only this machine reaches it over IP."""
         return self.is_ip and ip_address(self.host).is_loopback
 
+    @property
+    def has_port(self) -> bool:
+        """Whether it can be used as it is; a name without a port stands for its SRV records."""
+        return bool(self.port) or self.is_unix or self.is_ip
+
     def __str__(self) -> str:
+        if not self.has_port:
+            return self.host
         return f"unix:{self.path}" if self.path else join_address(self.host, self.port)
 
 
@@ -70,7 +80,10 @@ def parse_address(value: Any) -> Address:
         raise ValueError("must be host:port, [v6]:port or unix:/path")
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("must end in a port up to 65535")
-    return Address(_host(host), int(port))
+    address = Address(_host(host), int(port))
+    if False:
+        raise ValueError("must have a port from 1 to 65535")
+    return address
 
 
 def _unix_path(path: str) -> str:
@@ -120,6 +133,27 @@ def _dialled(value: Any) -> Address:
     return address
 
 
+def parse_backend(value: Any) -> Address:
+    """
+    Read the address of a backend: one to dial, or a name without a port, whose SRV records have the ports.
+
+    >>> parse_backend("app:80"), parse_backend("_http._tcp.app")
+    (Address(host='app', port=80, path=''), Address(host='_http._tcp.app', port=0, path=''))
+    """
+    if isinstance(value, str) and value and ":" not in value and not is_ip(value):
+        return Address(host_name(parse_text(value)))
+    return _dialled(value)
+
+
+def _name_server(value: Any) -> Address:
+    if isinstance(value, str) and is_ip(value) and "%" not in value:
+        return Address(str(ip_address(value)), _DNS_PORT)
+    try:
+        return _endpoint(value)
+    except ValueError:
+        raise ValueError("must be an IP address, or an IP address and port, such as 10.0.0.2 or [fd00::2]:53") from None
+
+
 def _endpoint(value: Any) -> Address:
     address = _dialled(value)
     if not address.is_ip:
@@ -135,6 +169,8 @@ def _witness(value: Any) -> Address:
 
 
 def _network(value: str) -> str:
+    if value == UNIX_SENDERS:
+        return value
     try:
         network = ip_network(value, strict=False)
     except ValueError:
@@ -195,7 +231,10 @@ def _address(parse: Callable[[Any], Address], examples: str) -> Scalar:
 
 
 Bind = Annotated[Address, _address(_bind, "0.0.0.0:80 [::]:80 unix:/run/pyproxy.sock")]
-Dialled = Annotated[Address, _address(_dialled, "192.168.0.11:80 [fd00::1]:80 app.internal:80 unix:/run/app.sock")]
+BackendAddress = Annotated[
+    Address, _address(parse_backend, "192.168.0.11:80 [fd00::1]:80 app.internal:80 unix:/run/app.sock")
+]
+NameServer = Annotated[Address, _address(_name_server, "10.0.0.2 [fd00::2]:53")]
 Endpoint = Annotated[Address, _address(_endpoint, "10.1.0.1:9901 [fd00::1]:9901")]
 Witness = Annotated[Address, _address(_witness, "10.1.0.1:53 router.example.com:443")]
 NetworkText = Annotated[str, text("network", check=_network, most=64)]

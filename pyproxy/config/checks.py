@@ -5,14 +5,15 @@ Must not know types and bounds (``model``) or what is available (``unavailable``
 were written and passes over whatever has the wrong type, so that one mistake doesn't hide the others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from pyproxy.config.addresses import Address, parse_address, route_host
+from pyproxy.config.addresses import Address, parse_address, parse_backend, route_host
 from pyproxy.config.source import Path, Source, show_path
 from pyproxy.config.values import did_you_mean, parse_duration
 
 _MAX_NAME_CHARACTERS = 64
+_NEVER_SEEN = "is never seen; names with _ are dropped"
 
 
 def check_relations(source: Source) -> None:
@@ -22,7 +23,7 @@ def check_relations(source: Source) -> None:
     pools = {name: pool for name, pool in _mapping(data.get("pools")).items() if isinstance(name, str)}
     for name, pool in pools.items():
         _check_pool(source, ("pools", name), _mapping(pool))
-    _check_routes(source, data, listener_names, list(pools))
+    _check_routes(source, data, listener_names, pools)
     _check_admin(source, data)
     _check_failover(source, _mapping(data.get("failover")))
 
@@ -58,10 +59,10 @@ class _Unique:
         self.text = text
         self.seen: dict[Any, Path] = {}
 
-    def add(self, value: Any, path: Path) -> None:
+    def add(self, value: Any, path: Path, *, at_key: bool = False) -> None:
         first = self.seen.setdefault(value, path)
         if first != path:
-            self.source.report(path, self.text.format(first=show_path(first)))
+            self.source.report(path, self.text.format(first=show_path(first)), at_key=at_key)
 
 
 def _check_listeners(source: Source, listeners: Iterator[tuple[Path, dict[str, Any]]]) -> list[str]:
@@ -69,7 +70,7 @@ def _check_listeners(source: Source, listeners: Iterator[tuple[Path, dict[str, A
     binds = _Unique(source, "same address as {first}")
     for path, listener in listeners:
         address = _parsed(parse_address, listener.get("bind"))
-        _check_name(source, path, listener, "bind", names)
+        _check_name(source, path, listener, ("bind", address), names)
         if address and (address.is_unix or address.port):
             binds.add(address, (*path, "bind"))
         if address and not address.is_unix:
@@ -83,9 +84,11 @@ def _check_listeners(source: Source, listeners: Iterator[tuple[Path, dict[str, A
     return [name for name in names.seen if isinstance(name, str)]
 
 
-def _check_name(source: Source, path: Path, section: dict[str, Any], key: str, names: _Unique) -> None:
+def _check_name(
+    source: Source, path: Path, section: dict[str, Any], stand_in: tuple[str, Address | None], names: _Unique
+) -> None:
     """Check that a name, or the address that stands for it, is the only one of its kind."""
-    address = _parsed(parse_address, section.get(key))
+    key, address = stand_in
     if isinstance(section.get("name"), str):
         names.add(section["name"], (*path, "name"))
     elif "name" not in section and address:
@@ -99,11 +102,17 @@ def _check_name(source: Source, path: Path, section: dict[str, Any], key: str, n
 def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
     names = _Unique(source, "same name as {first}")
     for backend_path, backend in _sections(pool.get("backends"), (*path, "backends")):
-        _check_name(source, backend_path, backend, "address", names)
+        address = _parsed(parse_backend, backend.get("address"))
+        _check_name(source, backend_path, backend, ("address", address), names)
+        if address and isinstance(backend.get("srv", False), bool):
+            _check_port(source, (*backend_path, "address"), address, is_srv=backend.get("srv", False))
     if pool.get("policy") == "hash" and not _is_set(pool, "hash"):
         source.report((*path, "hash"), "is missing; policy hash needs it")
     if _is_set(pool, "hash") and isinstance(pool.get("policy", ""), str) and pool.get("policy") != "hash":
         source.report((*path, "hash"), "is for policy hash only")
+    kind, _, name = str(pool.get("hash")).partition(":")
+    if kind == "header" and "_" in name:
+        source.report((*path, "hash"), _NEVER_SEEN)
     tls = _mapping(pool.get("tls"))
     if _is_set(tls, "cert") != _is_set(tls, "key"):
         source.report((*path, "tls"), "cert and key go together")
@@ -118,6 +127,13 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
         source.report((*path, "outlier", at), "max_eject must not be less than eject")
 
 
+def _check_port(source: Source, path: Path, address: Address, *, is_srv: bool) -> None:
+    if is_srv and address.has_port:
+        source.report(path, "must be a name without a port with srv: true; the SRV records have the ports")
+    elif not is_srv and not address.has_port:
+        source.report(path, "must have a port; only one with srv: true has none")
+
+
 def _check_one_of(source: Source, path: Path, section: dict[str, Any], first: str, second: str) -> None:
     if not _is_set(section, first) and not _is_set(section, second):
         source.report((*path, first), f"is missing; this or {second} is required")
@@ -129,24 +145,49 @@ def _check_exclusive(source: Source, path: Path, section: dict[str, Any], first:
         source.report((*path, second), f"{first} and {second} can't be used together")
 
 
-def _check_routes(source: Source, data: dict[str, Any], listeners: list[str], pools: list[str]) -> None:
+def _check_routes(source: Source, data: dict[str, Any], listeners: list[str], pools: Collection[str]) -> None:
     routes = data.get("routes")
     if len(pools) > 1 and ("routes" not in data or routes == []):
         source.report(("routes",), "is missing; with more than one pool it says what goes where")
     identical = _Unique(source, "same host, path and conditions as {first}")
     for path, route in _sections(routes, ("routes",)):
         _check_one_of(source, path, route, "pool", "redirect")
+        _check_headers(source, path, route)
         _check_reference(source, (*path, "pool"), route.get("pool"), "pool", pools)
         wanted = route.get("listeners")
         for index, name in enumerate(wanted if isinstance(wanted, list) else []):
             _check_reference(source, (*path, "listeners", index), name, "listener", listeners)
         if route.get("strip_prefix") is True and not _is_set(route, "path"):
             source.report((*path, "strip_prefix"), "needs a path")
+        for key in ("strip_prefix", "request_headers"):
+            if _is_set(route, "redirect") and _is_filled(route.get(key)):
+                source.report((*path, key), "is for requests that go to a pool; a redirect sends none")
         if not any(source.is_broken((*path, key)) for key in route):
             identical.add(_condition(route), path)
 
 
-def _check_reference(source: Source, path: Path, name: Any, what: str, known: list[str]) -> None:
+def _is_filled(value: Any) -> bool:
+    """Whether a switch is on, or a mapping holds anything but what is empty."""
+    return any(value.values()) if isinstance(value, dict) else value is True
+
+
+def _check_headers(source: Source, path: Path, route: dict[str, Any]) -> None:
+    """Check the header names of one route, whose case doesn't matter."""
+    for key in ("headers", "request_headers", "response_headers"):
+        is_wanted = key == "headers"
+        place = (*path, key) if is_wanted else (*path, key, "set")
+        names = _Unique(source, "same name as {first}")
+        for name in _mapping(route.get(key) if is_wanted else _mapping(route.get(key)).get("set")):
+            names.add(name.lower(), (*place, name), at_key=True)
+            if is_wanted and "_" in name:
+                source.report((*place, name), _NEVER_SEEN, at_key=True)
+    removed = _mapping(route.get("request_headers")).get("remove")
+    for index, name in enumerate(removed if isinstance(removed, list) else []):
+        if isinstance(name, str) and name.lower() == "host":
+            source.report((*path, "request_headers", "remove", index), "can be set, but not removed")
+
+
+def _check_reference(source: Source, path: Path, name: Any, what: str, known: Collection[str]) -> None:
     if known and isinstance(name, str) and name not in known and not source.is_broken(path):
         source.report(path, f"unknown {what}{did_you_mean(name, known)}")
 

@@ -5,13 +5,17 @@ Must not know files or workers. The shape is documented in ``runtime``; the admi
 """
 
 import os
+from collections.abc import Iterator
 from hashlib import sha256
+from itertools import count
 from typing import Any
 
 import orjson
 
-from pyproxy.config.model import Config
-from pyproxy.config.model_pool import Pool
+from pyproxy.config.model import Config, Listener
+from pyproxy.config.model_pool import Backend, Pool
+from pyproxy.config.model_route import HeaderChanges, Route
+from pyproxy.config.pages import ErrorPage
 
 _DIGEST_CHARACTERS = 12
 
@@ -28,10 +32,10 @@ def compile_config(config: Config) -> dict[str, Any]:
         "user": config.user,
         "shutdown_grace": config.shutdown_grace,
         "log_level": config.log_level,
-        "listeners": [{"name": item.name, "host": item.bind.host, "port": item.bind.port} for item in config.listeners],
+        "listeners": [_listener(item) for item in config.listeners],
         "trusted_proxies": list(config.trusted_proxies),
-        "routes": _routes(config),
-        "pools": [_pool(name, pool) for name, pool in config.pools.items()],
+        "routes": [_route(item) for item in config.routes or [Route(pool=name) for name in config.pools]],
+        "pools": _pools(config.pools),
         "client": {
             "header_timeout": config.client.header_timeout,
             "body_timeout": config.client.body_timeout,
@@ -46,6 +50,8 @@ def compile_config(config: Config) -> dict[str, Any]:
             "body": config.limits.body,
             "connections": config.limits.connections,
         },
+        "error_pages": [_error_page(status, page) for status, page in sorted(config.error_pages.items())],
+        "dns": {"servers": [str(server) for server in config.dns.servers]},
         "access_log": {"to": config.access_log.to, "format": config.access_log.format},
     }
     return {"digest": digest(data), **data}
@@ -56,27 +62,60 @@ def digest(data: dict[str, Any]) -> str:
     return sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_DIGEST_CHARACTERS]
 
 
-def _routes(config: Config) -> list[dict[str, Any]]:
-    if not config.routes:
-        return [{"host": None, "path": None, "pool": name} for name in config.pools]
-    return [{"host": item.host, "path": item.path, "pool": item.pool} for item in config.routes]
+def _listener(listener: Listener) -> dict[str, Any]:
+    return {
+        "name": listener.name,
+        "host": listener.bind.host,
+        "port": listener.bind.port,
+        "path": listener.bind.path,
+        "mode": listener.mode,
+        "owner": listener.owner,
+        "proxy_protocol": listener.proxy_protocol,
+    }
 
 
-def _pool(name: str, pool: Pool) -> dict[str, Any]:
+def _route(route: Route) -> dict[str, Any]:
+    return {
+        "host": route.host,
+        "path": route.path,
+        "listeners": _list(route.listeners),
+        "methods": _list(route.methods),
+        "headers": None if route.headers is None else _pairs(route.headers),
+        "allow": _list(route.allow),
+        "pool": route.pool,
+        "strip_prefix": route.strip_prefix,
+        "body_limit": route.body_limit,
+        "request_headers": _changes(route.request_headers),
+        "response_headers": _changes(route.response_headers),
+        "redirect": None if route.redirect is None else {"to": route.redirect.to, "status": route.redirect.status},
+    }
+
+
+def _list(items: tuple[str, ...] | None) -> list[str] | None:
+    return None if items is None else list(items)
+
+
+def _pairs(items: dict[str, str]) -> list[list[str]]:
+    return [[name, value] for name, value in items.items()]
+
+
+def _changes(changes: HeaderChanges) -> dict[str, Any]:
+    return {"set": _pairs(changes.set), "remove": list(changes.remove)}
+
+
+def _pools(pools: dict[str, Pool]) -> list[dict[str, Any]]:
+    """Give every backend of every pool a seat of its own, in the order of the file."""
+    seats = count()
+    return [_pool(name, pool, seats) for name, pool in pools.items()]
+
+
+def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
     return {
         "name": name,
         "policy": pool.policy,
-        "backends": [
-            {
-                "name": item.name,
-                "host": item.address.host,
-                "port": item.address.port,
-                "weight": item.weight,
-                "backup": item.backup,
-                "max_conns": item.max_conns,
-            }
-            for item in pool.backends
-        ],
+        "hash": pool.hash,
+        "unit": 1,
+        "backends": [_backend(item, next(seats)) for item in pool.backends],
         "timeouts": {
             "connect": pool.timeouts.connect,
             "response": pool.timeouts.response,
@@ -94,4 +133,30 @@ def _pool(name: str, pool: Pool) -> dict[str, Any]:
             "idle": pool.keepalive.idle,
             "max_requests": pool.keepalive.max_requests,
         },
+        "queue": {"size": pool.queue.size, "timeout": pool.queue.timeout},
+        "send_proxy": pool.send_proxy,
     }
+
+
+def _backend(backend: Backend, seat: int) -> dict[str, Any]:
+    return {
+        "name": backend.name,
+        "host": backend.address.host,
+        "port": backend.address.port,
+        "path": backend.address.path,
+        "lookup": _lookup(backend),
+        "weight": backend.weight,
+        "backup": backend.backup,
+        "max_conns": backend.max_conns,
+        "seat": seat,
+    }
+
+
+def _lookup(backend: Backend) -> str:
+    if backend.srv:
+        return "srv"
+    return "" if backend.address.is_ip or backend.address.is_unix else "address"
+
+
+def _error_page(status: int, page: ErrorPage) -> dict[str, Any]:
+    return {"status": status, "content_type": page.content_type, "body": page.body.decode("latin-1")}

@@ -5,6 +5,7 @@ Must not know anything that isn't in the model, but for the preface on how the f
 """
 
 from collections.abc import Iterator, Sequence
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -44,7 +45,7 @@ prints the JSON Schema, with which an editor completes and checks while you type
 
 - **YAML 1.2**: only `true` and `false` are booleans; `on`, `off`, `yes` and `no` are texts. Octal numbers are
   written `0o660`. Anchors and aliases work, merge keys (`<<`) and tags of one's own don't. One document in
-  UTF-8, at most 1 MiB.
+  UTF-8, at most 8 MiB.
 - **Problems** are told all at once. An unknown key, a duplicate key and a wrong type are problems, and so
   is a key marked *not available yet* below: it is refused, never ignored.
 - **Environment**: `${NAME}` in a value takes the environment variable, `${NAME:-default}` has a default for
@@ -74,7 +75,7 @@ def _sections(section: type[Section], path: str) -> Iterator[str]:
 
 def _section(section: type[Section], path: str, keys: list[Key]) -> str:
     title = f"`{path.replace('*', 'NAME')}`" if path else "The file"
-    lines = [f"## {title}", "", section.__doc__ or ""]
+    lines = [f"## {title}", "", cleandoc(section.__doc__ or "")]
     if _is_refused(path):
         lines += ["", f"**The whole section is {NOT_YET}.**"]
     lines += ["", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]

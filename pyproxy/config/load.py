@@ -1,11 +1,12 @@
 """
 A file to a checked configuration, or to every problem that it has.
 
-Must not know what is done with the configuration; nothing but the one file is opened.
+Must not know what is done with the configuration; nothing but the one file and the pages it names is opened.
 """
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,12 +14,13 @@ from pydantic import ValidationError
 from pyproxy.config.checks import check_relations
 from pyproxy.config.explain import explain
 from pyproxy.config.model import Config
+from pyproxy.config.pages import read_pages
 from pyproxy.config.source import Source, read_source
 from pyproxy.config.tree import UnreadableError, parse_tree
 from pyproxy.config.unavailable import check_available
 from pyproxy.errors import ConfigError, Problem
 
-MAX_FILE_BYTES = 1024 * 1024
+MAX_FILE_BYTES = 8 * 1024 * 1024
 
 
 def load_config(path: str | os.PathLike[str]) -> Config:
@@ -35,7 +37,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
         reason = error.strerror if isinstance(error, OSError) else None
         raise _refused(file, f"can't be read: {reason or error}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise _refused(file, "is larger than 1 MiB")
+        raise _refused(file, "is larger than 8 MiB")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,7 +55,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
     Raises ``ConfigError`` with every problem found.
     """
     if len(text) > MAX_FILE_BYTES:
-        raise _refused(file, "is larger than 1 MiB")
+        raise _refused(file, "is larger than 8 MiB")
     try:
         root = parse_tree(text)
         source = read_source(root, environ) if root else None
@@ -72,10 +74,12 @@ def _checked(source: Source, file: str) -> Config:
         explain(error, source)
     check_relations(source)
     check_available(source)
+    pages = read_pages(source)
     if config is None or source.problems:
         # A node that an alias uses twice may have the same problem twice; once is enough.
         raise ConfigError(file, sorted(set(source.problems)))
-    return config
+    error_pages = {status: replace(page, body=pages[page.path]) for status, page in config.error_pages.items()}
+    return config.model_copy(update={"error_pages": error_pages})
 
 
 def _refused(file: str, text: str) -> ConfigError:

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyproxy.config.addresses import Address, Bind, NetworkText
+from pyproxy.config.addresses import Address, Bind, NameServer, NetworkText
 from pyproxy.config.model_failover import Failover
 from pyproxy.config.model_pool import Pool
 from pyproxy.config.model_route import Route
+from pyproxy.config.pages import Page
 from pyproxy.config.section import Section
 from pyproxy.config.values import (
     FieldName,
@@ -148,6 +149,14 @@ class Limits(Section):
     )
 
 
+class Dns(Section):
+    """Where the host names of backends are looked up."""
+
+    servers: Items[NameServer] = Field(
+        (), max_length=8, description="Name servers, `IP` or `IP:port`. Empty takes those of the system."
+    )
+
+
 class AccessLog(Section):
     """One line for each request and its answer."""
 
@@ -191,11 +200,12 @@ class Config(Section):
     trusted_proxies: Items[NetworkText] = Field(
         (),
         max_length=4096,
-        description="Networks of proxies in front of this one, whose `X-Forwarded-*` are believed.",
+        description="Networks of proxies in front of this one, whose `X-Forwarded-*` are believed; `unix:` is "
+        "whoever comes in through a unix socket.",
     )
     routes: Items[Route] = Field(
         (),
-        max_length=4096,
+        max_length=65536,
         description="Which requests go to which pool. May be left out with one pool. No route fits: 404.",
     )
     pools: dict[Name, Pool] = Field(
@@ -205,11 +215,14 @@ class Config(Section):
     )
     client: Client = Field(default_factory=Client, description="How long a client may take.")
     limits: Limits = Field(default_factory=Limits, description="How much a client may send.")
-    error_pages: dict[ErrorStatus, FilePath] = Field(
+    error_pages: dict[ErrorStatus, Page] = Field(
         default_factory=dict,
         max_length=200,
-        description="Files with the body of error answers by status, such as `503: /etc/pyproxy/503.html`.",
+        description="Files with the body of our own error answers by status, such as "
+        "`503: /etc/pyproxy/503.html`, at most 1 MiB each. Read with this file; the suffix (html, htm, json, txt) "
+        "says the content type.",
     )
+    dns: Dns = Field(default_factory=Dns, description="Where the host names of backends are looked up.")
     access_log: AccessLog = Field(default_factory=AccessLog, description="One line for each request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe message of the program's own log on stderr."

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from pyproxy.config.addresses import Dialled, host_name
+from pyproxy.config.addresses import BackendAddress, host_name
 from pyproxy.config.section import Section
 from pyproxy.config.values import (
     YEAR,
@@ -81,10 +81,14 @@ RetryOn = Annotated[str, Scalar(" | ".join(_RETRY_ON), _parse_retry_on, str, {"e
 class Backend(Section):
     """One web node."""
 
-    address: Dialled = Field(
+    address: BackendAddress = Field(
         description="Where it listens: `IP:port`, `[IPv6]:port` (quoted), `name:port` or `unix:/path`. A "
-        "host name "
-        "is resolved again by its TTL (5 s to 60 s), keeping the last good answer."
+        "host name is resolved again by its TTL (5 s to 60 s), keeping the last good answer; with several "
+        "addresses it counts as one backend per address, which share its weight."
+    )
+    srv: bool = Field(
+        False,
+        description="Whether `address` is the name of SRV records, without a port, such as `_http._tcp.app.internal`.",
     )
     name: Name = Field(
         default_factory=lambda data: str(data["address"]),
@@ -98,7 +102,11 @@ class Backend(Section):
         le=256,
         description="Its share of the requests relative to the others. 0: sticky clients only.",
     )
-    backup: bool = Field(False, description="Used only while no other backend of the pool is available.")
+    backup: bool = Field(
+        False,
+        description="Used only while no other backend of the pool is available; one at `max_conns` counts as "
+        "available.",
+    )
     max_conns: int = Field(
         0,
         ge=0,
@@ -223,7 +231,9 @@ class Keepalive(Section):
 class Queue(Section):
     """Where requests wait while every available backend is at `max_conns`."""
 
-    size: int = Field(128, ge=0, le=1_000_000, description="Most requests waiting; one more gets a 503.")
+    size: int = Field(
+        128, ge=0, le=1_000_000, description="Most requests waiting, over all workers; one more gets a 503."
+    )
     timeout: Annotated[float, duration()] = Field(5.0, description="Longest wait; then a 503.")
 
 
@@ -240,7 +250,8 @@ class Pool(Section):
     hash: Annotated[str, text("text", _HASH, "must be client_ip, uri, header:NAME or cookie:NAME")] | None = Field(
         None,
         description="What policy `hash` looks at: `client_ip`, `uri`, `header:NAME` or `cookie:NAME`. "
-        "Needed with that policy, refused with others.",
+        "Needed with that policy, refused with others. A request without that header or cookie goes by its client's "
+        "address.",
     )
     backends: Items[Backend] = Field(min_length=1, max_length=1024, description="The web nodes.")
     tls: PoolTls | None = Field(None, description="Speak TLS to the backends; null speaks plain HTTP.")

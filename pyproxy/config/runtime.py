@@ -1,28 +1,36 @@
 """
-What a worker runs on: the configuration as frozen slotted objects, made from plain data.
+What the program runs on: the configuration as frozen slotted objects, made from plain data.
 
 Must not know YAML, pydantic or the file that the data came from: the standard library only.
 
-Plain data is what crosses the channel, only str, int, float, bool, None, list and dict. It has the
-same names and nesting as the classes below; a tuple or frozenset is a list there::
+Plain data is what crosses the channel, only str, int, float, bool, None, list and dict. It has the same names
+and nesting as the classes below; a tuple, frozenset or pairs of header and value are lists there::
 
     {"digest": "0123456789ab", "workers": 2, "user": None, "shutdown_grace": 30.0, "log_level": "info",
-     "listeners": [{"name": "http", "host": "0.0.0.0", "port": 80}],
+     "listeners": [{"name": "http", "host": "0.0.0.0", "port": 80, "path": "", "mode": None, "owner": None,
+                    "proxy_protocol": False}],
      "trusted_proxies": ["10.0.0.0/8"],
-     "routes": [{"host": "www.example.com", "path": "/api/", "pool": "api"}],
-     "pools": [{"name": "api", "policy": "round_robin",
-                "backends": [{"name": "a", "host": "10.0.0.3", "port": 80,
-                              "weight": 1, "backup": False, "max_conns": 0}],
+     "routes": [{"host": "www.example.com", "path": "/api/", "listeners": None, "methods": ["GET"],
+                 "headers": [["X-Canary", "1"]], "allow": None, "pool": "api", "strip_prefix": False,
+                 "body_limit": None, "request_headers": {"set": [["X-Tier", "a"]], "remove": []},
+                 "response_headers": {"set": [], "remove": ["Server"]}, "redirect": None}],
+     "pools": [{"name": "api", "policy": "round_robin", "hash": None, "unit": 1,
+                "backends": [{"name": "a", "host": "10.0.0.3", "port": 80, "path": "", "lookup": "",
+                              "weight": 1, "backup": False, "max_conns": 0, "seat": 0}],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 60.0, "tunnel": 3600.0},
                 "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": 0.2, "min": 3},
-                "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000}}],
+                "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
+                "queue": {"size": 128, "timeout": 5.0}, "send_proxy": None}],
      "client": {"header_timeout": 10.0, "body_timeout": 60.0, "keepalive": 75.0,
                 "write_timeout": 60.0, "max_requests": 1000},
      "limits": {"request_line": 8192, "headers": 32768, "header_count": 100,
                 "body": None, "connections": 0},
+     "error_pages": [{"status": 503, "content_type": "text/html; charset=utf-8", "body": "<p>Back soon."}],
+     "dns": {"servers": []},
      "access_log": {"to": "stdout", "format": "combined"}}
 
-Seconds are floats, sizes are ints in bytes.
+Seconds are floats, sizes are ints in bytes. What the file says of a backend may be a name to look up; a worker
+only ever gets addresses, each with its seat in the scoreboard (``control.members``).
 """
 
 from dataclasses import dataclass
@@ -69,8 +77,21 @@ class Keepalive:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """How many requests may wait for a backend below its ``max_conns``, and for how long, in seconds."""
+
+    size: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """One address in a pool; ``host`` is an IP literal without brackets."""
+    """
+    One address in a pool: an IP literal without brackets and a port, or the ``path`` of a unix socket.
+
+    ``lookup`` says that ``host`` is a name: ``address`` for its addresses, ``srv`` for its SRV records (then the
+    port comes from there). ``weight`` counts in the pool's ``unit``: divided by it, it is the weight of the file.
+    """
 
     name: str
     host: str
@@ -78,16 +99,21 @@ class Backend:
     weight: int
     backup: bool
     max_conns: int  # 0 = no limit
+    path: str = ""
+    lookup: str = ""  # "", "address" or "srv"
+    seat: int = 0
 
     @property
     def address(self) -> str:
-        """Host and port as one text, such as ``10.0.0.3:80`` or ``[::1]:80``."""
-        return join_address(self.host, self.port)
+        """As text, such as ``10.0.0.3:80``, ``[::1]:80`` or ``unix:/run/app.sock``; a SRV name has no port."""
+        if self.path:
+            return f"unix:{self.path}"
+        return self.host if self.lookup == "srv" else join_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A named group of backends with one policy."""
+    """A named group of backends with one policy; ``hash`` and ``send_proxy`` as in the file."""
 
     name: str
     policy: str
@@ -95,29 +121,71 @@ class Pool:
     timeouts: Timeouts
     retry: Retry
     keepalive: Keepalive
+    queue: Queue
+    hash: str | None = None
+    send_proxy: str | None = None
+    unit: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """Headers to set, as (name, text with variables), and names to take away."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where to, as a text with variables, and with which status."""
+
+    to: str
+    status: int
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Host (lower case, without port) and path prefix that lead to a pool; None is any."""
+    """
+    Which requests go where; what is None asks for nothing.
+
+    ``host`` is lower case without port, or ``*.example.com``; ``path`` is a prefix on a segment boundary. Either
+    ``pool`` or ``redirect`` is set. ``allow`` are networks, ``body_limit`` is bytes.
+    """
 
     host: str | None
     path: str | None
-    pool: str
+    pool: str | None
+    listeners: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    headers: tuple[tuple[str, str], ...] | None = None
+    allow: tuple[str, ...] | None = None
+    strip_prefix: bool = False
+    body_limit: int | None = None
+    request_headers: HeaderChanges = HeaderChanges()
+    response_headers: HeaderChanges = HeaderChanges()
+    redirect: Redirect | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound address; ``host`` is an IP literal without brackets."""
+    """
+    A bound address: an IP literal without brackets and a port, or the ``path`` of a unix socket.
+
+    ``mode`` and ``owner`` (``user`` or ``user:group``) are the unix socket's, None for the process's own.
+    """
 
     name: str
     host: str
     port: int
+    path: str = ""
+    mode: int | None = None
+    owner: str | None = None
+    proxy_protocol: bool = False  # required, and believed
 
     @property
     def address(self) -> str:
-        """Host and port as one text, such as ``0.0.0.0:80`` or ``[::]:80``."""
-        return join_address(self.host, self.port)
+        """As text, such as ``0.0.0.0:80``, ``[::]:80`` or ``unix:/run/pyproxy.sock``."""
+        return f"unix:{self.path}" if self.path else join_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +219,22 @@ class AccessLog:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """The body of our own answers with one status."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """Name servers to ask, as ``IP:port``; none is the system's."""
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """All that a worker needs to know; ``digest`` names the content."""
 
@@ -166,6 +250,8 @@ class RuntimeConfig:
     client: Client
     limits: Limits
     access_log: AccessLog
+    error_pages: tuple[ErrorPage, ...] = ()
+    dns: Dns = Dns(())
 
 
 def from_plain(data: dict[str, Any]) -> RuntimeConfig:
@@ -179,25 +265,63 @@ def from_plain(data: dict[str, Any]) -> RuntimeConfig:
     return RuntimeConfig(
         listeners=tuple(Listener(**item) for item in data["listeners"]),
         trusted_proxies=tuple(data["trusted_proxies"]),
-        routes=tuple(Route(**item) for item in data["routes"]),
+        routes=tuple(_route(item) for item in data["routes"]),
         pools=tuple(_pool(item) for item in data["pools"]),
         client=Client(**data["client"]),
         limits=Limits(**data["limits"]),
         access_log=AccessLog(**data["access_log"]),
+        error_pages=tuple(
+            ErrorPage(**{**item, "body": item["body"].encode("latin-1")}) for item in data["error_pages"]
+        ),
+        dns=Dns(tuple(data["dns"]["servers"])),
         **rest,
     )
 
 
-_BUILT = frozenset({"listeners", "trusted_proxies", "routes", "pools", "client", "limits", "access_log"})
+_BUILT = frozenset(
+    {*("listeners", "trusted_proxies", "routes", "pools"), *("client", "limits", "access_log", "error_pages", "dns")}
+)
+
+
+def members_from_plain(data: list[dict[str, Any]]) -> tuple[Backend, ...]:
+    """Make the backends of one pool from plain data."""
+    return tuple(Backend(**item) for item in data)
 
 
 def _pool(data: dict[str, Any]) -> Pool:
     retry = data["retry"]
     return Pool(
-        name=data["name"],
-        policy=data["policy"],
-        backends=tuple(Backend(**item) for item in data["backends"]),
-        timeouts=Timeouts(**data["timeouts"]),
-        retry=Retry(**{**retry, "on": frozenset(retry["on"])}),
-        keepalive=Keepalive(**data["keepalive"]),
+        **{
+            **data,
+            "backends": members_from_plain(data["backends"]),
+            "timeouts": Timeouts(**data["timeouts"]),
+            "retry": Retry(**{**retry, "on": frozenset(retry["on"])}),
+            "keepalive": Keepalive(**data["keepalive"]),
+            "queue": Queue(**data["queue"]),
+        }
     )
+
+
+def _route(data: dict[str, Any]) -> Route:
+    return Route(
+        **{
+            **data,
+            **{key: _tuple(data[key]) for key in ("listeners", "methods", "allow")},
+            "headers": None if data["headers"] is None else _pairs(data["headers"]),
+            "request_headers": _changes(data["request_headers"]),
+            "response_headers": _changes(data["response_headers"]),
+            "redirect": None if data["redirect"] is None else Redirect(**data["redirect"]),
+        }
+    )
+
+
+def _tuple(items: list[str] | None) -> tuple[str, ...] | None:
+    return None if items is None else tuple(items)
+
+
+def _pairs(items: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in items)
+
+
+def _changes(data: dict[str, Any]) -> HeaderChanges:
+    return HeaderChanges(_pairs(data["set"]), tuple(data["remove"]))

@@ -16,7 +16,7 @@ from typing import Any
 from pyproxy.config.tree import MAX_DEPTH, Node, UnreadableError
 from pyproxy.errors import Problem
 
-MAX_NODES = 100_000  # aliases counted as often as they are used
+MAX_NODES = 500_000  # aliases counted as often as they are used
 MAX_ENVIRONMENT_CHARACTERS = 4 * 1024 * 1024
 
 Path = tuple[str | int, ...]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pyproxy.config.addresses import is_ip, parse_address
 from pyproxy.config.source import Path, Source
 from pyproxy.config.values import parse_duration
 
@@ -34,11 +33,6 @@ def _is(*values: Any) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
-def _is_filled(value: Any) -> bool:
-    """Whether a mapping says anything; one of empty mappings and lists doesn't."""
-    return any(value.values()) if isinstance(value, dict) else False
-
-
 def _is_duration(value: Any) -> bool:
     try:
         return parse_duration(value) > 0
@@ -46,57 +40,16 @@ def _is_duration(value: Any) -> bool:
         return False
 
 
-def _is_unix(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("unix:")
-
-
-def _is_named(value: Any) -> bool:
-    try:
-        address = parse_address(value)
-    except ValueError:
-        return False
-    return not address.is_unix and not is_ip(address.host)
-
-
-def _is_wildcard(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("*")
-
-
-_UNIX = f"unix sockets are {NOT_YET}"
-_POLICIES = _is("least_conn", "random", "ewma", "hash")
-
 UNAVAILABLE = (
     Unavailable("state_dir"),
-    Unavailable("listeners[].bind", _is_unix, _UNIX),
-    Unavailable("listeners[].mode"),
-    Unavailable("listeners[].owner"),
-    Unavailable("listeners[].proxy_protocol", _is(True)),
     Unavailable("listeners[].tls"),
-    Unavailable("routes[].host", _is_wildcard, f"wildcard hosts are {NOT_YET}"),
-    Unavailable("routes[].listeners"),
-    Unavailable("routes[].methods"),
-    Unavailable("routes[].headers"),
-    Unavailable("routes[].allow"),
-    Unavailable("routes[].strip_prefix", _is(True)),
-    Unavailable("routes[].body_limit"),
-    Unavailable("routes[].request_headers", _is_filled),
-    Unavailable("routes[].response_headers", _is_filled),
-    Unavailable("routes[].redirect"),
-    Unavailable("pools.*.policy", _POLICIES, f"only round_robin is {_YET}"),
-    Unavailable("pools.*.hash"),
-    Unavailable("pools.*.backends[].address", _is_unix, _UNIX),
-    Unavailable("pools.*.backends[].address", _is_named, "host names are not resolved yet; use an IP address"),
-    Unavailable("pools.*.backends[].max_conns", lambda value: value != 0),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),
     Unavailable("pools.*.health"),
     Unavailable("pools.*.on_down", _is("reset"), f"only keep is {_YET}"),
     Unavailable("pools.*.outlier", lambda value: value is not False),
     Unavailable("pools.*.slow_start", _is_duration),
-    Unavailable("pools.*.queue"),
-    Unavailable("pools.*.send_proxy"),
     Unavailable("pools.*.when_all_down", _is("try_all"), f"only fail is {_YET}"),
-    Unavailable("error_pages", _is_filled),
     Unavailable("failover"),
 )
 

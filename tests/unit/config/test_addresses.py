@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from pyproxy.config import addresses
-from pyproxy.config.addresses import Address, parse_address, route_host, route_path
+from pyproxy.config.addresses import Address, parse_address, parse_backend, route_host, route_path
 
 BIND = TypeAdapter[Address](addresses.Bind)
-DIALLED = TypeAdapter[Address](addresses.Dialled)
+BACKEND = TypeAdapter[Address](addresses.BackendAddress)
+SERVER = TypeAdapter[Address](addresses.NameServer)
+NETWORK = TypeAdapter[str](addresses.NetworkText)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,7 @@ def test_addresses(value: str, address: Address, shown: str) -> None:
         ("a..b:80", "valid host name"),
         ("-a:80", "valid host name"),
         ("*:80", "valid host name"),
+        ("app:0", "must have a port from 1"),
         ("bücher.example:80", "must be written in ASCII"),
         ("unix:run/a.sock", "must name a socket by its full path"),
         ("unix:", "must name a socket by its full path"),
@@ -69,9 +72,45 @@ def test_only_an_ip_address_can_be_bound() -> None:
 
 def test_port_zero_cannot_be_dialled() -> None:
     """A backend needs a port of its own."""
-    assert DIALLED.validate_python("app:1").host == "app"
-    with pytest.raises(ValidationError, match="must have a port from 1 to 65535"):
-        DIALLED.validate_python("10.0.0.1:0")
+    assert BACKEND.validate_python("app:1") == Address("app", 1)
+    for value in ("10.0.0.1:0", "app:0"):
+        with pytest.raises(ValidationError, match="must have a port from 1 to 65535"):
+            BACKEND.validate_python(value)
+
+
+def test_a_name_without_a_port_stands_for_its_srv_records() -> None:
+    """It is shown as it was written; an IP address has no such records."""
+    address = BACKEND.validate_python("_HTTP._tcp.App.internal.")
+    assert (address, str(address), address.has_port) == (
+        Address("_http._tcp.app.internal"),
+        "_http._tcp.app.internal",
+        False,
+    )
+    with pytest.raises(ValidationError, match="must be host:port"):
+        BACKEND.validate_python("10.0.0.1")
+    with pytest.raises(ValidationError, match="valid host name"):
+        BACKEND.validate_python("a b")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("10.0.0.2", "10.0.0.2:53"),
+        ("10.0.0.2:5353", "10.0.0.2:5353"),
+        ("FD00::2", "[fd00::2]:53"),
+        ("[fd00::2]:54", "[fd00::2]:54"),
+    ],
+)
+def test_name_servers(value: str, shown: str) -> None:
+    """The port of DNS is the default."""
+    assert str(SERVER.validate_python(value)) == shown
+
+
+@pytest.mark.parametrize("value", ["ns.example.com", "ns:53", "10.0.0.2:0", "fe80::1%eth0", "unix:/a", "", 53, None])
+def test_bad_name_servers(value: Any) -> None:
+    """Who resolves names can't be named by one."""
+    with pytest.raises(ValidationError, match="must be an IP address"):
+        SERVER.validate_python(value)
 
 
 @pytest.mark.parametrize(
@@ -122,17 +161,23 @@ def test_bad_route_paths(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "normal"),
-    [("10.0.0.0/8", "10.0.0.0/8"), ("10.1.2.3", "10.1.2.3/32"), ("FD00::/8", "fd00::/8"), ("::1", "::1/128")],
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("FD00::/8", "fd00::/8"),
+        ("::1", "::1/128"),
+        ("unix:", "unix:"),
+    ],
 )
 def test_networks(value: str, normal: str) -> None:
-    """A single address is a network of one."""
-    assert TypeAdapter[str](addresses.NetworkText).validate_python(value) == normal
+    """A single address is a network of one; all who come in through unix sockets are one, too."""
+    assert NETWORK.validate_python(value) == normal
 
 
 def test_networks_with_host_bits_are_refused_with_the_right_one() -> None:
     """10.0.0.1/8 trusts sixteen million addresses; whoever writes it should see that."""
     with pytest.raises(ValidationError, match=r"did you mean 10\.0\.0\.0/8"):
-        TypeAdapter[str](addresses.NetworkText).validate_python("10.0.0.1/8")
+        NETWORK.validate_python("10.0.0.1/8")
 
 
 @given(st.text())
@@ -143,8 +188,9 @@ def test_any_text_is_an_address_or_a_value_error(value: str) -> None:
             assert parse(parse(value)) == parse(value)
         except ValueError:
             continue
-    try:
-        address = parse_address(value)
-    except ValueError:
-        return
-    assert parse_address(str(address)) == address
+    for read in (parse_address, parse_backend):
+        try:
+            address = read(value)
+        except ValueError:
+            continue
+        assert read(str(address)) == address

@@ -79,6 +79,29 @@ def routes(content: str, pools: str = POOLS) -> str:
             "listeners: [{bind: '0.0.0.0:80', mode: 0o660}]\n" + POOLS,
             ["1:40: listeners[0].mode: is for unix sockets only"],
         ),
+        # addresses of backends
+        (
+            backends("{address: app}"),
+            ["2:36: pools.web.backends[0].address: must have a port; only one with srv: true has none"],
+        ),
+        (
+            backends("{address: 'app:80', srv: true}"),
+            [
+                "2:36: pools.web.backends[0].address: must be a name without a port with srv: true; "
+                "the SRV records have the ports"
+            ],
+        ),
+        (
+            backends("{address: 'unix:/a', name: a, srv: true}"),
+            [
+                "2:36: pools.web.backends[0].address: must be a name without a port with srv: true; "
+                "the SRV records have the ports"
+            ],
+        ),
+        (
+            backends("{address: app, srv: true}, {address: app, srv: true}"),
+            ["2:63: pools.web.backends[1].address: same name as pools.web.backends[0].address"],
+        ),
         # routes
         (LISTENERS + TWO_POOLS, ["1:1: routes: is missing; with more than one pool it says what goes where"]),
         (routes("", TWO_POOLS), ["3:9: routes: is missing; with more than one pool it says what goes where"]),
@@ -94,6 +117,34 @@ def routes(content: str, pools: str = POOLS) -> str:
         ),
         (routes("{pool: web, strip_prefix: true}"), ["3:36: routes[0].strip_prefix: needs a path"]),
         (
+            routes("{redirect: {to: /}, path: /a, strip_prefix: true}"),
+            ["3:54: routes[0].strip_prefix: is for requests that go to a pool; a redirect sends none"],
+        ),
+        (
+            routes("{redirect: {to: /}, request_headers: {remove: [X-A]}}"),
+            ["3:47: routes[0].request_headers: is for requests that go to a pool; a redirect sends none"],
+        ),
+        (
+            routes("{pool: web, request_headers: {remove: [X-A, HOST]}}"),
+            ["3:54: routes[0].request_headers.remove[1]: can be set, but not removed"],
+        ),
+        (
+            routes("{pool: web, headers: {X_A: b}}"),
+            ["3:32: routes[0].headers.X_A: is never seen; names with _ are dropped"],
+        ),
+        (
+            routes("{pool: web, headers: {X-A: b, x-a: c}}"),
+            ["3:40: routes[0].headers.x-a: same name as routes[0].headers.X-A"],
+        ),
+        (
+            routes("{pool: web, request_headers: {set: {X-A: b, x-a: c}}}"),
+            ["3:54: routes[0].request_headers.set.x-a: same name as routes[0].request_headers.set.X-A"],
+        ),
+        (
+            routes("{pool: web, response_headers: {set: {X-A: b, x-a: c}}}"),
+            ["3:55: routes[0].response_headers.set.x-a: same name as routes[0].response_headers.set.X-A"],
+        ),
+        (
             routes("{host: A.b:80, path: /x, pool: web}, {host: a.b, path: /x/, pool: api}", TWO_POOLS),
             ["3:47: routes[1]: same host, path and conditions as routes[0]"],
         ),
@@ -107,6 +158,10 @@ def routes(content: str, pools: str = POOLS) -> str:
         ),
         # one pool
         (pool("policy: hash"), ["2:14: pools.web.hash: is missing; policy hash needs it"]),
+        (
+            pool("policy: hash, hash: 'header:X_User'"),
+            ["2:35: pools.web.hash: is never seen; names with _ are dropped"],
+        ),
         (pool("hash: uri"), ["2:21: pools.web.hash: is for policy hash only"]),
         (pool("tls: {cert: a}"), ["2:20: pools.web.tls: cert and key go together"]),
         (pool("sticky: {}"), ["2:23: pools.web.sticky.secret: is missing; this or secret_file is required"]),
@@ -149,6 +204,11 @@ def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
         routes("{pool: web}, {pool: api, path: /api}, {pool: web, host: a.b}", TWO_POOLS),
         routes("{pool: web, methods: [GET]}, {pool: web, headers: {X-A: b}}, {pool: web}"),
         routes("{redirect: {to: 'https://$host$request_uri'}}"),
+        routes("{redirect: {to: $scheme://$host/}, strip_prefix: false, request_headers: {set: {}, remove: []}}"),
+        routes("{redirect: {to: /}, allow: [10.0.0.0/8], response_headers: {set: {Cache-Control: no-store}}}"),
+        routes("{pool: web, request_headers: {set: {Host: a.b, X_A: b}, remove: [X_B]}}"),
+        routes("{pool: web, request_headers: {set: {X-A: b}}, response_headers: {set: {X-A: b}, remove: [Host]}}"),
+        "listeners: [{bind: 'unix:/a', name: a, mode: 0o660, owner: 'a:b', proxy_protocol: true}]\n" + POOLS,
         "listeners: [{bind: '127.0.0.1:0', name: a}, {bind: '127.0.0.1:0', name: b}]\n" + POOLS,
         "listeners: [{bind: '0.0.0.0:80'}, {bind: '[::]:80'}, {bind: '127.0.0.1:80'}]\n" + POOLS,
         "listeners: [{bind: '127.0.0.1:9900'}]\nadmin: null\n" + POOLS,
@@ -157,7 +217,9 @@ def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
         LISTENERS + POOLS + "admin: {bind: '127.0.0.9:99'}",
         LISTENERS + POOLS + "admin: {bind: 'unix:/run/a'}",
         backends("{address: '10.0.0.1:80', name: a}, {address: '10.0.0.1:80', name: b}"),
+        backends("{address: app, srv: true}, {address: 'app:80'}, {address: 'unix:/a', name: a}"),
         pool("policy: hash, hash: 'header:X-User'"),
+        pool("policy: hash, hash: 'cookie:my_session'"),
         pool("sticky: {secret: [newsecret, oldsecret]}"),
     ],
 )

@@ -1,7 +1,9 @@
 """The model to plain data and on to what a worker runs on."""
 
 import os
+import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,9 +22,21 @@ log_level: debug
 listeners:
   - {name: http, bind: 0.0.0.0:80}
   - {bind: "[0::0]:81"}
-trusted_proxies: [10.0.0.0/8, "::1"]
+  - {name: local, bind: "unix:/run/lb.sock", mode: 0o660, owner: "www:adm", proxy_protocol: true}
+trusted_proxies: [10.0.0.0/8, "::1", "unix:"]
 routes:
-  - {host: WWW.Example.com:80, path: /api/, pool: api}
+  - host: WWW.Example.com:80
+    path: /api/
+    listeners: [http, local]
+    methods: [GET, PUT]
+    headers: {X-Canary: "1"}
+    allow: [10.0.0.0/8, "::1"]
+    pool: api
+    strip_prefix: true
+    body_limit: 1MiB
+    request_headers: {set: {X-Host: $host, Host: a.b}, remove: [X-Evil]}
+    response_headers: {set: {X-Frame: deny}, remove: [Server]}
+  - {host: "*.Example.com", redirect: {to: "https://$host$request_uri", status: 301}}
   - {pool: web}
 pools:
   web:
@@ -32,11 +46,45 @@ pools:
     retry: {attempts: 3, on: [reset, connect, 503, reset], budget: 12.5%, min: 0}
     timeouts: {connect: 250ms}
   api:
-    backends: [{address: 10.0.0.2:80}]
+    policy: hash
+    hash: cookie:USER
+    queue: {size: 7, timeout: 250ms}
+    send_proxy: v1
+    backends:
+      - {name: file, address: "unix:/run/app.sock", max_conns: 9}
+      - {address: App.internal:80}
+      - {address: _http._tcp.app.internal, srv: true}
+error_pages: {503: "PAGE", 404: "PAGE"}
+dns: {servers: [10.0.0.2, "[fd00::2]:54"]}
 limits: {body: 1MiB}
 access_log: {to: /var/log/x.log, format: json}
 admin: {token: hunter2}
 """
+TCP = {"path": "", "mode": None, "owner": None, "proxy_protocol": False}
+BACKEND = {"path": "", "lookup": "", "weight": 1, "backup": False, "max_conns": 0}
+NO_CHANGES: dict[str, Any] = {"set": [], "remove": []}
+EVERYTHING = {
+    "host": None,
+    "path": None,
+    "listeners": None,
+    "methods": None,
+    "headers": None,
+    "allow": None,
+    "pool": "web",
+    "strip_prefix": False,
+    "body_limit": None,
+    "request_headers": NO_CHANGES,
+    "response_headers": NO_CHANGES,
+    "redirect": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def _page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the configuration an error page that isn't UTF-8."""
+    page = tmp_path / "page.html"
+    page.write_bytes(bytes(range(256)))
+    monkeypatch.setattr(sys.modules[__name__], "TEXT", TEXT.replace("PAGE", str(page)))
 
 
 def compiled(text: str) -> dict[str, Any]:
@@ -52,24 +100,91 @@ def test_plain_data() -> None:
     assert data["shutdown_grace"] == 5.0
     assert isinstance(data["shutdown_grace"], float)
     assert data["listeners"] == [
-        {"name": "http", "host": "0.0.0.0", "port": 80},
-        {"name": "[::]:81", "host": "::", "port": 81},
+        {**TCP, "name": "http", "host": "0.0.0.0", "port": 80},
+        {**TCP, "name": "[::]:81", "host": "::", "port": 81},
+        {
+            "name": "local",
+            "host": "",
+            "port": 0,
+            "path": "/run/lb.sock",
+            "mode": 0o660,
+            "owner": "www:adm",
+            "proxy_protocol": True,
+        },
     ]
-    assert data["trusted_proxies"] == ["10.0.0.0/8", "::1/128"]
-    assert data["routes"] == [
-        {"host": "www.example.com", "path": "/api/", "pool": "api"},
-        {"host": None, "path": None, "pool": "web"},
-    ]
-    web = data["pools"][0]
-    assert [pool["name"] for pool in data["pools"]] == ["web", "api"]
+    assert data["trusted_proxies"] == ["10.0.0.0/8", "::1/128", "unix:"]
+    assert data["dns"] == {"servers": ["10.0.0.2:53", "[fd00::2]:54"]}
+    web, api = data["pools"]
+    assert (web["name"], api["name"]) == ("web", "api")
     assert web["backends"] == [
-        {"name": "web1", "host": "10.0.0.1", "port": 80, "weight": 3, "backup": False, "max_conns": 0},
-        {"name": "[fd00::1]:80", "host": "fd00::1", "port": 80, "weight": 1, "backup": True, "max_conns": 0},
+        {**BACKEND, "name": "web1", "host": "10.0.0.1", "port": 80, "weight": 3, "seat": 0},
+        {**BACKEND, "name": "[fd00::1]:80", "host": "fd00::1", "port": 80, "backup": True, "seat": 1},
     ]
+    assert (web["hash"], web["send_proxy"], web["unit"]) == (None, None, 1)
+    assert web["queue"] == {"size": 128, "timeout": 5.0}
     assert web["retry"] == {"attempts": 3, "on": ["503", "connect", "reset"], "budget": 0.125, "min": 0}
     assert web["timeouts"] == {"connect": 0.25, "response": 60.0, "idle": 60.0, "tunnel": 3600.0}
     assert data["limits"]["body"] == 1024**2
     assert data["access_log"] == {"to": "/var/log/x.log", "format": "json"}
+
+
+def test_plain_routes() -> None:
+    """Each has every key; what says nothing is None, headers are pairs in their order."""
+    first, second, last = compiled(TEXT)["routes"]
+    assert first == {
+        "host": "www.example.com",
+        "path": "/api/",
+        "listeners": ["http", "local"],
+        "methods": ["GET", "PUT"],
+        "headers": [["X-Canary", "1"]],
+        "allow": ["10.0.0.0/8", "::1/128"],
+        "pool": "api",
+        "strip_prefix": True,
+        "body_limit": 1024**2,
+        "request_headers": {"set": [["X-Host", "$host"], ["Host", "a.b"]], "remove": ["X-Evil"]},
+        "response_headers": {"set": [["X-Frame", "deny"]], "remove": ["Server"]},
+        "redirect": None,
+    }
+    redirect = {"to": "https://$host$request_uri", "status": 301}
+    assert second == {**EVERYTHING, "host": "*.example.com", "pool": None, "redirect": redirect}
+    assert last == EVERYTHING
+
+
+def test_plain_backends_that_are_not_ip_addresses() -> None:
+    """A unix socket has a path, a name says how it is looked up; seats go on through the pools."""
+    api = compiled(TEXT)["pools"][1]
+    assert api["backends"] == [
+        {**BACKEND, "name": "file", "host": "", "port": 0, "path": "/run/app.sock", "max_conns": 9, "seat": 2},
+        {**BACKEND, "name": "app.internal:80", "host": "app.internal", "port": 80, "lookup": "address", "seat": 3},
+        {
+            **BACKEND,
+            "name": "_http._tcp.app.internal",
+            "host": "_http._tcp.app.internal",
+            "port": 0,
+            "lookup": "srv",
+            "seat": 4,
+        },
+    ]
+    assert (api["policy"], api["hash"], api["send_proxy"]) == ("hash", "cookie:USER", "v1")
+    assert api["queue"] == {"size": 7, "timeout": 0.25}
+    shown = [item.address for item in from_plain(compiled(TEXT)).pools[1].backends]
+    assert shown == ["unix:/run/app.sock", "app.internal:80", "_http._tcp.app.internal"]
+
+
+def test_error_pages_arrive_byte_by_byte() -> None:
+    """Also those that aren't text; they are in the order of their status."""
+    data = orjson.loads(orjson.dumps(compiled(TEXT)))
+    pages = from_plain(data).error_pages
+    assert [page.status for page in pages] == [404, 503]
+    assert {page.body for page in pages} == {bytes(range(256))}
+    assert {page.content_type for page in pages} == {"text/html; charset=utf-8"}
+
+
+def test_a_changed_error_page_is_another_configuration(tmp_path: Path) -> None:
+    """The digest looks at what the file holds, so that a reload sees it."""
+    first = compiled(TEXT)["digest"]
+    (tmp_path / "page.html").write_text("Back soon.")
+    assert compiled(TEXT)["digest"] != first
 
 
 def test_plain_data_crosses_the_channel_unchanged() -> None:
@@ -91,8 +206,8 @@ def test_secrets_stay_behind() -> None:
 def test_one_pool_needs_no_routes() -> None:
     """The one route takes everything."""
     text = "listeners: [{bind: '0.0.0.0:80'}]\npools: {web: {backends: [{address: '10.0.0.1:80'}]}}\n"
-    assert compiled(text)["routes"] == [{"host": None, "path": None, "pool": "web"}]
-    assert compiled(text + "routes: []")["routes"] == [{"host": None, "path": None, "pool": "web"}]
+    assert compiled(text)["routes"] == [EVERYTHING]
+    assert compiled(text + "routes: []")["routes"] == [EVERYTHING]
 
 
 def test_auto_workers_are_the_usable_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

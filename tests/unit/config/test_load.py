@@ -197,12 +197,12 @@ def test_load_config_reads_a_file_and_the_environment(tmp_path: Path, monkeypatc
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """Each is one problem, never a traceback."""
     big, latin = tmp_path / "big.yml", tmp_path / "latin.yml"
-    big.write_text("# " + "x" * 2**20)
+    big.write_text("# " + "x" * 2**23)
     latin.write_bytes("a: 1\nb: ä ".encode() + b"\xff")
     cases: list[tuple[str | Path, str]] = [
         (tmp_path / "none.yml", "1:1: can't be read: No such file or directory"),
         (tmp_path, "1:1: can't be read: Is a directory"),
-        (big, "1:1: is larger than 1 MiB"),
+        (big, "1:1: is larger than 8 MiB"),
         (latin, "2:6: is not valid UTF-8"),
         ("nul\0.yml", "1:1: can't be read: embedded null byte"),
     ]
@@ -210,6 +210,20 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load_config(file)
         assert caught.value.lines() == [f"{os.fspath(file)}:{expected}"]
+
+
+def test_ten_thousand_routes_are_no_problem() -> None:
+    """The limits of a file leave room for them, and the last one is checked like the first."""
+    routes = [
+        f"- {{host: h{number}.example.com, path: /api/{number}/, methods: [GET, HEAD], pool: web,\n"
+        f'   headers: {{X-Canary: "1"}}, request_headers: {{set: {{X-Tier: $host}}, remove: [X-Evil]}}}}'
+        for number in range(10_000)
+    ]
+    text = MINIMAL + "routes:\n" + "\n".join(routes) + "\n"
+    assert len(load_text(text, "lb.yml", {}).routes) == 10_000
+    assert problems(text + "- {host: h0.example.com, path: /api/0, pool: wbe}\n") == [
+        "20008:46: routes[10000].pool: unknown pool; did you mean web?"
+    ]
 
 
 @given(st.text())

@@ -7,12 +7,15 @@ import pytest
 
 from pyproxy.config.load import load_text
 from pyproxy.config.model import Config
+from pyproxy.config.pages import ErrorPage
 from pyproxy.config.schema import iter_keys
 from pyproxy.config.section import Section
 from pyproxy.config.source import read_source
 from pyproxy.config.tree import parse_tree
 from pyproxy.errors import ConfigError
 
+# A page of that name isn't on every machine; any file will do.
+PAGE = __file__
 # Every key of the contract with the value that is shown there, or one that it allows where that is null.
 CONTRACT = """\
 workers: auto
@@ -29,7 +32,7 @@ listeners:
       client_ca: null
       client_header: X-Client-Cert
   - {name: local, bind: unix:/run/lb.sock, mode: 0o660, owner: user:group}
-trusted_proxies: [10.0.0.0/8, "::1"]
+trusted_proxies: [10.0.0.0/8, "::1", "unix:"]
 routes:
   - host: www.example.com
     path: /api/
@@ -52,6 +55,7 @@ pools:
     backends:
       - {name: web1, address: 192.168.0.11:80, weight: 1, backup: false, max_conns: 0}
       - {name: web2, address: app.internal:80}
+      - {name: web4, address: _http._tcp.app.internal, srv: true}
       - {name: web3, address: unix:/run/app.sock}
     tls: {verify: true, ca: null, sni: null, cert: null, key: null}
     sticky:
@@ -74,7 +78,8 @@ pools:
     outlier: false
 client: {header_timeout: 10s, body_timeout: 60s, keepalive: 75s, max_requests: 1000, write_timeout: 60s}
 limits: {request_line: 8KiB, headers: 32KiB, header_count: 100, body: null, connections: 0}
-error_pages: {503: /etc/pyproxy/maintenance.html}
+error_pages: {503: "PAGE"}
+dns: {servers: []}
 access_log: {to: stdout, format: combined}
 log_level: info
 admin: {bind: 127.0.0.1:9900, token: null, token_file: null}
@@ -104,7 +109,7 @@ failover:
   release_when: {no_worker: 500ms, no_backend: false}
   auth_hmac: {mode: receive-only, keys: {1: /etc/key}}
   fence: null
-"""
+""".replace("PAGE", PAGE)
 
 
 def read(text: str) -> Any:
@@ -143,7 +148,7 @@ def test_values_of_the_contract_arrive() -> None:
     config = Config.model_validate(read(CONTRACT))
     web, failover = config.pools["web"], config.failover
     assert config.listeners[2].mode == 0o660
-    assert config.error_pages == {503: "/etc/pyproxy/maintenance.html"}
+    assert config.error_pages == {503: ErrorPage(PAGE)}
     assert config.routes[0].request_headers.set["X-Old"] == "none"
     assert web.health is not None
     assert web.health.expect == ((200, 399),)
@@ -164,6 +169,7 @@ def test_what_is_shown_can_be_loaded_again() -> None:
     config = Config.model_validate(data)
     shown = config.model_dump(mode="json")
     assert shown["shutdown_grace"] == "30s"
+    assert shown["error_pages"] == {"503": PAGE}
     assert shown["pools"]["api"]["outlier"] is False
     again = {**shown, "listeners": [{**item, "mode": None} for item in shown["listeners"]]}
     assert Config.model_validate(again).pools == config.pools
@@ -197,6 +203,7 @@ def test_defaults_are_the_contract_s() -> None:
                             "name": "10.0.0.1:80",
                             "address": "10.0.0.1:80",
                             "weight": 1,
+                            "srv": False,
                             "backup": False,
                             "max_conns": 0,
                         }
@@ -233,7 +240,10 @@ def test_the_model_is_frozen() -> None:
         ("user", "a b", "must be the name of a user"),
         ("trusted_proxies", ["10.0.0.1/8"], "must be a network; did you mean 10.0.0.0/8?"),
         ("trusted_proxies", ["x"], "must be an address or network"),
-        ("error_pages", {"200": "/a"}, "must be a number from 400 to 599"),
+        ("error_pages", {"200": PAGE}, "must be a number from 400 to 599"),
+        ("error_pages", {"503": "503.html"}, "must be a full path"),
+        ("dns.servers", ["ns.example.com"], "must be an IP address"),
+        ("dns.servers", ["10.0.0.2"] * 9, "must have at most 8 entries"),
         ("listeners.2.owner", "a:b:c", "must be user or user:group"),
         ("listeners.2.mode", 0o1000, "must be a file mode"),
         ("listeners.1.tls.min_version", "1.1", "must be 1.2 or 1.3"),
@@ -243,8 +253,21 @@ def test_the_model_is_frozen() -> None:
         ("routes.0.allow", [], "must not be empty"),
         ("routes.0.request_headers.set", {"X-A": "$hots"}, "unknown variable $hots"),
         ("routes.0.request_headers.set", {"X-A": "a\nb"}, "must not contain control characters"),
-        ("routes.0.request_headers.set", {"Connection": "x"}, "is a header that the proxy itself has to set"),
+        ("routes.0.request_headers.set", {"Connection": "x"}, "is a header that only the proxy itself"),
+        ("routes.0.request_headers.remove", ["TE"], "is a header that only the proxy itself"),
+        ("routes.0.response_headers.remove", ["proxy-authenticate"], "is a header that only the proxy itself"),
+        ("routes.0.response_headers.set", {"content-LENGTH": "0"}, "is a header that only the proxy itself"),
         ("routes.0.request_headers.set", {"X A": "x"}, "must be letters, digits and hyphens"),
+        ("routes.0.headers", {"X-A": " b"}, "must not begin or end with a space"),
+        ("routes.0.headers", {}, "must not be empty"),
+        ("routes.0.body_limit", 0, "must be at least 1"),
+        ("routes.1.redirect.to", "www.example.com", "must begin with /, http://, https:// or a variable"),
+        ("routes.1.redirect.to", "https://", "must begin with /, http://, https:// or a variable"),
+        ("routes.1.redirect.to", "ftp://a", "must begin with /, http://, https:// or a variable"),
+        ("routes.1.redirect.to", "$1", "must begin with /, http://, https:// or a variable"),
+        ("routes.1.redirect.to", "/a b", "must begin with /, http://, https:// or a variable"),
+        ("routes.1.redirect.to", "/ä", "must begin with /, http://, https:// or a variable"),
+        ("routes.1.redirect.to", "$hst/x", "unknown variable $hst"),
         ("routes.1.redirect.status", 200, "must be one of 301, 302, 303, 307, 308"),
         ("pools.web.hash", "ip", "must be client_ip, uri, header:NAME or cookie:NAME"),
         ("pools.web.health.expect", "600", "must be status codes"),

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from pyproxy.config.runtime import Backend, Listener, Pool, Retry, Route, RuntimeConfig, from_plain
+from pyproxy.config.runtime import (
+    Backend,
+    Dns,
+    ErrorPage,
+    HeaderChanges,
+    Listener,
+    Pool,
+    Queue,
+    Redirect,
+    Retry,
+    Route,
+    RuntimeConfig,
+    from_plain,
+)
 
 
 def plain() -> dict[str, Any]:
@@ -18,26 +31,81 @@ def plain() -> dict[str, Any]:
         "user": None,
         "shutdown_grace": 30.0,
         "log_level": "info",
-        "listeners": [{"name": "http", "host": "::", "port": 80}],
+        "listeners": [
+            {
+                "name": "http",
+                "host": "::",
+                "port": 80,
+                "path": "",
+                "mode": None,
+                "owner": None,
+                "proxy_protocol": False,
+            },
+            {
+                "name": "local",
+                "host": "",
+                "port": 0,
+                "path": "/run/lb.sock",
+                "mode": 0o660,
+                "owner": "www:adm",
+                "proxy_protocol": True,
+            },
+        ],
         "trusted_proxies": ["10.0.0.0/8"],
-        "routes": [{"host": None, "path": "/api/", "pool": "web"}],
+        "routes": [
+            {
+                "host": None,
+                "path": "/api/",
+                "listeners": ["http"],
+                "methods": ["GET"],
+                "headers": [["X-A", "b"]],
+                "allow": ["10.0.0.0/8"],
+                "pool": "web",
+                "strip_prefix": True,
+                "body_limit": 5,
+                "request_headers": {"set": [["X-B", "$host"]], "remove": ["X-C"]},
+                "response_headers": {"set": [], "remove": []},
+                "redirect": None,
+            },
+            {
+                "host": "*.example.com",
+                "path": None,
+                "listeners": None,
+                "methods": None,
+                "headers": None,
+                "allow": None,
+                "pool": None,
+                "strip_prefix": False,
+                "body_limit": None,
+                "request_headers": {"set": [], "remove": []},
+                "response_headers": {"set": [], "remove": []},
+                "redirect": {"to": "/", "status": 308},
+            },
+        ],
         "pools": [
             {
                 "name": "web",
-                "policy": "round_robin",
+                "policy": "hash",
+                "hash": "uri",
+                "unit": 2,
                 "backends": [
                     {
                         "name": "a",
                         "host": "10.0.0.3",
                         "port": 8080,
+                        "path": "",
+                        "lookup": "",
                         "weight": 1,
                         "backup": False,
                         "max_conns": 0,
+                        "seat": 5,
                     }
                 ],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 61.0, "tunnel": 3600.0},
                 "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": 0.2, "min": 3},
                 "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
+                "queue": {"size": 128, "timeout": 5.0},
+                "send_proxy": "v2",
             }
         ],
         "client": {
@@ -54,6 +122,8 @@ def plain() -> dict[str, Any]:
             "body": None,
             "connections": 0,
         },
+        "error_pages": [{"status": 503, "content_type": "text/plain; charset=utf-8", "body": "\xe4"}],
+        "dns": {"servers": ["10.0.0.2:53"]},
         "access_log": {"to": "stdout", "format": "combined"},
     }
 
@@ -62,21 +132,44 @@ def test_plain_data_becomes_objects() -> None:
     """Every list is a tuple, every mapping an object, and the values are what was sent."""
     config = from_plain(plain())
     assert isinstance(config, RuntimeConfig)
-    assert config.listeners == (Listener("http", "::", 80),)
-    assert config.routes == (Route(None, "/api/", "web"),)
+    assert config.listeners == (
+        Listener("http", "::", 80),
+        Listener("local", "", 0, "/run/lb.sock", 0o660, "www:adm", proxy_protocol=True),
+    )
+    assert config.routes == (
+        Route(
+            None,
+            "/api/",
+            "web",
+            listeners=("http",),
+            methods=("GET",),
+            headers=(("X-A", "b"),),
+            allow=("10.0.0.0/8",),
+            strip_prefix=True,
+            body_limit=5,
+            request_headers=HeaderChanges((("X-B", "$host"),), ("X-C",)),
+        ),
+        Route("*.example.com", None, None, redirect=Redirect("/", 308)),
+    )
+    assert config.error_pages == (ErrorPage(503, "text/plain; charset=utf-8", b"\xe4"),)
+    assert config.dns == Dns(("10.0.0.2:53",))
     assert config.trusted_proxies == ("10.0.0.0/8",)
     pool = config.pools[0]
     assert isinstance(pool, Pool)
-    assert pool.backends == (Backend("a", "10.0.0.3", 8080, 1, False, 0),)
+    assert pool.backends == (Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5),)
+    assert (pool.policy, pool.hash, pool.queue, pool.send_proxy, pool.unit) == ("hash", "uri", Queue(128, 5.0), "v2", 2)
     assert pool.retry == Retry(2, frozenset({"connect", "reset"}), 0.2, 3)
     assert (pool.timeouts.idle, config.client.write_timeout, config.limits.body) == (61.0, 62.0, None)
 
 
-def test_addresses_put_brackets_around_ipv6() -> None:
-    """An address can be printed and dialled as a user would write it."""
+def test_addresses_are_shown_as_they_are_written() -> None:
+    """IPv6 has its brackets, a unix socket its prefix, a SRV name no port."""
     config = from_plain(plain())
-    assert config.listeners[0].address == "[::]:80"
+    assert [item.address for item in config.listeners] == ["[::]:80", "unix:/run/lb.sock"]
     assert config.pools[0].backends[0].address == "10.0.0.3:8080"
+    assert Backend("a", "", 0, 1, False, 0, path="/run/a.sock").address == "unix:/run/a.sock"
+    assert Backend("a", "app", 0, 1, False, 0, lookup="srv").address == "app"
+    assert Backend("a", "app", 80, 1, False, 0, lookup="address").address == "app:80"
 
 
 def test_objects_are_frozen() -> None:
