@@ -11,7 +11,7 @@ Every error the program raises on purpose.
     │   ├── UpstreamError         the backend's doing
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
-    │       └── NoRoute 404 · NoBackend 503 · ShuttingDown 503 · ConnectionLimit 503 · Internal 500
+    │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
     └── ChannelError              supervisor and worker don't understand each other
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
@@ -256,6 +256,27 @@ class NoBackend(ProxyError):
 
     status = 503
     end = "SC"
+
+
+class Forbidden(ProxyError):
+    """The client's address is not allowed."""
+
+    status = 403
+    end = "PR"
+
+
+class QueueFull(ProxyError):
+    """Every available backend is at max_conns, and as many requests as allowed wait already."""
+
+    status = 503
+    end = "PQ"
+
+
+class QueueTimeout(ProxyError):
+    """No backend came below its max_conns in time."""
+
+    status = 503
+    end = "sQ"
 
 
 class ShuttingDown(ProxyError):

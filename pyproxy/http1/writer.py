@@ -32,6 +32,24 @@ def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: b
 
     ``forwarded`` is ready-made lines; ``host`` is used where the client sent none (HTTP/1.0).
     """
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-Id: %b\r\n%b\r\n" % (
+        head.method,
+        head.target,
+        host if head.host is None else head.host,
+        b"".join(head.lines),
+        forwarded,
+        request_id,
+        _request_tail(head),
+    )
+
+
+def changed_request_head(head: RequestHead, target: bytes, lines: list[bytes]) -> bytes:
+    """Write the head that a backend gets, with another target and other lines; Host is one of these."""
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, target, b"".join(lines), _request_tail(head))
+
+
+def _request_tail(head: RequestHead) -> bytes:
+    """Write what is between us and the backend: framing, and what Connection lists."""
     tail = b""
     if head.chunked:
         tail = b"Transfer-Encoding: chunked\r\n"
@@ -43,15 +61,7 @@ def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: b
         tail += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif head.te_trailers:
         tail += b"Connection: TE\r\nTE: trailers\r\n"
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-Id: %b\r\n%b\r\n" % (
-        head.method,
-        head.target,
-        host if head.host is None else head.host,
-        b"".join(head.lines),
-        forwarded,
-        request_id,
-        tail,
-    )
+    return tail
 
 
 def response_head(head: ResponseHead, *, version: int, keep: bool, trailers: bool) -> bytes:
@@ -92,17 +102,18 @@ def last_chunk(trailers: list[bytes]) -> bytes:
     return b"0\r\n%b\r\n" % b"".join(trailers) if trailers else LAST_CHUNK
 
 
-def error_response(status: int, text: str, *, date: bytes, version: int, keep: bool, body: bool) -> bytes:
-    """Write one of our own answers: a short line of plain text that names no software."""
-    content = f"{text}\n".encode()
+def own_response(status: int, lines: list[bytes], content: bytes, *, version: int, keep: bool, body: bool) -> bytes:
+    """
+    Write one of our own answers, all at once.
+
+    ``lines`` are ready-made without framing; with ``body`` False, as for HEAD, the content is only announced.
+    """
     tail = b"" if keep else b"Connection: close\r\n"
     if keep and version == 10:
         tail = b"Connection: keep-alive\r\n"
-    if status == 405:
-        tail += b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-    return b"%bDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n%b" % (
+    return b"%b%bContent-Length: %d\r\n%b\r\n%b" % (
         _status_line(status, HTTPStatus(status).phrase.encode()),
-        date,
+        b"".join(lines),
         len(content),
         tail,
         content if body else b"",

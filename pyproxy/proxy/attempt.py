@@ -42,6 +42,9 @@ class Attempt:
         row[columns.codes + status // 100 - 1] += 1
         row[columns.response + bisect_left(BOUNDS, taken)] += 1
         row[columns.response + WIDTH - 1] += int(taken * 1e9)
+        latency = self.on.latency
+        if latency is not None and status not in GATEWAY_ERRORS:
+            latency.record(taken, now)
 
     def end(self, row: memoryview, now: float, *, failed: bool) -> None:
         """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
@@ -51,3 +54,5 @@ class Attempt:
         row[backend.columns.active] -= 1
         if failed or self.status in GATEWAY_ERRORS:
             row[backend.columns.errors] += 1
+            if backend.latency is not None:
+                backend.latency.record_failure(self.duration, now)

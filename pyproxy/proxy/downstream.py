@@ -3,6 +3,8 @@ The client's leg: a connection on which requests come one after another and are 
 
 Must not know pools or backends. Theory of operation::
 
+    PREFACE ─────────> a PROXY header must come first, where the listener wants one
+      │
     HTTP ──────────── events of the reader go to the exchange; one exchange at a time
       │ 101              what belongs to the next request waits: as bytes in _input, or as events in _events
       ├──────────> TUNNEL    bytes go to the tunnel
@@ -16,15 +18,12 @@ halves.
 """
 
 import asyncio
-import socket
-import struct
 from collections import deque
-from collections.abc import Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.clock import monotonic
 from pyproxy.errors import (
+    BadRequest,
     BodyTimeout,
     ClientTooSlow,
     ConnectionLimit,
@@ -35,14 +34,15 @@ from pyproxy.errors import (
 from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.request import RequestReader
+from pyproxy.proxy.client_leg import CLOSING, HTTP, LINGERING, PREFACE, TUNNEL, ClientLeg
+from pyproxy.proxy.ends import ends_of
 from pyproxy.proxy.exchange import Exchange
-from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, WRITE_FULL, Leg
+from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, WRITE_FULL
 from pyproxy.proxy.outcome import LINGER, NEXT, REQUEST_BODY, REQUEST_DONE, RESET, Fate
-from pyproxy.proxy.upstream import JOIN_BYTES
-from pyproxy.routing.forwarded import UNKNOWN_SENDER, Sender
 
 if TYPE_CHECKING:
-    from pyproxy.proxy.plane import DataPlane, ServedListener
+    from pyproxy.proxy.plane import DataPlane
+    from pyproxy.proxy.served import ServedListener
     from pyproxy.proxy.tunnel import Tunnel
 
 #: httptools parses whatever it is given, so many small requests are fed in slices: no more of them than fit into
@@ -54,50 +54,21 @@ LINGER_SECONDS: Final = 30.0
 #: While stopping, a first request may still come for this long, and a refused client may read its answer.
 STOPPING_SECONDS: Final = 1.0
 
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-
-class Mode(IntEnum):
-    """What bytes from the client are."""
-
-    HTTP = 0
-    TUNNEL = 1
-    LINGER = 2
-    CLOSING = 3
-
-
-HTTP, TUNNEL, LINGERING, CLOSING = Mode
-
-
-class Downstream(Leg):
+class Downstream(ClientLeg):
     """A client's connection."""
 
     __slots__ = (
-        "_events",
-        "_head_since",
-        "_input",
-        "_linger_until",
-        "_mode",
-        "_pumping",
-        "exchange",
-        "listener",
-        "plane",
-        "reader",
-        "requests",
-        "sender",
-        "tunnel",
+        *("reader", "requests", "tunnel", "_linger_until"),
+        *("exchange", "_head_since", "_input", "_events", "_pumping"),
     )
 
     def __init__(self, plane: "DataPlane", listener: "ServedListener") -> None:
-        super().__init__()
+        super().__init__(plane, listener)
         # per connection
-        self.plane = plane
-        self.listener = listener
         self.reader = RequestReader(plane.limits)
-        self.sender = UNKNOWN_SENDER
         self.requests = 0
         self.tunnel: Tunnel | None = None
-        self._mode: Mode = HTTP
         self._linger_until = 0.0
         # per request
         self.exchange: Exchange | None = None
@@ -108,26 +79,26 @@ class Downstream(Leg):
 
     def __repr__(self) -> str:
         return (
-            f"<Downstream {self.sender.address.decode()} {self._mode.name} {self.requests} requests {self.exchange!r}>"
+            f"<Downstream {self.sender.address.decode()} {self.mode.name} {self.requests} requests {self.exchange!r}>"
         )
 
     # transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Learn who is there; wait for a first request."""
-        taken = self.take_transport(transport)
+        self.take_transport(transport)
         plane = self.plane
         plane.now = monotonic()
         plane.watch(self)
         plane.row[self.listener.connections_column] += 1
         plane.row[self.listener.connections_total_column] += 1
-        peer = taken.get_extra_info("peername") or ("-",)
-        sock = taken.get_extra_info("sockname") or ("", 0)
-        self.sender = Sender(peer[0], sock[1], plane.trusted_proxies)
+        if self.listener.proxy_protocol:
+            self.mode = PREFACE
+        self.identify(ends_of(transport, is_unix=self.listener.is_unix))
         self.deadline = plane.now + plane.client.header_timeout
         if plane.is_over_connection_limit():
             # Not from here: what ends a transport has no effect inside connection_made. Until then nothing is read.
-            self._mode = LINGERING
+            self.mode = LINGERING
             self._linger_until = plane.now + LINGER_SECONDS
             plane.loop.call_soon(self._refuse_connection)
 
@@ -137,9 +108,11 @@ class Downstream(Leg):
         plane.now = monotonic()
         plane.row[plane.bytes_in_column] += len(data)
         try:
-            if self._mode:
-                self._take_in_other_mode(data)
-            elif self.exchange is None and self._input is None and len(data) <= SLICE_BYTES:
+            if self.mode:
+                data = self._take_in_other_mode(data)
+                if not data:
+                    return
+            if self.exchange is None and self._input is None and len(data) <= SLICE_BYTES:
                 events = self.reader.feed(data)
                 if len(events) == 1 and type(events[0]) is RequestHead:
                     self._begin(events[0])
@@ -169,7 +142,8 @@ class Downstream(Leg):
             self.tunnel.client_lost(exc)
         else:
             self._handle_gone()
-        self._mode = CLOSING
+        self.close_own()
+        self.mode = CLOSING
         self.transport = None
         self._input = None
         self._events.clear()
@@ -209,8 +183,7 @@ class Downstream(Leg):
                 exchange.upstream.resume_reading(WRITE_FULL)
                 exchange.expect_more(exchange.upstream)
             self._expect_body()
-            if exchange.is_answered:
-                exchange.answer_flushed()
+            exchange.answer_flushed()
 
     # reading requests
 
@@ -234,7 +207,7 @@ class Downstream(Leg):
             return
         self._pumping = True
         try:
-            while self._mode is HTTP and not self._is_busy():
+            while self.mode is HTTP and not self._is_busy():
                 if self._events:
                     self._handle(self._events.pop(0))
                 elif self._input:
@@ -242,7 +215,7 @@ class Downstream(Leg):
                 else:
                     self._await_input()
                     return
-            if self._mode is HTTP and self._events:
+            if self.mode is HTTP and self._events:
                 self.pause_reading(PIPELINED)
         finally:
             self._pumping = False
@@ -291,7 +264,7 @@ class Downstream(Leg):
 
     def _refuse(self, error: ExchangeError) -> None:
         """Answer something that never became a request."""
-        if self._mode or self.exchange is not None:
+        if self.mode or self.exchange is not None:
             return
         started = self._head_since or self.plane.now
         self._head_since = 0.0
@@ -299,19 +272,27 @@ class Downstream(Leg):
         self.exchange.fail(error)
 
     def _refuse_connection(self) -> None:
-        self._mode = HTTP
+        self.mode = HTTP
         self._refuse(ConnectionLimit())
 
-    def _take_in_other_mode(self, data: bytes) -> None:
+    def _take_in_other_mode(self, data: bytes) -> bytes:
+        """Take bytes that aren't HTTP, and return what behind them is."""
         if self.tunnel is not None:
             self.tunnel.from_client(data)
-        elif self._mode is LINGERING:
+        elif self.mode is LINGERING:
             self.deadline = min(self.plane.now + LINGER_SILENCE_SECONDS, self._linger_until)
+        elif self.mode is PREFACE:
+            try:
+                return self.take_preface(data)
+            except BadRequest as error:
+                self.mode = HTTP
+                self._refuse(error)
+        return b""
 
     def _crash(self) -> None:
         """Log what went wrong; it costs this connection's exchange and the connection, nothing else."""
         self.plane.crash(self.exchange)
-        if not self._mode:
+        if not self.mode:
             self.abort()
 
     # what the exchange asks for
@@ -319,23 +300,6 @@ class Downstream(Leg):
     def may_keep(self) -> bool:
         """Whether the connection may carry another request."""
         return not self.plane.draining and self.requests < self.plane.max_requests
-
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-        transport = self.transport
-        if transport is not None and not transport.is_closing():
-            plane = self.plane
-            plane.row[plane.bytes_out_column] += len(data)
-            transport.write(data)
-
-    def send_parts(self, parts: Sequence[bytes]) -> None:
-        """Write several pieces; large ones are not copied together."""
-        size = sum(map(len, parts))
-        if size <= JOIN_BYTES:
-            self.send(b"".join(parts))
-        elif self.is_open and self.transport is not None:
-            self.plane.row[self.plane.bytes_out_column] += size
-            self.transport.writelines(parts)
 
     def hold_body(self) -> None:
         """Stop reading the body until the exchange has a connection."""
@@ -369,7 +333,7 @@ class Downstream(Leg):
     def open_tunnel(self, tunnel: "Tunnel") -> None:
         """Pass bytes on from now on, first of all those that came too early."""
         self.tunnel = tunnel
-        self._mode = TUNNEL
+        self.mode = TUNNEL
         early, self._input = [self.reader.rest, *(self._input or ())], None
         for data in early:
             if data:
@@ -384,7 +348,7 @@ class Downstream(Leg):
         elif fate is LINGER:
             self._linger()
         elif fate is RESET:
-            self._reset()
+            self.reset()
         else:
             self.close()
 
@@ -404,35 +368,11 @@ class Downstream(Leg):
 
     # ends
 
-    def close(self) -> None:
-        """Flush and close; a client that doesn't read the rest in time loses it."""
-        self._mode = CLOSING
-        if self.transport is not None:
-            self.deadline = self.plane.now + self.plane.client.write_timeout
-            self.transport.close()
-
-    def abort(self) -> None:
-        """Drop the connection; if bytes are dropped with it, the client can tell that there were more."""
-        self.deadline = FOREVER
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self._reset()
-        elif self.transport is not None:
-            self._mode = CLOSING
-            self.transport.abort()
-
-    def _reset(self) -> None:
-        self._mode = CLOSING
-        transport = self.transport
-        if transport is not None:
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            transport.abort()
-
     def _linger(self) -> None:
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        self._mode = LINGERING
+        self.mode = LINGERING
         self._input = None
         self._events.clear()
         now = self.plane.now
@@ -443,9 +383,9 @@ class Downstream(Leg):
 
     def drain(self) -> None:
         """Close if nothing is going on; while stopping, the next answer says ``Connection: close``."""
-        if self._mode is HTTP and self.exchange is None and self.requests and not self._head_since:
+        if self.mode is HTTP and self.exchange is None and self.requests and not self._head_since:
             self.close()
-        elif self._mode is LINGERING or (self._mode is HTTP and not self.requests):
+        elif self.mode is LINGERING or (self.mode in {HTTP, PREFACE} and not self.requests):
             self.deadline = min(self.deadline, self.plane.now + STOPPING_SECONDS)
 
     def abandon(self) -> None:
@@ -462,9 +402,9 @@ class Downstream(Leg):
         exchange = self.exchange
         if self.tunnel is not None:
             self.tunnel.expired()
-        elif self.write_paused and self.has_drained_some() and self._mode is not CLOSING:
+        elif self.write_paused and self.has_drained_some() and self.mode is not CLOSING:
             self.await_drain(now + self.plane.client.write_timeout)
-        elif self._mode:
+        elif self.mode:
             self.abort()
         elif exchange is not None and self.write_paused:
             exchange.break_off(ClientTooSlow())

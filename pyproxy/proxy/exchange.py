@@ -4,14 +4,15 @@ One request and its response: what happens between a request head and a line in 
 Must not know asyncio, sockets or the clock: the legs and the data plane are handed in and do the I/O. Theory of
 operation, with the states of ``outcome``:
 
-``start`` finds route, pool and backend and asks the plane for a connection: ``connected`` follows at once for one
-that was kept alive, later for a new one, or ``upstream_failed``. Events of the readers come in through
-``handle_body``/``handle_body_end`` (request) and ``handle_response``. Whatever happens, ``_finish`` runs exactly
-once: counters, log line, and what becomes of the client's connection. Each attempt likewise ends exactly once, in
-``_end_attempt``, which gives the connection back or closes it.
+``start`` finds the route, which may refuse or redirect, then pool and backend, and asks the plane for a connection:
+``connected`` follows at once for one that was kept alive, later for a new one, or ``upstream_failed``. While every
+backend is at its ``max_conns`` the exchange waits in the pool's line, which calls ``begin``. Events of the readers
+come in through ``handle_body``/``handle_body_end`` (request) and ``handle_response``. Whatever happens, ``_finish``
+runs exactly once: counters, log line, and what becomes of the client's connection. Each attempt likewise ends
+exactly once, in ``_end_attempt``, which gives the connection back or closes it.
 """
 
-from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyproxy.errors import (
@@ -20,18 +21,20 @@ from pyproxy.errors import (
     ClientGone,
     DownstreamError,
     ExchangeError,
+    Forbidden,
     GatewayStatus,
     MethodNotAllowed,
     NoBackend,
     NoRoute,
+    QueueFull,
     ResponseTruncated,
 )
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
-from pyproxy.http1.writer import chunk, error_response, interim_head, last_chunk, request_head, response_head
-from pyproxy.observe.histogram import BOUNDS, WIDTH
-from pyproxy.proxy import retry
+from pyproxy.http1.writer import chunk, interim_head, last_chunk, response_head
+from pyproxy.proxy import answers, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
+from pyproxy.proxy.forwarding import make_request, make_variables
 from pyproxy.proxy.outcome import (
     AFTER_ANSWER,
     ANSWERED,
@@ -40,6 +43,7 @@ from pyproxy.proxy.outcome import (
     CONNECTING,
     CUT,
     LINGER,
+    QUEUED,
     REQUEST_BODY,
     REQUEST_DONE,
     RESET,
@@ -48,50 +52,29 @@ from pyproxy.proxy.outcome import (
     Fate,
     RequestSide,
     ResponseSide,
-    error_text,
 )
+from pyproxy.routing.rewrite import Variables
 
 if TYPE_CHECKING:
+    from pyproxy.balance.backend import Backend
     from pyproxy.proxy.downstream import Downstream
-    from pyproxy.proxy.plane import DataPlane, ServedPool
+    from pyproxy.proxy.plane import DataPlane
+    from pyproxy.proxy.served import ServedPool, ServedRoute
     from pyproxy.proxy.upstream import Dial, Upstream
 
 
-_REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
+REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
 
 
 class Exchange:
     """See the module's docstring; everything public is called by the legs. ``head`` is None if it was refused."""
 
     __slots__ = (
-        "_body_consumed",
-        "_chunking",
-        "_dial",
-        "_fate",
-        "_held",
-        "_keep",
-        "_request_bytes",
-        "_response_begun",
-        "_started",
-        "_unframed",
-        "attempts",
-        "bytes_received",
-        "bytes_sent",
-        "client",
-        "downstream",
-        "duration",
-        "end",
-        "finished",
-        "head",
-        "listener",
-        "plane",
-        "pool",
-        "request",
-        "request_id",
-        "response",
-        "served",
-        "status",
-        "upstream",
+        *("plane", "downstream", "upstream", "_dial"),
+        *("head", "client", "listener", "pool", "request_id", "attempts", "status", "bytes_sent", "duration", "end"),
+        *("request", "response", "finished"),
+        *("route", "served", "key", "bytes_received", "_started", "_request_bytes", "_held", "_body_consumed"),
+        *("_response_begun", "_chunking", "_unframed", "_keep", "_fate"),
     )
 
     def __init__(self, plane: "DataPlane", downstream: "Downstream", head: RequestHead | None, started: float) -> None:
@@ -115,7 +98,9 @@ class Exchange:
         self.response: ResponseSide = UNASKED
         self.finished = False
         # request
+        self.route: ServedRoute | None = None
         self.served: ServedPool | None = None
+        self.key = b""  # what policy hash looks at
         self.bytes_received = 0
         self._started = started
         self._request_bytes = b""
@@ -139,22 +124,44 @@ class Exchange:
         self.request_id = head.request_id or plane.make_request_id()
         if head.forwarded is not None:
             self.client = self.downstream.sender.resolve_client(head.forwarded)
-        served = plane.routes.match(head.host, head.target)
-        if head.method in _REFUSED_METHODS:
+        route = plane.routes.match(head.host, head.target, head.method, self.listener, head)
+        if head.method in REFUSED_METHODS:
             self.fail(MethodNotAllowed())
-        elif served is None:
+        elif route is None:
             self.fail(NoRoute())
         else:
-            self.served = served
+            self._take(route, head)
+
+    def _take(self, route: "ServedRoute", head: RequestHead) -> None:
+        """Do what the route says."""
+        self.route = route
+        served = route.pool
+        if served is not None:
             self.pool = served.name
+        if route.allow is not None and self.client.decode() not in route.allow:
+            self.fail(Forbidden())
+        elif served is None:
+            self._redirect(route, head)
+        else:
+            self.served = served
             served.budget.requests += 1
+            if served.hash_key is not None:
+                self.key = served.hash_key.of(head, self.client)
             if head.has_body and not self._admit_body(head.content_length or 0):
                 return
             self._attempt(served)
 
+    def _redirect(self, route: "ServedRoute", head: RequestHead) -> None:
+        assert route.redirect is not None
+        location = route.redirect.render_location(self._variables(head))
+        self._answer(answers.redirect(route.redirect_status, location, self.plane.date), "PR", understood=True)
+
+    def _variables(self, head: RequestHead) -> Variables:
+        return make_variables(head, self.downstream.sender, self.client, self.request_id)
+
     def _admit_body(self, size: int) -> bool:
         """Refuse what is over the limit; else the client's time for the body begins to run."""
-        limit = self.plane.limits.body
+        limit = self.route.body_limit if self.route is not None else None
         if limit is not None and size > limit:
             self.break_off(BodyTooLarge())
             return False
@@ -174,7 +181,7 @@ class Exchange:
             upstream.send_parts(self._framed(data))
             if self.response is ANSWERING and not upstream.write_paused:
                 self.expect_more(upstream)  # it answers early, and still takes what comes
-        elif self.response is CONNECTING:
+        elif self.response is CONNECTING or self.response is QUEUED:
             self._held = [*(self._held or ()), data]
             self.downstream.hold_body()
 
@@ -197,28 +204,50 @@ class Exchange:
     # attempts
 
     def _attempt(self, served: "ServedPool") -> None:
-        """Begin the next attempt, or give up for want of a backend."""
-        attempts = self.attempts
-        backend = served.pool.pick([attempt.on for attempt in attempts] if attempts else ())
-        if backend is None:
+        """Begin the next attempt, wait for room, or give up for want of a backend."""
+        pool = served.pool
+        backend = None
+        if not (pool.is_limited and served.line.count()):  # nobody overtakes those who wait
+            backend = pool.pick(self.tried(), self.key, self.plane.now)
+        if backend is not None:
+            self.begin(backend)
+        elif not pool.eligible:
             self.fail(NoBackend())
-            return
-        plane = self.plane
+        elif served.line.join(self):
+            self.response = QUEUED
+        else:
+            self.fail(QueueFull())
+
+    def tried(self) -> Sequence["Backend"]:
+        """Give the backends of the attempts so far."""
+        return [attempt.on for attempt in self.attempts] if self.attempts else ()
+
+    def begin(self, backend: "Backend") -> None:
+        """Begin an attempt on the backend that was picked."""
+        plane, served = self.plane, self.served
+        assert served is not None
         attempt = Attempt(backend, plane.now)
-        attempts.append(attempt)
+        self.attempts.append(attempt)
         attempt.begin(plane.row)
-        upstream = backend.keepalive.take()
+        served.pool.active += 1
+        keepalive = backend.keepalive
+        if served.send_proxy is not None:
+            keepalive = self.downstream.find_keepalive(backend, served)
+        upstream = keepalive.take()
         if upstream is not None:
             self._send(upstream, attempt)
         else:
             self.response = CONNECTING
-            self._dial = plane.dial(self, backend, served.timeouts.connect)
+            self._dial = plane.dial(self, backend, keepalive, served.timeouts.connect)
 
     def connected(self, upstream: "Upstream") -> None:
         """Take a connection that was made for this exchange."""
         self._dial = None
         attempt = self.attempts[-1]
         attempt.connect_time = self.plane.now - attempt.started
+        served = self.served
+        if served is not None and served.send_proxy is not None:
+            upstream.send(self.downstream.proxy_header(served.send_proxy))
         self._send(upstream, attempt)
 
     def _send(self, upstream: "Upstream", attempt: Attempt) -> None:
@@ -228,8 +257,9 @@ class Exchange:
         self.response = WAITING
         upstream.carry(self, head_only=head.method == b"HEAD")
         if not self._request_bytes:
-            forwarded = self.downstream.sender.forwarded_lines(head.forwarded, head.host)
-            self._request_bytes = request_head(head, attempt.on.address, forwarded, self.request_id)
+            route, sender = self.route, self.downstream.sender
+            assert route is not None
+            self._request_bytes = make_request(head, route, attempt.on, sender, self.client, self.request_id)
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
         if not head.has_body:
@@ -262,19 +292,9 @@ class Exchange:
 
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:
         head = self.head
-        return (
-            head is not None
-            and not self.plane.draining
-            and retry.decide(
-                served.retry,
-                served.budget,
-                error,
-                method=head.method,
-                attempts=len(self.attempts),
-                body_consumed=self._body_consumed,
-                response_begun=self._response_begun,
-            )
-        )
+        if head is None or self.plane.draining or self._body_consumed or self._response_begun:
+            return False
+        return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
 
     def _retry(self, served: "ServedPool") -> None:
         served.budget.retries += 1
@@ -288,7 +308,13 @@ class Exchange:
         response = self.response
         if response is UNASKED or response is ANSWERED:
             return
+        served = self.served
+        assert served is not None
         self.response = ANSWERED if response is ANSWERING else UNASKED
+        if response is QUEUED:
+            served.line.leave(self)
+            return
+        served.pool.active -= 1
         self.attempts[-1].end(self.plane.row, self.plane.now, failed=failed)
         if self._dial is not None:
             self._dial.cancel()
@@ -296,6 +322,8 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.let_go(keep=keep, flush=flush)
+        if served.pool.is_limited:
+            served.line.wake()
 
     # the response
 
@@ -366,6 +394,9 @@ class Exchange:
             and not self._unframed
             and self.downstream.may_keep()
         )
+        route = self.route
+        if route is not None and route.response_rewrite is not None:
+            head.lines = route.response_rewrite.apply(head.lines, self._variables(request))
         trailers = request.te_trailers and framing is CHUNKED
         out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
 
@@ -401,14 +432,9 @@ class Exchange:
         else:
             self._finish(end, fate)
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether the answer was written, if not yet flushed."""
-        return self.response is ANSWERED and not self.finished
-
     def answer_flushed(self) -> None:
-        """Finish an exchange whose answer had to wait for the client to read."""
-        if not self.finished:
+        """Finish an exchange whose answer had to wait for the client to read; one that isn't answered goes on."""
+        if self.response is ANSWERED and not self.finished:
             self._finish(self.end, self._fate)
 
     # ends
@@ -418,21 +444,23 @@ class Exchange:
         if self.finished:
             return
         self._end_attempt()
-        head = self.head
-        # After a mistake of the client's nobody knows where its next request would begin.
+        understood = self.head is not None and not isinstance(error, DownstreamError)
+        plane = self.plane
+        self._answer(answers.refuse(error, plane.error_pages, plane.date), error.end, understood=understood)
+
+    def _answer(self, answer: answers.Answer, end: str, *, understood: bool) -> None:
+        """Send an answer of ours. ``understood``: otherwise nobody knows where the next request would begin."""
+        head, route = self.head, self.route
         kept = head is not None and bool(head.keep_alive) and self.downstream.may_keep()
-        understood = head is not None and not isinstance(error, DownstreamError)
         self._keep = understood and kept and self.request is REQUEST_DONE
-        text = error_text(error)
-        self.status = error.status
+        if head is not None and route is not None and route.response_rewrite is not None:
+            answer.change(route.response_rewrite, self._variables(head))
         has_body = head is None or head.method != b"HEAD"
-        self.bytes_sent = len(text) + 1 if has_body else 0
+        self.status = answer.status
+        self.bytes_sent = len(answer.content) if has_body else 0
         version = head.version if head is not None else 11
-        answer = error_response(
-            error.status, text, date=self.plane.date, version=version, keep=self._keep, body=has_body
-        )
-        self.downstream.send(answer)
-        self._answered(error.end, AFTER_ANSWER[self.request][self._keep] if understood else LINGER)
+        self.downstream.send(answer.render(version=version, keep=self._keep, body=has_body))
+        self._answered(end, AFTER_ANSWER[self.request][self._keep] if understood else LINGER)
 
     def break_off(self, error: ExchangeError) -> None:
         """End it before its time, with an answer if there is still room for one."""
@@ -465,14 +493,7 @@ class Exchange:
     def _finish(self, end: str, fate: Fate) -> None:
         """Count, log, and leave the client's connection to its fate: the one place where an exchange ends."""
         self.finished = True
-        plane, downstream = self.plane, self.downstream
-        row = plane.row
         self.end = end
-        self.duration = duration = plane.now - self._started
-        row[downstream.listener.codes[self.pool] + self.status // 100 - 1] += 1
-        histogram = plane.duration_columns[self.pool]
-        row[histogram + bisect_left(BOUNDS, duration)] += 1
-        row[histogram + WIDTH - 1] += int(duration * 1e9)
-        row[plane.end_columns[end]] += 1
-        plane.log(self)
-        downstream.exchange_done(fate)
+        self.duration = self.plane.now - self._started
+        self.plane.record(self)
+        self.downstream.exchange_done(fate)

@@ -45,3 +45,8 @@ class Keepalive(Generic[C]):
         """Give up all connections; the caller closes them."""
         connections, self._connections = self._connections, []
         return connections
+
+    def retire(self) -> list[C]:
+        """Give up all connections and keep none from now on: the backend is gone."""
+        self._max_idle = 0
+        return self.clear()

@@ -7,74 +7,29 @@ Must not know how a configuration arrives or where listening sockets come from: 
 import asyncio
 import logging
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
-from pyproxy.balance.backend import Backend, Columns
-from pyproxy.balance.pool import Pool
+from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
-from pyproxy.config.runtime import Listener, RuntimeConfig
-from pyproxy.config.runtime import Pool as PoolConfig
+from pyproxy.config.runtime import RuntimeConfig, members_from_plain
 from pyproxy.errors import Internal
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import FORMATS, LineWriter
+from pyproxy.observe.histogram import BOUNDS, WIDTH
 from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.keepalive import Keepalive
-from pyproxy.proxy.retry import RetryBudget
+from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
 from pyproxy.routing.forwarded import TrustedProxies
 from pyproxy.routing.table import RouteTable
 
 _log = logging.getLogger("worker")
-
-
-def _columns(layout: Layout, pool: str, backend: str) -> Columns:
-    return Columns(
-        active=layout.backend_active(pool, backend),
-        total=layout.backend_total(pool, backend),
-        errors=layout.backend_errors(pool, backend),
-        codes=layout.backend_codes(pool, backend),
-        response=layout.backend_response(pool, backend),
-    )
-
-
-class ServedPool:
-    """A pool with what the byte path needs beside it."""
-
-    __slots__ = ("budget", "name", "pool", "retries_column", "retry", "timeouts")
-
-    def __init__(self, config: PoolConfig, layout: Layout, slot: int) -> None:
-        self.name = config.name
-        self.timeouts = config.timeouts
-        self.retry = config.retry
-        self.budget = RetryBudget(config.retry)
-        self.retries_column = layout.retries(config.name)
-        backends = [
-            Backend(
-                config.name,
-                backend,
-                keepalive=Keepalive[Upstream](config.keepalive),
-                columns=_columns(layout, config.name, backend.name),
-            )
-            for backend in config.backends
-        ]
-        self.pool = Pool(config.name, config.policy, backends, offset=slot)
-
-
-class ServedListener:
-    """A listener's name and where its counters are; ``codes`` by pool, "" for none."""
-
-    __slots__ = ("codes", "connections_column", "connections_total_column", "name")
-
-    def __init__(self, config: Listener, layout: Layout) -> None:
-        self.name = config.name
-        self.codes = {pool: layout.codes(config.name, pool) for pool in ("", *layout.pools)}
-        self.connections_column = layout.connections(config.name)
-        self.connections_total_column = layout.connections_total(config.name)
 
 
 def _request_ids() -> Iterator[bytes]:
@@ -102,14 +57,14 @@ class DataPlane:
         self.limits = config.limits
         self.client = config.client
         self.trusted_proxies = TrustedProxies(config.trusted_proxies)
-        self.pools = {pool.name: ServedPool(pool, layout, slot) for pool in config.pools}
-        self.routes = RouteTable(config.routes, self.pools)
+        self.slot = slot
+        self.rows = rows
+        self.error_pages = {page.status: page for page in config.error_pages}
         self.listeners = {listener.name: ServedListener(listener, layout) for listener in config.listeners}
         self.draining = False
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
         self.max_requests = config.client.max_requests if config.client.keepalive else 1
         # counters
-        self._rows = rows
         self._layout = layout
         self.row = rows[slot]
         self.bytes_in_column = layout.bytes_in
@@ -126,6 +81,9 @@ class DataPlane:
         self.sweeper = Sweeper(self.loop, monotonic, self._on_tick)
         self.watch = self.sweeper.watched.add
         self.unwatch = self.sweeper.watched.discard
+        self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
+        routes = [ServedRoute(route, n, self.pools, config.limits.body) for n, route in enumerate(config.routes)]
+        self.routes = RouteTable(config.routes, routes)
 
     def __repr__(self) -> str:
         return f"<DataPlane {self.config.digest} {len(self.sweeper.watched)} watched>"
@@ -137,15 +95,20 @@ class DataPlane:
         limit = self.limits.connections
         if not limit:
             return False
-        return sum(row[column] for row in self._rows for column in self._connection_columns) > limit
+        return sum(row[column] for row in self.rows for column in self._connection_columns) > limit
 
-    def make_upstream(self, backend: Backend) -> Upstream:
+    def make_upstream(self, backend: Backend, keepalive: Keepalive[Upstream]) -> Upstream:
         """Make the protocol of a new connection to a backend."""
-        return Upstream(self, backend, self.pools[backend.pool].timeouts.idle)
+        return Upstream(self, backend, keepalive, self.pools[backend.pool].timeouts.idle)
 
-    def dial(self, exchange: Exchange, backend: Backend, timeout: float) -> Dial:
+    def dial(self, exchange: Exchange, backend: Backend, keepalive: Keepalive[Upstream], timeout: float) -> Dial:
         """Begin a connection for an exchange, which hears of the result."""
-        return Dial(self, exchange, backend, timeout)
+        return Dial(self, exchange, backend, keepalive, timeout)
+
+    def count_in_flight(self, backend: Backend) -> int:
+        """Count what is in flight on a backend, over all workers."""
+        column = backend.columns.active
+        return sum([row[column] for row in self.rows])
 
     def open_tunnel(self, exchange: Exchange) -> None:
         """Join the two legs of an exchange that was answered with 101."""
@@ -158,10 +121,27 @@ class DataPlane:
         if upstream.reader.rest:
             tunnel.from_backend(upstream.reader.rest)
 
+    def record(self, exchange: Exchange) -> None:
+        """Count a finished exchange and write its line into the access log."""
+        row, pool, duration = self.row, exchange.pool, exchange.duration
+        row[exchange.downstream.listener.codes[pool] + exchange.status // 100 - 1] += 1
+        histogram = self.duration_columns[pool]
+        row[histogram + bisect_left(BOUNDS, duration)] += 1
+        row[histogram + WIDTH - 1] += int(duration * 1e9)
+        row[self.end_columns[exchange.end]] += 1
+        self.log(exchange)
+
     def log(self, exchange: Exchange) -> None:
         """Write the access log line of a finished exchange."""
         if self.log_writer is not None:
             self.log_writer.write(self._format(exchange, wall()))
+
+    def contain(self, exchange: Exchange, step: Callable[[Any], None], argument: Any) -> None:
+        """Take a step of an exchange from outside its legs' callbacks: what goes wrong costs this exchange only."""
+        try:
+            step(argument)
+        except Exception:
+            self.crash(exchange)
 
     def crash(self, exchange: Exchange | None) -> None:
         """Contain an exception of ours, once, with its traceback: it costs its own exchange only."""
@@ -181,6 +161,15 @@ class DataPlane:
         """Give the protocol factory of a listener."""
         served = self.listeners[listener]
         return cast(Callable[[], asyncio.BaseProtocol], lambda: Downstream(self, served))
+
+    def update_pools(self, pools: list[dict[str, Any]]) -> None:
+        """Change who is in which pool (plain data); requests in flight on a backend that left go on."""
+        self.now = monotonic()
+        for data in pools:
+            gone = self.pools[data["name"]].update(members_from_plain(data["backends"]), data["unit"])
+            for backend in gone:
+                for upstream in backend.keepalive.retire():
+                    upstream.close()
 
     def drain(self) -> None:
         """Stop keeping connections: idle ones close now, the others after their answer."""

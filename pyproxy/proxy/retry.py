@@ -47,23 +47,14 @@ class RetryBudget:
         return self._sum_retries + self.retries < allowed
 
 
-def decide(
-    config: RetryConfig,
-    budget: RetryBudget,
-    error: ExchangeError,
-    *,
-    method: bytes,
-    attempts: int,
-    body_consumed: bool,
-    response_begun: bool,
-) -> bool:
+def decide(config: RetryConfig, budget: RetryBudget, error: ExchangeError, *, method: bytes, attempts: int) -> bool:
     """
-    Decide whether ``error`` is followed by another attempt.
+    Decide whether ``error`` is followed by another attempt; ``attempts`` counts those already made.
 
-    ``attempts`` counts those already made, ``body_consumed`` says that bytes of the request body are gone,
-    ``response_begun`` that the client has got bytes of an answer.
+    The caller has seen to it that another is possible at all: no byte of the request's body is gone, and the
+    client has got no byte of an answer.
     """
-    if response_begun or body_consumed or attempts >= config.attempts or error.cause not in config.on:
+    if attempts >= config.attempts or error.cause not in config.on:
         return False
     if error.retry is Retry.NEVER or (error.retry is Retry.IF_REPEATABLE and method not in IDEMPOTENT):
         return False

@@ -23,6 +23,7 @@ from pyproxy.errors import (
 )
 from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.flow import FOREVER, WRITE_FULL, Leg
+from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.outcome import ANSWERING
 
 if TYPE_CHECKING:
@@ -39,12 +40,15 @@ JOIN_BYTES = 16 * 1024
 class Upstream(Leg):
     """A connection to one backend."""
 
-    __slots__ = ("backend", "exchange", "idle_timeout", "plane", "reader", "requests", "tunnel")
+    __slots__ = ("backend", "exchange", "idle_timeout", "keepalive", "plane", "reader", "requests", "tunnel")
 
-    def __init__(self, plane: "DataPlane", backend: Backend, idle_timeout: float) -> None:
+    def __init__(
+        self, plane: "DataPlane", backend: Backend, keepalive: "Keepalive[Upstream]", idle_timeout: float
+    ) -> None:
         super().__init__()
         self.plane = plane
         self.backend = backend
+        self.keepalive = keepalive  # where it waits for its next exchange: its backend's, or one client's own
         self.reader = ResponseReader()
         self.requests = 0
         self.idle_timeout = idle_timeout  # between two reads or writes of a body
@@ -93,7 +97,7 @@ class Upstream(Leg):
     def let_go(self, *, keep: bool, flush: bool = False) -> None:
         """Belong to nobody any more: wait for the next exchange if that is possible, else close."""
         self.exchange = None
-        plane, keepalive = self.plane, self.backend.keepalive
+        plane, keepalive = self.plane, self.keepalive
         if (
             keep
             and not plane.draining
@@ -126,7 +130,7 @@ class Upstream(Leg):
             return
         exchange = self.exchange
         if exchange is None:
-            self.backend.keepalive.discard(self)
+            self.keepalive.discard(self)
             self.close()
             return
         try:
@@ -155,7 +159,7 @@ class Upstream(Leg):
         self.plane.now = monotonic()
         exchange = self.exchange
         if exchange is None:
-            self.backend.keepalive.discard(self)
+            self.keepalive.discard(self)
             return
         event = self.reader.end_of_stream(clean=clean)
         if event is not None:
@@ -188,7 +192,7 @@ class Upstream(Leg):
         """Give up an idle connection, or the attempt that waits in vain."""
         exchange = self.exchange
         if exchange is None:
-            self.backend.keepalive.discard(self)
+            self.keepalive.discard(self)
             self.close()
             return
         if self.write_paused and self.has_drained_some():
@@ -202,12 +206,20 @@ class Upstream(Leg):
 class Dial:
     """A connection being made for one exchange; it ends in ``connected``, ``upstream_failed`` or ``cancel``."""
 
-    __slots__ = ("_backend", "_exchange", "_made", "_plane", "_task", "deadline")
+    __slots__ = ("_backend", "_exchange", "_keepalive", "_made", "_plane", "_task", "deadline")
 
-    def __init__(self, plane: "DataPlane", exchange: "Exchange", backend: Backend, timeout: float) -> None:
+    def __init__(
+        self,
+        plane: "DataPlane",
+        exchange: "Exchange",
+        backend: Backend,
+        keepalive: "Keepalive[Upstream]",
+        timeout: float,
+    ) -> None:
         self._plane = plane
         self._exchange: Exchange | None = exchange
         self._backend = backend
+        self._keepalive = keepalive
         self._made: Upstream | None = None
         self.deadline = plane.now + timeout
         plane.watch(self)
@@ -229,16 +241,26 @@ class Dial:
             exchange.upstream_failed(DialTimeout())
 
     def _make(self) -> Upstream:
-        self._made = self._plane.make_upstream(self._backend)
+        self._made = self._plane.make_upstream(self._backend, self._keepalive)
         return self._made
+
+    async def _connect(self) -> Upstream:
+        loop, backend = self._plane.loop, self._backend
+        if backend.path:
+            _, upstream = await loop.create_unix_connection(  # type: ignore[type-var]  # as below
+                self._make, backend.path
+            )
+        else:
+            _, upstream = await loop.create_connection(  # type: ignore[type-var]  # a protocol in all but name, see Leg
+                self._make, backend.host, backend.port
+            )
+        return upstream
 
     async def _run(self) -> None:
         plane, backend = self._plane, self._backend
         result: Upstream | ExchangeError
         try:
-            _, result = await plane.loop.create_connection(  # type: ignore[type-var]  # a protocol in all but name, see Leg
-                self._make, backend.host, backend.port
-            )
+            result = await self._connect()
         except OSError as error:
             limited = error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
             result = DescriptorLimit() if limited else DialFailed()

@@ -46,7 +46,8 @@ def test_what_may_be_retried_says_by_which_word(kind: type[ExchangeError]) -> No
 
 # The contract's list of refusals and ends.
 CONTRACT = {
-    "BadRequest": (400, "PR"), "MethodNotAllowed": (405, "PR"), "RequestTimeout": (408, "cR"),
+    "BadRequest": (400, "PR"), "Forbidden": (403, "PR"), "QueueFull": (503, "PQ"), "QueueTimeout": (503, "sQ"),
+    "MethodNotAllowed": (405, "PR"), "RequestTimeout": (408, "cR"),
     "BodyTimeout": (408, "cD"), "BodyTooLarge": (413, "PR"), "TargetTooLong": (414, "PR"), "HeadTooLarge": (431, "PR"),
     "TransferCodingUnsupported": (501, "PR"), "VersionUnsupported": (505, "PR"), "ClientTooSlow": (499, "cD"),
     "DialFailed": (502, "SC"), "DialTimeout": (504, "sC"), "ConnectionReset": (502, "SH"), "HeadTruncated": (502, "SH"),

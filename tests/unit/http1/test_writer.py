@@ -8,11 +8,12 @@ from pyproxy.http1 import writer
 from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, RequestHead, ResponseHead
 from pyproxy.http1.writer import (
     LAST_CHUNK,
+    changed_request_head,
     chunk,
-    error_response,
     http_date,
     interim_head,
     last_chunk,
+    own_response,
     request_head,
     response_head,
 )
@@ -240,9 +241,12 @@ def test_a_written_response_means_the_same(
 # our own answers
 
 
-def test_error_golden() -> None:
-    """A short line of text, no software's name."""
-    answer = error_response(400, "400 Bad Request: no Host", date=DATE, version=11, keep=False, body=True)
+LINES = [b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", b"Content-Type: text/plain; charset=utf-8\r\n"]
+
+
+def test_own_answer_golden() -> None:
+    """The lines as given, then the framing, which is ours."""
+    answer = own_response(400, LINES, b"400 Bad Request: no Host\n", version=11, keep=False, body=True)
     assert answer == (
         b"HTTP/1.1 400 Bad Request\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
         b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\nConnection: close\r\n\r\n"
@@ -250,22 +254,30 @@ def test_error_golden() -> None:
     )
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505])
+@pytest.mark.parametrize("status", [308, 400, 403, 404, 405, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505])
 @pytest.mark.parametrize("version", [10, 11])
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("body", [True, False])
-def test_errors_are_read_back(status: int, version: int, keep: bool, body: bool) -> None:
-    """Every answer of ours is a valid response, of HEAD as well, and 405 says what is allowed."""
-    answer = error_response(status, "text", date=DATE, version=version, keep=keep, body=body)
+def test_own_answers_are_read_back(status: int, version: int, keep: bool, body: bool) -> None:
+    """Every answer of ours is a valid response, of HEAD as well."""
+    answer = own_response(status, LINES, b"text\n", version=version, keep=keep, body=body)
     events, reader = read_response([answer], head_only=not body)
     assert events[0].status == status
+    assert events[0].lines == LINES
     assert normal(events)[1:] == ([b"text\n", END] if body else [END])
     assert events[0].content_length == 5
-    assert any(line.startswith(b"Allow:") for line in events[0].lines) == (status == 405)
     assert (b"Connection: keep-alive" in answer) == (keep and version == 10)
     assert (b"Connection: close" in answer) == (not keep)
     if body:
         assert reader.reusable == keep
+
+
+def test_a_changed_head_differs_in_target_and_lines_only() -> None:
+    """A route that changes headers doesn't change the framing."""
+    head = only_head(b"POST /a HTTP/1.1\r\nHost: h\r\nX: 1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    assert changed_request_head(head, b"/b", [b"Host: i\r\n", b"Y: 2\r\n"]) == (
+        b"POST /b HTTP/1.1\r\nHost: i\r\nY: 2\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    )
 
 
 def test_reason_phrases_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

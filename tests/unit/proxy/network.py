@@ -256,11 +256,15 @@ class Origin:
         self.client: Client | None = None  # at the other end of a tunnel
         self.tunnelled: Asked | None = None
         self.tunnel_sent = b""
+        self.source_port: int | None = None  # the client's, as a PROXY header told it
 
     def check(self) -> list[Asked]:
         """Hold what came against what clients sent; give the requests whose heads are here."""
         data = bytes(self.transport.sent)
         seen: list[Asked] = []
+        if data.startswith(b"PROXY "):
+            line, _, data = data.partition(b"\r\n")
+            self.source_port = int(line.split(b" ")[4])
         while data:
             head = split_head(data)
             if head is None:

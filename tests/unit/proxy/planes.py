@@ -8,6 +8,8 @@ mixed-up timeout is seen.
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +21,7 @@ from pyproxy.config.runtime import (
     Limits,
     Listener,
     Pool,
+    Queue,
     Retry,
     Route,
     RuntimeConfig,
@@ -34,9 +37,17 @@ from pyproxy.proxy.upstream import Upstream
 from tests.fakes import FakeLoop, FakeTransport
 
 
-def make_backend(name: str, *, port: int = 8080, weight: int = 1, backup: bool = False) -> Backend:
-    """Configure one backend."""
-    return Backend(name, "10.0.0.1", port, weight, backup, 0)
+def make_backend(name: str, *, port: int = 8080, weight: int = 1, backup: bool = False, **changes: Any) -> Backend:
+    """Configure one backend; each has its own name and seat."""
+    return Backend(name, "10.0.0.1", port, weight, backup, **{"max_conns": 0, **changes})
+
+
+def seated(pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
+    """Give every backend a seat in the scoreboard, as the supervisor does."""
+    seats = count()
+    return tuple(
+        replace(pool, backends=tuple(replace(backend, seat=next(seats)) for backend in pool.backends)) for pool in pools
+    )
 
 
 def make_pool(name: str = "web", backends: tuple[Backend, ...] = (), **changes: Any) -> Pool:
@@ -46,6 +57,7 @@ def make_pool(name: str = "web", backends: tuple[Backend, ...] = (), **changes: 
         "timeouts": Timeouts(connect=3.0, response=20.0, idle=15.0, tunnel=40.0),
         "retry": Retry(attempts=2, on=frozenset({"connect", "reset"}), budget=0.2, min=3),
         "keepalive": Keepalive(max_idle=2, idle=30.0, max_requests=1000),
+        "queue": Queue(size=3, timeout=5.0),
     }
     return Pool(name=name, backends=backends or (make_backend("web1"),), **{**settings, **changes})
 
@@ -66,7 +78,10 @@ def make_config(*pools: Pool, **changes: Any) -> RuntimeConfig:
         "limits": Limits(request_line=8192, headers=32768, header_count=100, body=None, connections=0),
         "access_log": AccessLog("off", "combined"),
     }
-    return RuntimeConfig(pools=pools, **{**settings, **changes})
+    return RuntimeConfig(pools=seated(pools), **{**settings, **changes})
+
+
+SEATS = 40
 
 
 class FakeTime:
@@ -106,10 +121,8 @@ class FakePlane(DataPlane):
     def __init__(self, config: RuntimeConfig | None = None, log_fd: int | None = None) -> None:
         loop = self.fake_loop = FAKE_TIME.loop = FakeLoop()
         config = config or make_config()
-        layout = self.layout = Layout(
-            [listener.name for listener in config.listeners],
-            {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
-        )
+        listeners = [listener.name for listener in config.listeners]
+        layout = self.layout = Layout(listeners, [pool.name for pool in config.pools], SEATS)
         self.shared_row = memoryview(bytearray(layout.size * 8)).cast("q")
         with patch("asyncio.get_running_loop", return_value=loop):
             super().__init__(config, layout, [self.shared_row], 0, log_fd)

@@ -75,10 +75,10 @@ def test_counters() -> None:
     assert row[layout.codes("http", "web") + 1] == 1
     assert row[layout.end("--")] == 1
     assert row[layout.retries("web")] == 1
-    assert [row[layout.backend_total("web", name)] for name in "ab"] == [1, 1]
-    assert [row[layout.backend_errors("web", name)] for name in "ab"] == [1, 0]
-    assert [row[layout.backend_codes("web", name) + 1] for name in "ab"] == [0, 1]
-    assert [row[layout.backend_active("web", name)] for name in "ab"] == [0, 0]
+    assert [row[layout.backend_total(seat)] for seat in (0, 1)] == [1, 1]
+    assert [row[layout.backend_errors(seat)] for seat in (0, 1)] == [1, 0]
+    assert [row[layout.backend_codes(seat) + 1] for seat in (0, 1)] == [0, 1]
+    assert [row[layout.backend_active(seat)] for seat in (0, 1)] == [0, 0]
     assert sum(row[layout.end(end)] for end in ENDS) == 1
 
 

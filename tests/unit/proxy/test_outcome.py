@@ -37,10 +37,12 @@ def test_client_gone_is_complete() -> None:
 
 @pytest.mark.parametrize(("states", "end"), CLIENT_GONE.items())
 def test_client_gone_follows_the_contract(states: tuple[RequestSide, ResponseSide], end: str) -> None:
-    """Sending CR, connecting CC, waiting for the head CH, in the body CD."""
+    """Sending CR, queued CQ, connecting CC, waiting for the head CH, in the body CD."""
     request, response = states
     if response >= ResponseSide.BODY:
         assert end == "CD"
+    elif response is ResponseSide.QUEUED:
+        assert end == "CQ"
     elif request is REQUEST_BODY:
         assert end == "CR"
     else:
@@ -61,8 +63,8 @@ def test_short_names() -> None:
     names = {name: getattr(outcome, name) for name in ("NEXT", "CLOSE", "LINGER", "CUT", "RESET")}
     assert list(names.values()) == list(Fate)
     assert [member.name for member in names.values()] == list(names)
-    short = [outcome.UNASKED, outcome.CONNECTING, outcome.WAITING, outcome.ANSWERING, outcome.ANSWERED]
-    assert short == list(ResponseSide)
+    sides = ("UNASKED", "QUEUED", "CONNECTING", "WAITING", "ANSWERING", "ANSWERED")
+    assert [getattr(outcome, name) for name in sides] == list(ResponseSide)
 
 
 EVERY_ERROR = [

@@ -35,7 +35,7 @@ def config(**changes: Any) -> Retry:
 
 def decided(error: ExchangeError, on: frozenset[str] = EVERY, **facts: Any) -> bool:
     """Decide, by default for the first attempt of a GET of which nothing is gone."""
-    facts = {"method": b"GET", "attempts": 1, "body_consumed": False, "response_begun": False, **facts}
+    facts = {"method": b"GET", "attempts": 1, **facts}
     settings = config(on=on)
     return decide(settings, RetryBudget(settings), error, **facts)
 
@@ -69,8 +69,6 @@ def test_decide(error: ExchangeError, word: str, for_get: bool, for_post: bool) 
     assert decided(error, on=frozenset()) is False
     assert decided(error, attempts=2) is for_get
     assert decided(error, attempts=3) is False
-    assert decided(error, body_consumed=True) is False
-    assert decided(error, response_begun=True) is False
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"POST", b"PATCH", b"LOCK"])
@@ -91,7 +89,7 @@ def test_budget_has_the_last_word() -> None:
     """When the budget is used up, nothing is retried."""
     settings = config(min=1)
     budget = RetryBudget(settings)
-    facts: dict[str, Any] = {"method": b"GET", "attempts": 1, "body_consumed": False, "response_begun": False}
+    facts: dict[str, Any] = {"method": b"GET", "attempts": 1}
     assert decide(settings, budget, DialFailed(), **facts)
     budget.retries += 1
     assert not decide(settings, budget, DialFailed(), **facts)

@@ -5,6 +5,8 @@ Whatever they do: an exchange finishes once, counters come back to zero, nobody 
 an answer that only looks whole, no connection is forgotten, and silence ends everything in bounded time.
 """
 
+from dataclasses import asdict
+
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -12,12 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pyproxy.config.runtime import Keepalive, Limits, Retry, Route
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.flow import FOREVER
-from pyproxy.proxy.outcome import REQUEST_BODY
+from pyproxy.proxy.outcome import QUEUED, REQUEST_BODY
 from pyproxy.proxy.upstream import Upstream
 from tests.fakes import FakeDial, FakeTransport
 from tests.unit.proxy.network import SEGMENT_BYTES, Asked, Client, Origin, segments, write_answer
 from tests.unit.proxy.planes import FakePlane, make_backend, make_config, make_pool
 
+BACKENDS = {"a": 8001, "b": 8002}
 HIGH, LOW = 300, 100
 ANSWER_KINDS = (
     "length",
@@ -44,21 +47,35 @@ class Network(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        backends = (make_backend("a", port=8001), make_backend("b", port=8002))
-        retry = Retry(attempts=2, on=frozenset({"connect", "reset", "timeout", "503"}), budget=0.5, min=2)
-        keepalive = Keepalive(max_idle=1, idle=30.0, max_requests=3)
-        pool = make_pool("web", backends, retry=retry, keepalive=keepalive)
-        limits = Limits(request_line=8192, headers=32768, header_count=100, body=5000, connections=0)
-        config = make_config(pool, routes=(Route(None, "/web", "web"),), limits=limits)
-        self.plane = FakePlane(config)
-        self.loop = self.plane.fake_loop
-        self.loop.write_buffer_limits = (HIGH, LOW)
         self.clients: list[Client] = []
         self.origins: list[Origin] = []
         self.asked: dict[int, Asked] = {}
         self.ends_well = False
         self.client_window: int | None = None
         self.origin_window: int | None = None
+
+    @initialize(
+        ends_well=st.booleans(),
+        windows=st.lists(WINDOWS, min_size=2, max_size=2),
+        max_conns=st.sampled_from([0, 0, 1, 2]),
+        send_proxy=st.sampled_from([None, None, "v1"]),
+    )
+    def begin(self, ends_well: bool, windows: list[int | None], max_conns: int, send_proxy: str | None) -> None:
+        """Begin with somebody to talk to, and decide how much clients and origins read unless told to."""
+        self.ends_well = ends_well
+        self.client_window, self.origin_window = windows
+        self.send_proxy = send_proxy
+        self.members = [make_backend(name, port=port, max_conns=max_conns) for name, port in BACKENDS.items()]
+        retry = Retry(attempts=2, on=frozenset({"connect", "reset", "timeout", "503"}), budget=0.5, min=2)
+        keepalive = Keepalive(max_idle=1, idle=30.0, max_requests=3)
+        pool = make_pool("web", tuple(self.members), retry=retry, keepalive=keepalive, send_proxy=send_proxy)
+        limits = Limits(request_line=8192, headers=32768, header_count=100, body=5000, connections=0)
+        config = make_config(pool, routes=(Route(None, "/web", "web"),), limits=limits)
+        self.plane = FakePlane(config)
+        self.loop = self.plane.fake_loop
+        self.loop.write_buffer_limits = (HIGH, LOW)
+        self.backends = list(self.plane.pools["web"].pool.backends)  # all that have ever been there
+        self.connect()
 
     @property
     def ends(self) -> list[Client | Origin]:
@@ -67,18 +84,11 @@ class Network(RuleBasedStateMachine):
 
     # clients
 
-    @initialize(ends_well=st.booleans(), windows=st.lists(WINDOWS, min_size=2, max_size=2))
-    def first_client(self, ends_well: bool, windows: list[int | None]) -> None:
-        """Begin with somebody to talk to, and decide how much clients and origins read unless told to."""
-        self.ends_well = ends_well
-        self.client_window, self.origin_window = windows
-        self.connect()
-
     @precondition(lambda self: len(self.clients) < 4 and not self.plane.draining)
     @rule()
     def connect(self) -> None:
         """Let another client connect."""
-        self.clients.append(Client(self.plane.connect()))
+        self.clients.append(Client(self.plane.connect(("192.0.2.1", 50_000 + len(self.clients)))))
         self.clients[-1].transport.window = self.client_window
 
     @rule(
@@ -287,6 +297,20 @@ class Network(RuleBasedStateMachine):
         elif dice == 1 and self.plane.draining:
             self.plane.abandon()
 
+    @precondition(lambda self: self.asked)
+    @rule(dice=DICE, names=st.sampled_from(["ab", "ab", "a", "b", ""]), moves=st.booleans())
+    def change_members(self, dice: int, names: str, moves: bool) -> None:
+        """Let backends leave, come back, or have another address."""
+        if dice == 0:
+            members = [
+                {**asdict(member), "seat": seat, "port": member.port + 10 * moves}
+                for seat, member in enumerate(self.members)
+                if member.name in names
+            ]
+            self.plane.update_pools([{"name": "web", "unit": 1, "backends": members}])
+            present = self.plane.pools["web"].pool.backends
+            self.backends += [backend for backend in present if backend not in self.backends]
+
     # what must always hold
 
     @invariant()
@@ -294,8 +318,11 @@ class Network(RuleBasedStateMachine):
         """Answers in order, of the right request, never only looking whole; requests not altered on the way."""
         for client in self.clients:
             client.check()
+        owners = {asked.number: port for port, client in enumerate(self.clients, 50_000) for asked in client.asked}
         for origin in self.origins:
-            origin.check()
+            seen = origin.check()
+            assert origin.source_port is not None or not self.send_proxy or not seen
+            assert origin.source_port is None or {owners[asked.number] for asked in seen} <= {origin.source_port}
 
     @invariant()
     def counters_agree(self) -> None:
@@ -305,7 +332,7 @@ class Network(RuleBasedStateMachine):
         assert all(exchange.finished for exchange in plane.finished)
         open_now = [client for client in self.clients if not client.transport.is_lost]
         assert plane.connections == len(open_now)
-        for backend in plane.pools["web"].pool.backends:
+        for backend in self.backends:
             in_flight = [
                 leg.exchange
                 for leg in plane.downstreams()
@@ -314,8 +341,16 @@ class Network(RuleBasedStateMachine):
                 and leg.exchange.attempts[-1].on is backend
                 and (leg.exchange.upstream is not None or leg.exchange._dial is not None)
             ]
-            assert backend.active == plane.row[backend.columns.active] == len(in_flight)
+            assert backend.active == len(in_flight)
+            assert plane.row[backend.columns.active] == sum(
+                each.active for each in self.backends if each.columns.active == backend.columns.active
+            )
+            assert not backend.max_conns or backend.active <= backend.max_conns
             assert len(backend.keepalive) <= 1
+        served = plane.pools["web"]
+        assert served.pool.active == sum(backend.active for backend in self.backends)
+        queued = [leg.exchange for leg in plane.downstreams() if leg.exchange and leg.exchange.response is QUEUED]
+        assert len(served.line) == served.line.count() == len(queued)
 
     @invariant()
     def buffers_are_bounded(self) -> None:
@@ -330,7 +365,9 @@ class Network(RuleBasedStateMachine):
             return
         plane = self.plane
         idle = [leg for leg in plane.upstreams() if leg.is_open and leg.exchange is None]
-        assert len(idle) == sum(len(backend.keepalive) for backend in plane.pools["web"].pool.backends), idle
+        kept = [backend.keepalive for backend in self.backends]
+        kept += [leg._own[1] for leg in plane.downstreams() if leg._own is not None]
+        assert len(idle) == sum(map(len, kept)), idle
         for downstream in plane.downstreams():
             self._check_downstream(downstream)
         for leg in plane.upstreams():
@@ -344,6 +381,8 @@ class Network(RuleBasedStateMachine):
         deadlines = [leg.deadline]
         if exchange is not None:
             deadlines += [part.deadline for part in (exchange.upstream, exchange._dial) if part is not None]
+            if exchange.response is QUEUED:
+                deadlines.append(self.plane.pools["web"].line.deadline)
         if leg.is_open:
             assert min(deadlines) < FOREVER, f"no deadline: {leg!r}"
             assert leg.transport is not None
@@ -386,6 +425,8 @@ class Network(RuleBasedStateMachine):
             for origin in self.origins:
                 if origin.answer is not None and origin.answer.ends_with_connection:
                     origin.finish()
+        if len(self.plane.pools["web"].line):
+            self.loop.advance(6.0)  # tunnels may hold every place for good: who waits for one is refused in time
         for client in self.clients:
             whole = client.check()
             if not (client.has_left or client.transport.is_lost or client.transport.has_ended or client.tunnel):

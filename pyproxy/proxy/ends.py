@@ -1,0 +1,28 @@
+"""
+Who is at the two ends of a client's connection, as the socket or a PROXY header tells it.
+
+Must not know requests: what X-Forwarded-For says of the client is ``routing``'s business.
+"""
+
+import asyncio
+from typing import Final
+
+from pyproxy.proxy.proxy_protocol import ProxyHeader, write_v1, write_v2
+
+#: What a client on a unix socket is called, as nginx does.
+UNIX: Final = "unix:"
+_WRITERS: Final = {"v1": write_v1, "v2": write_v2}
+
+
+def ends_of(transport: asyncio.BaseTransport, *, is_unix: bool) -> ProxyHeader:
+    """Ask the socket; one that is lost already has no other end any more."""
+    if is_unix:
+        return ProxyHeader(UNIX, 0, UNIX, 0)
+    peer = transport.get_extra_info("peername") or ("-", 0)
+    sock = transport.get_extra_info("sockname") or ("-", 0)
+    return ProxyHeader(peer[0], peer[1], sock[0], sock[1])
+
+
+def write_proxy_header(version: str, ends: ProxyHeader) -> bytes:
+    """Write what ``send_proxy`` begins a connection to a backend with."""
+    return _WRITERS[version](ends.source, ends.source_port, ends.destination, ends.destination_port)

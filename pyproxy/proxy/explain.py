@@ -1,0 +1,209 @@
+"""
+What would become of a request, without sending it: the decisions of an exchange, taken by the code that takes them.
+
+Must not know who asks, nor change anything: no connection, no counter, no turn of a policy. The question is plain
+data, as is the answer (``admin.control`` has both shapes).
+"""
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pyproxy.clock import monotonic
+from pyproxy.config.runtime import Limits
+from pyproxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ExchangeError,
+    Forbidden,
+    MethodNotAllowed,
+    NoBackend,
+    NoRoute,
+    QueueFull,
+)
+from pyproxy.http1.head import RequestHead
+from pyproxy.http1.request import RequestReader
+from pyproxy.proxy.forwarding import make_variables
+from pyproxy.routing.forwarded import Sender
+from pyproxy.routing.networks import UNIX
+
+if TYPE_CHECKING:
+    from pyproxy.proxy.plane import DataPlane
+    from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
+
+Answer = dict[str, Any]
+
+#: Scheme, authority, and path with query; the fragment stays with the client.
+_URL = re.compile(r"(?:([A-Za-z]+)://([^/?#]*))?([^#]*)")
+_PORT = re.compile(r":([0-9]{1,5})$")
+REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Url:
+    """
+    A URL as a client takes it apart; without scheme and authority it is only a target.
+
+    >>> url = Url("https://www.example.com?x#y")
+    >>> url.authority, url.target, url.port
+    ('www.example.com', '/?x', 443)
+    """
+
+    __slots__ = ("authority", "port", "target")
+
+    def __init__(self, text: str) -> None:
+        found = _URL.match(text)
+        assert found is not None
+        scheme, self.authority, target = found.groups(default="")
+        self.target = target if target.startswith("/") else "/" + target
+        port = _PORT.search(self.authority)
+        self.port = int(port[1]) if port is not None else _DEFAULT_PORTS.get(scheme.lower(), 0)  # 0: not told
+
+
+def explain(plane: "DataPlane", question: Answer) -> Answer:
+    """Answer a question: a method, a URL, headers as pairs, and the address that the request comes from."""
+    url = Url(question["url"])
+    listener, is_certain = _find_listener(plane, url.port, is_unix=question["sender"] == UNIX)
+    sender = Sender(question["sender"], listener.port, plane.trusted_proxies)
+    answer: Answer = {
+        "listener": listener.name,
+        "client": sender.address.decode(),
+        "request": {"method": question["method"], "target": url.target, "host": None},
+        "refused": None,
+        "routes": [],
+        "others": 0,
+        "route": None,
+        "redirect": None,
+        "pool": None,
+        "policy": None,
+        "backends": [],
+        "backend": None,
+        "queued": 0,
+        "worker": plane.slot,
+        "notes": _notes(plane, url, listener, is_certain=is_certain),
+    }
+    read = _read(plane.limits, url, question)
+    if isinstance(read, ExchangeError):
+        answer["refused"] = _refusal(read)
+    else:
+        _explain_request(plane, read, sender, listener, answer)
+    return answer
+
+
+def _find_listener(plane: "DataPlane", port: int, *, is_unix: bool) -> tuple["ServedListener", bool]:
+    """Give the listener with the port, else the first that the sender can reach; and whether there was no doubt."""
+    listeners = list(plane.listeners.values())
+    fitting = [listener for listener in listeners if listener.is_unix == is_unix]
+    for listener in fitting:
+        if is_unix or listener.port == port:
+            return listener, True
+    return (fitting or listeners)[0], len(fitting) < 2
+
+
+def _notes(plane: "DataPlane", url: Url, listener: "ServedListener", *, is_certain: bool) -> list[str]:
+    notes = []
+    if url.port and not is_certain:
+        # A single one may be behind a mapped port, and then it doesn't matter.
+        notes.append(f"no listener has port {url.port}: explained as if it came in on {listener.name}")
+    if plane.config.workers > 1:
+        notes.append(f"as worker {plane.slot} of {plane.config.workers} sees it; each picks for itself")
+    return notes
+
+
+def _read(limits: Limits, url: Url, question: Answer) -> RequestHead | ExchangeError:
+    """Let the reader of the byte path read the head that a client would write."""
+    headers = [(name, value) for name, value in question["headers"]]
+    if url.authority and not any(name.lower() == "host" for name, _ in headers):
+        headers.insert(0, ("Host", url.authority))
+    method = question["method"]
+    target = url.authority if method == "CONNECT" and url.authority else url.target
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers], "", ""]
+    reader = RequestReader(limits)
+    events = reader.feed("\r\n".join(lines).encode())
+    reader.close()
+    found = events[0] if events else BadRequest()
+    assert isinstance(found, (RequestHead, ExchangeError))
+    return found
+
+
+def _explain_request(
+    plane: "DataPlane", head: RequestHead, sender: Sender, listener: "ServedListener", answer: Answer
+) -> None:
+    """Find the route as ``Exchange.start`` does."""
+    client = sender.resolve_client(head.forwarded) if head.forwarded is not None else sender.address
+    answer["client"] = client.decode()
+    answer["request"] = {
+        "method": head.method.decode(),
+        "target": _text(head.target),
+        "host": _text(head.host) if head.host is not None else None,
+    }
+    route = plane.routes.match(head.host, head.target, head.method, listener.name, head)
+    answer["routes"] = _explain_routes(plane, head, listener)
+    answer["others"] = len(plane.routes) - len(answer["routes"])
+    if head.method in REFUSED_METHODS:
+        answer["refused"] = _refusal(MethodNotAllowed())
+    elif route is None:
+        answer["refused"] = _refusal(NoRoute())
+    else:
+        _explain_route(plane, route, head, sender, answer)
+
+
+def _explain_routes(plane: "DataPlane", head: RequestHead, listener: "ServedListener") -> list[Answer]:
+    rows = []
+    for verdict in plane.routes.explain(head.host, head.target, head.method, listener.name, head):
+        config = plane.config.routes[verdict.index]
+        rows.append(
+            {
+                "index": verdict.index,
+                "host": config.host,
+                "path": config.path,
+                "chosen": verdict.chosen,
+                "reason": verdict.reason,
+            }
+        )
+    return rows
+
+
+def _explain_route(plane: "DataPlane", route: "ServedRoute", head: RequestHead, sender: Sender, answer: Answer) -> None:
+    """Do what the route says."""
+    answer["route"] = route.index
+    client = answer["client"]
+    served = route.pool
+    limit = route.body_limit
+    if route.allow is not None and client not in route.allow:
+        answer["refused"] = _refusal(Forbidden(f"{client} is not in the allow of routes[{route.index}]"))
+    elif served is None:
+        assert route.redirect is not None
+        variables = make_variables(head, sender, client.encode(), head.request_id or plane.make_request_id())
+        location = route.redirect.render_location(variables)
+        answer["redirect"] = {"status": route.redirect_status, "location": _text(location)}
+    elif limit is not None and (head.content_length or 0) > limit:
+        answer["refused"] = _refusal(BodyTooLarge(f"The body has {head.content_length} bytes, {limit} are allowed"))
+    else:
+        _explain_pool(plane, served, served.hash_key.of(head, client.encode()) if served.hash_key else b"", answer)
+
+
+def _explain_pool(plane: "DataPlane", served: "ServedPool", key: bytes, answer: Answer) -> None:
+    """Look who would be picked, as ``Exchange._attempt`` does."""
+    pool, queued = served.pool, served.line.count()
+    picked, rows = pool.explain(key, monotonic())
+    if pool.is_limited and queued:
+        picked = None  # nobody overtakes those who wait
+    for row in rows:
+        row["picked"] = row["name"] == picked
+    answer["pool"] = pool.name
+    answer["policy"] = next(config.policy for config in plane.config.pools if config.name == pool.name)
+    answer["backends"] = rows
+    answer["backend"] = picked
+    answer["queued"] = queued
+    if not pool.eligible:
+        answer["refused"] = _refusal(NoBackend())
+    elif picked is None and served.line.is_full():
+        answer["refused"] = _refusal(QueueFull())
+
+
+def _refusal(error: ExchangeError) -> Answer:
+    return {"status": error.status, "reason": str(error)}
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

@@ -1,0 +1,193 @@
+"""
+The PROXY protocol, versions 1 and 2: the header before the first byte that tells who the client really is.
+
+Must not know sockets, nor who may be believed: bytes and addresses in, addresses and bytes out. Both versions are
+in HAProxy's doc/proxy-protocol.txt, section 2. Where a header names no usable addresses (LOCAL, UNKNOWN, UNSPEC,
+unix sockets, datagrams) the connection is valid and the socket's own addresses hold.
+"""
+
+import re
+import struct
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+from pyproxy.errors import BadRequest
+
+#: The longest line of version 1, its CRLF included.
+V1_MAX_BYTES: Final = 107
+#: What may follow the fixed part of version 2. Addresses take at most 216; the rest are TLVs, which no sender needs
+#: to be large: without a bound a client could make us keep 64 KiB before its first request.
+V2_MAX_BYTES: Final = 2048
+
+_V1_STARTS: Final = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")
+_V1_WORD: Final = re.compile(rb"[0-9A-Fa-f.:]*")  # of an address or a port; notably no % and no sign
+_V1_PORT: Final = re.compile(rb"0|[1-9][0-9]{0,4}")
+_V1_UNKNOWN: Final = b"PROXY UNKNOWN\r\n"
+
+_V2_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+_V2_FIXED: Final = struct.Struct(">12sBBH")
+_V2_LOCAL: Final = 0x20
+_V2_PROXY: Final = 0x21
+_UNSPEC: Final = 0x00
+_TCP4: Final = 0x11
+_TCP6: Final = 0x21
+#: Bytes of the two addresses by family and transport, as far as the specification knows them.
+_V2_ADDRESS_BYTES: Final = {_UNSPEC: 0, _TCP4: 12, 0x12: 12, _TCP6: 36, 0x22: 36, 0x31: 216, 0x32: 216}
+_TCP4_BLOCK: Final = struct.Struct(">4s4sHH")
+_TCP6_BLOCK: Final = struct.Struct(">16s16sHH")
+_TLV_BYTES: Final = 3  # type and length
+
+
+class ProxyHeader:
+    """Who connected to whom, as text without brackets; "" and 0 where the socket's own addresses hold."""
+
+    __slots__ = ("destination", "destination_port", "source", "source_port")
+
+    def __init__(
+        self, source: str = "", source_port: int = 0, destination: str = "", destination_port: int = 0
+    ) -> None:
+        self.source = source
+        self.source_port = source_port
+        self.destination = destination
+        self.destination_port = destination_port
+
+    def __repr__(self) -> str:
+        return f"<ProxyHeader {self.source} {self.source_port} to {self.destination} {self.destination_port}>"
+
+
+def read_header(data: bytes) -> tuple[int, ProxyHeader] | None:
+    r"""
+    Read the header that ``data`` begins with: how many bytes it takes, and what it says; None wants more bytes.
+
+    Raises ``BadRequest`` as soon as no further byte could make it a header. At most ``V1_MAX_BYTES`` or 16 +
+    ``V2_MAX_BYTES`` are ever wanted.
+
+        >>> read_header(b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET /")
+        (42, <ProxyHeader 192.0.2.1 56324 to 192.0.2.2 443>)
+    """
+    if data[:1] == b"P":
+        return _read_v1(data)
+    if data[:12] == _V2_SIGNATURE[: len(data)]:
+        return _read_v2(data)
+    raise BadRequest("The connection does not begin with a PROXY header")
+
+
+def _read_v1(data: bytes) -> tuple[int, ProxyHeader] | None:
+    if not any(start[: len(data)] == data[: len(start)] for start in _V1_STARTS):
+        raise BadRequest("The PROXY line names no known protocol")
+    end = data.find(b"\r\n", 0, V1_MAX_BYTES)
+    if end < 0 and len(data) >= V1_MAX_BYTES:
+        raise BadRequest("The PROXY line is too long")
+    if data.startswith(b"PROXY U"):
+        return None if end < 0 else (end + 2, ProxyHeader())
+    words = data[len(_V1_STARTS[0]) : end if end >= 0 else len(data)].split(b" ")
+    complete = len(words) if end >= 0 else len(words) - 1
+    addresses = [_v1_address(word, data[:10] == b"PROXY TCP6") for word in words[: min(complete, 2)]]
+    ports = [_v1_port(word) for word in words[2:complete]]
+    if end < 0:
+        if len(words) > 4 or not _V1_WORD.fullmatch(words[-1].removesuffix(b"\r")):
+            raise BadRequest("The PROXY line is malformed")
+        return None
+    if len(words) != 4:
+        raise BadRequest("The PROXY line is malformed")
+    return end + 2, ProxyHeader(addresses[0], ports[0], addresses[1], ports[1])
+
+
+def _v1_address(word: bytes, is_v6: bool) -> str:
+    if _V1_WORD.fullmatch(word):
+        try:
+            return str(_unmapped(IPv6Address(word.decode()))) if is_v6 else str(IPv4Address(word.decode()))
+        except ValueError:
+            pass
+    raise BadRequest("The PROXY line has a malformed address")
+
+
+def _v1_port(word: bytes) -> int:
+    if not _V1_PORT.fullmatch(word) or int(word) > 65535:
+        raise BadRequest("The PROXY line has a malformed port")
+    return int(word)
+
+
+def _read_v2(data: bytes) -> tuple[int, ProxyHeader] | None:
+    if len(data) <= 12:
+        return None
+    if data[12] not in (_V2_LOCAL, _V2_PROXY):
+        raise BadRequest("The PROXY header has an unknown version or command")
+    is_local = data[12] == _V2_LOCAL  # its family is ignored
+    if len(data) > 13 and not is_local and data[13] not in _V2_ADDRESS_BYTES:
+        raise BadRequest("The PROXY header has an unknown protocol")
+    if len(data) < _V2_FIXED.size:
+        return None
+    family = data[13]
+    end = _V2_FIXED.size + int.from_bytes(data[14:16], "big")
+    if end > _V2_FIXED.size + V2_MAX_BYTES:
+        raise BadRequest("The PROXY header is too long")
+    if not is_local and family != _UNSPEC:
+        _check_tlvs(data, _V2_FIXED.size + _V2_ADDRESS_BYTES[family], end)
+    if len(data) < end:
+        return None
+    if is_local or family not in (_TCP4, _TCP6):
+        return end, ProxyHeader()
+    return end, _v2_addresses(data, family)
+
+
+def _check_tlvs(data: bytes, at: int, end: int) -> None:
+    """Go through the TLVs as far as they have come: they must fill exactly what is left of the header."""
+    while at < end:
+        if end - at < _TLV_BYTES:
+            raise BadRequest("The PROXY header ends within a field")
+        if len(data) < at + _TLV_BYTES:
+            return
+        at += _TLV_BYTES + int.from_bytes(data[at + 1 : at + 3], "big")
+    if at > end:
+        raise BadRequest("The PROXY header is too short for what it says to hold")
+
+
+def _v2_addresses(data: bytes, family: int) -> ProxyHeader:
+    if family == _TCP4:
+        source, destination, source_port, destination_port = _TCP4_BLOCK.unpack_from(data, _V2_FIXED.size)
+        return ProxyHeader(str(IPv4Address(source)), source_port, str(IPv4Address(destination)), destination_port)
+    source, destination, source_port, destination_port = _TCP6_BLOCK.unpack_from(data, _V2_FIXED.size)
+    return ProxyHeader(
+        str(_unmapped(IPv6Address(source))),
+        source_port,
+        str(_unmapped(IPv6Address(destination))),
+        destination_port,
+    )
+
+
+def write_v1(source: str, source_port: int, destination: str, destination_port: int) -> bytes:
+    r"""
+    Write a line of version 1; UNKNOWN unless both are addresses of one family.
+
+    >>> write_v1("192.0.2.1", 56324, "192.0.2.2", 443)
+    b'PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n'
+    """
+    one, other = _parse(source), _parse(destination)
+    if one is None or other is None or one.version != other.version:
+        return _V1_UNKNOWN
+    return f"PROXY TCP{one.version} {one} {other} {source_port} {destination_port}\r\n".encode()
+
+
+def write_v2(source: str, source_port: int, destination: str, destination_port: int) -> bytes:
+    """Write a header of version 2; PROXY with UNSPEC unless both are addresses of one family."""
+    one, other = _parse(source), _parse(destination)
+    if one is None or other is None or one.version != other.version:
+        return _V2_FIXED.pack(_V2_SIGNATURE, _V2_PROXY, _UNSPEC, 0)
+    family, block = (_TCP4, _TCP4_BLOCK) if one.version == 4 else (_TCP6, _TCP6_BLOCK)
+    fixed = _V2_FIXED.pack(_V2_SIGNATURE, _V2_PROXY, family, block.size)
+    return fixed + block.pack(one.packed, other.packed, source_port, destination_port)
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address, without the zone that only means something on this machine."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return address if isinstance(address, IPv4Address) else _unmapped(address)
+
+
+def _unmapped(address: IPv6Address) -> IPv4Address | IPv6Address:
+    """Give an IPv4 address on a socket for both families its own form, so that one client has one name."""
+    return address.ipv4_mapped or address

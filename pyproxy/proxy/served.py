@@ -1,0 +1,164 @@
+"""
+What of the configuration serves traffic, with what the byte path needs beside it: listeners, routes, pools.
+
+Must not know connections or exchanges.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pyproxy.balance.backend import Backend, Columns
+from pyproxy.balance.pool import Pool
+from pyproxy.config.runtime import Backend as BackendConfig
+from pyproxy.config.runtime import Listener, Route
+from pyproxy.config.runtime import Pool as PoolConfig
+from pyproxy.observe.metrics import Layout
+from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.retry import RetryBudget
+from pyproxy.proxy.waiting import WaitingLine
+from pyproxy.routing.hash_key import make_hash_key
+from pyproxy.routing.networks import Networks
+from pyproxy.routing.rewrite import Template, make_rewrite
+
+if TYPE_CHECKING:
+    from pyproxy.proxy.plane import DataPlane
+
+
+def columns_of(layout: Layout, seat: int) -> Columns:
+    """Give the places of a backend's counters."""
+    return Columns(
+        active=layout.backend_active(seat),
+        total=layout.backend_total(seat),
+        errors=layout.backend_errors(seat),
+        codes=layout.backend_codes(seat),
+        response=layout.backend_response(seat),
+    )
+
+
+class ServedListener:
+    """A listener's name and where its counters are; ``codes`` by pool, "" for none."""
+
+    __slots__ = ("codes", "connections_column", "connections_total_column", "is_unix", "name", "port", "proxy_protocol")
+
+    def __init__(self, config: Listener, layout: Layout) -> None:
+        self.name = config.name
+        self.port = config.port
+        self.is_unix = bool(config.path)
+        self.proxy_protocol = config.proxy_protocol
+        self.codes = {pool: layout.codes(config.name, pool) for pool in ("", *layout.pools)}
+        self.connections_column = layout.connections(config.name)
+        self.connections_total_column = layout.connections_total(config.name)
+
+
+class ServedPool:
+    """A pool of the configuration, its policy at work, and those who wait for it."""
+
+    __slots__ = (
+        "_keepalive",
+        "_layout",
+        "budget",
+        "hash_key",
+        "line",
+        "name",
+        "pool",
+        "private_keepalive",
+        "retries_column",
+        "retry",
+        "send_proxy",
+        "timeouts",
+    )
+
+    def __init__(self, plane: "DataPlane", config: PoolConfig, layout: Layout) -> None:
+        self.name = config.name
+        self.timeouts = config.timeouts
+        self.retry = config.retry
+        self.budget = RetryBudget(config.retry)
+        self.retries_column = layout.retries(config.name)
+        self.hash_key = make_hash_key(config.hash) if config.hash is not None else None
+        self.send_proxy = config.send_proxy
+        # A connection that began with a PROXY header is its client's own, who never needs a second one.
+        self.private_keepalive = replace(config.keepalive, max_idle=min(1, config.keepalive.max_idle))
+        self._keepalive = config.keepalive
+        self._layout = layout
+        self.pool = Pool(
+            config.name,
+            config.policy,
+            [self._make(backend) for backend in config.backends],
+            offset=plane.slot,
+            unit=config.unit,
+            in_flight=plane.count_in_flight,
+        )
+        self.line = WaitingLine(
+            plane, self.pool, config.queue, layout.queued(config.name), layout.queue_head(config.name)
+        )
+
+    def update(self, configs: tuple[BackendConfig, ...], unit: int) -> list[Backend]:
+        """
+        Change who is in the pool, and return those who left it.
+
+        A backend whose name, address and seat stay is the same backend, with its connections and its past.
+        """
+        present = {backend.name: backend for backend in self.pool.backends}
+        members = []
+        for config in configs:
+            backend = present.get(config.name)
+            if backend is not None and self._is_same(backend, config):
+                backend.weight = config.weight
+                backend.backup = config.backup
+                backend.max_conns = config.max_conns
+                del present[config.name]
+            else:
+                backend = self._make(config)
+            members.append(backend)
+        self.pool.replace(members, unit)
+        self.line.wake()
+        return list(present.values())
+
+    def _make(self, config: BackendConfig) -> Backend:
+        return Backend(
+            self.name,
+            config,
+            keepalive=Keepalive[Any](self._keepalive),
+            columns=columns_of(self._layout, config.seat),
+        )
+
+    def _is_same(self, backend: Backend, config: BackendConfig) -> bool:
+        same_address = backend.address == config.address.encode()
+        return same_address and backend.columns.active == self._layout.backend_active(config.seat)
+
+
+class ServedRoute:
+    """
+    A route of the configuration, ready to be applied.
+
+    ``is_plain`` says that a request goes to the pool as it came and the answer back as well, which is all that
+    most routes do.
+    """
+
+    __slots__ = (
+        "allow",
+        "body_limit",
+        "config",
+        "index",
+        "is_plain",
+        "pool",
+        "prefix",
+        "redirect",
+        "redirect_status",
+        "request_rewrite",
+        "response_rewrite",
+    )
+
+    def __init__(self, config: Route, index: int, pools: Mapping[str, ServedPool], body_limit: int | None) -> None:
+        self.config = config
+        self.index = index  # in the file
+        self.pool = pools[config.pool] if config.pool is not None else None
+        self.allow = Networks(config.allow) if config.allow is not None else None
+        self.body_limit = config.body_limit if config.body_limit is not None else body_limit
+        self.prefix = config.path.encode() if config.strip_prefix and config.path is not None else None
+        self.request_rewrite = make_rewrite(config.request_headers)
+        self.response_rewrite = make_rewrite(config.response_headers)
+        self.redirect = Template(config.redirect.to) if config.redirect is not None else None
+        self.redirect_status = config.redirect.status if config.redirect is not None else 0
+        self.is_plain = self.prefix is None and self.request_rewrite is None

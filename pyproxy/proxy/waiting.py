@@ -1,0 +1,148 @@
+"""
+Requests of one pool that wait for a backend below its ``max_conns``: first in, first out.
+
+Must not know how a request is sent. Theory of operation. Each worker has a line of its own. Room made in this
+worker wakes it at once; room made in another is seen by a look every 5 ms, which is only taken while somebody
+waits. Since the workers share the backends, a worker whose own requests end all the time could keep all the room
+for itself: every line therefore shows in the scoreboard since when its first request has been waiting, and one
+that is much younger than another's gives way for one look, but not for two in a row, because the other worker may
+hang. A request that arrives while anybody waits goes to the end of the line.
+"""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from pyproxy.clock import monotonic
+from pyproxy.config.runtime import Queue
+from pyproxy.errors import QueueTimeout
+from pyproxy.proxy.flow import FOREVER
+
+if TYPE_CHECKING:
+    from pyproxy.balance.pool import Pool
+    from pyproxy.proxy.exchange import Exchange
+    from pyproxy.proxy.plane import DataPlane
+
+LOOK_SECONDS: Final = 0.005
+#: So much longer must another worker's first request have been waiting to go before ours.
+GIVE_WAY_NANOSECONDS: Final = 50_000_000
+
+
+class WaitingLine:
+    """See the module's docstring; ``deadline`` is that of the first in the line, watched by the sweeper."""
+
+    __slots__ = (
+        "_gave_way",
+        "_head_column",
+        "_is_looking",
+        "_is_woken",
+        "_line",
+        "_plane",
+        "_pool",
+        "_queued_column",
+        "_size",
+        "_timeout",
+        "deadline",
+    )
+
+    def __init__(self, plane: "DataPlane", pool: "Pool", config: Queue, queued_column: int, head_column: int) -> None:
+        self._plane = plane
+        self._pool = pool
+        self._size = config.size
+        self._timeout = config.timeout
+        self._queued_column = queued_column
+        self._head_column = head_column
+        self._line: OrderedDict[Exchange, float] = OrderedDict()  # since when, in monotonic seconds
+        self._is_woken = False
+        self._is_looking = False
+        self._gave_way = False
+        self.deadline = FOREVER
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def __repr__(self) -> str:
+        return f"<WaitingLine {self._pool.name} {len(self._line)} waiting>"
+
+    def count(self) -> int:
+        """Count who waits for this pool, over all workers."""
+        return sum([row[self._queued_column] for row in self._plane.rows])
+
+    def is_full(self) -> bool:
+        """Whether as many wait as may."""
+        return self.count() >= self._size
+
+    def join(self, exchange: "Exchange") -> bool:
+        """Take a request in, False if the line is full."""
+        if self.is_full():
+            return False
+        if not self._line:
+            self._plane.watch(self)
+        self._line[exchange] = self._plane.now
+        self._plane.row[self._queued_column] += 1
+        self._show_first()
+        self._look_later()
+        return True
+
+    def leave(self, exchange: "Exchange") -> None:
+        """Forget a request that doesn't wait any more."""
+        if self._line.pop(exchange, None) is not None:
+            self._plane.row[self._queued_column] -= 1
+            self._show_first()
+
+    def wake(self) -> None:
+        """Serve who waits, in a turn of its own: who made room may be in the middle of something."""
+        if self._line and not self._is_woken:
+            self._is_woken = True
+            self._plane.loop.call_soon(self._handle_room)
+
+    def on_deadline(self, now: float) -> None:
+        """Refuse those who have waited for too long."""
+        while self._line:
+            exchange, since = next(iter(self._line.items()))
+            if since + self._timeout > now:
+                break
+            self.leave(exchange)
+            self._plane.contain(exchange, exchange.break_off, QueueTimeout())
+
+    def _show_first(self) -> None:
+        since = next(iter(self._line.values()), 0.0)
+        self._plane.row[self._head_column] = int(since * 1e9)
+        self.deadline = since + self._timeout if self._line else FOREVER
+        if not self._line:
+            self._plane.unwatch(self)
+
+    def _look_later(self) -> None:
+        if self._line and not self._is_looking:
+            self._is_looking = True
+            self._plane.loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        if self._is_younger() and not self._gave_way:
+            self._gave_way = True
+        else:
+            self._gave_way = False
+            self._serve()
+        self._look_later()
+
+    def _handle_room(self) -> None:
+        self._is_woken = False
+        if not self._is_younger():
+            self._serve()
+
+    def _is_younger(self) -> bool:
+        """Whether another worker's first request has been waiting for much longer than ours."""
+        heads = [row[self._head_column] for row in self._plane.rows]
+        oldest = min([head for head in heads if head], default=0)
+        return oldest < self._plane.row[self._head_column] - GIVE_WAY_NANOSECONDS
+
+    def _serve(self) -> None:
+        plane = self._plane
+        plane.now = monotonic()
+        while self._line:
+            exchange = next(iter(self._line))
+            backend = self._pool.pick(exchange.tried(), exchange.key, plane.now)
+            if backend is None:
+                return
+            self.leave(exchange)
+            plane.contain(exchange, exchange.begin, backend)
