@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -197,6 +197,11 @@ class Proxy(NamedTuple):
         """The process ids of the workers."""
         return [pid for pid in process_tree(self.pid) if pid != self.pid]
 
+    def totals(self, pool: str) -> list[int]:
+        """How many attempts were begun on each backend of a pool so far."""
+        backends = json.loads(_get(self.admin_port, f"/api/v1/pools/{pool}/backends")[1])
+        return [backend["total"] for backend in backends]
+
     def connections(self) -> int:
         """How many client connections the workers have."""
         text = _get(self.admin_port, "/metrics")[1].decode()
@@ -216,16 +221,34 @@ def proxy_config(backends: Sequence[int], log: Path, port: int, admin_port: int)
 
 
 @contextlib.contextmanager
-def proxy(directory: Path, backends: Sequence[int], core: int | None = None) -> Iterator[Proxy]:
-    """Run `pyproxy -c FILE` in front of these ports and wait until it is ready."""
+def proxy(
+    directory: Path, backends: Sequence[int], core: int | None = None, changes: Mapping[str, Any] | None = None
+) -> Iterator[Proxy]:
+    """
+    Run `pyproxy -c FILE` in front of these ports and wait until it is ready.
+
+    ``changes`` are keys of the file that are used in place of those of ``proxy_config``.
+    """
     directory.mkdir()
     port, admin_port = free_port(), free_port()
     file, output = directory / "lb.yml", directory / "output.txt"
-    file.write_text(json.dumps(proxy_config(backends, directory / "access.log", port, admin_port)))
+    config = proxy_config(backends, directory / "access.log", port, admin_port)
+    file.write_text(json.dumps({**config, **(changes or {})}))
     command = [sys.executable, "-P", "-m", "pyproxy", "-c", str(file)]  # what is installed, not what lies here
     with process(command, output, core, cwd=ROOT) as started:
         _await(started, lambda: _get(admin_port, "/readyz")[0] == 200, output)
         yield Proxy(started.pid, port, admin_port)
+
+
+def await_ports(started: "subprocess.Popen[bytes]", ports: Sequence[int], said: Path) -> None:
+    """Wait until a process that was started listens on all these ports."""
+
+    def is_up() -> bool:
+        for port in ports:
+            socket.create_connection((HOST, port), 1.0).close()
+        return True
+
+    _await(started, is_up, said)
 
 
 def request(port: int, headers: Sequence[tuple[str, str]], target: str = "/") -> bytes:

@@ -6,19 +6,23 @@ Must not know the supervisor, sockets or the configuration: it is handed a ``Con
 
 import hmac
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from pyproxy.admin.control import Control
+from pyproxy.admin.body import InvalidBody
+from pyproxy.admin.control import Control, Unavailable
 from pyproxy.admin.views import CONTROL, routes
 
-# Nothing that is sent here yet has a body.
+# The largest thing that is sent here is a request's head.
 MAX_BODY_BYTES = 64 * 1024
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _log = logging.getLogger(__name__)
 
@@ -29,16 +33,17 @@ def make_app(control: Control, token: str | None) -> web.Application:
 
     With a ``token``, every request but those for ``OPEN_PATHS`` needs it as ``Authorization: Bearer``.
     """
-    app = web.Application(middlewares=[_errors, _guard(token)], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_errors, _guard(token), _same_site], client_max_size=MAX_BODY_BYTES)
     app[CONTROL] = control
     app.add_routes(routes)
     app.on_response_prepare.append(_finish_headers)
     return app
 
 
-def error_response(status: int, text: str) -> web.Response:
+def error_response(status: int, text: str, detail: Sequence[str] = ()) -> web.Response:
     """Make the JSON that every error is answered with."""
-    return web.Response(status=status, body=orjson.dumps({"error": text}) + b"\n", content_type="application/json")
+    content = {"error": text, "detail": detail} if detail else {"error": text}
+    return web.Response(status=status, body=orjson.dumps(content) + b"\n", content_type="application/json")
 
 
 @web.middleware
@@ -51,11 +56,13 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         text = error.text
         if not text or text.startswith(f"{error.status}:"):
             text = error.reason
-        response = error_response(error.status, text)
+        response = error_response(error.status, text, error.detail if isinstance(error, InvalidBody) else ())
         for name in (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE):
             if name in error.headers:
                 response.headers[name] = error.headers[name]
         return response
+    except Unavailable as error:
+        return error_response(503, str(error))
     except Exception:
         _log.exception("%s %s failed", request.method, request.path)
         return error_response(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
@@ -84,6 +91,16 @@ def _has_token(request: web.Request, expected: bytes) -> bool:
     # surrogateescape, since that is how aiohttp decodes header bytes that are not UTF-8
     found = given.strip().encode("utf-8", "surrogateescape")
     return scheme.lower() == "bearer" and hmac.compare_digest(found, expected)
+
+
+@web.middleware
+async def _same_site(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page of another site lets its reader's browser send; browsers name the page in Origin."""
+    if request.method not in _READING:
+        for origin in request.headers.getall(hdrs.ORIGIN, []):
+            if origin.partition("://")[2].lower() != request.headers.get(hdrs.HOST, "").lower():
+                raise web.HTTPForbidden(text="a page of another site must not write here")
+    return await handler(request)
 
 
 async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:

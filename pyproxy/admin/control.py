@@ -7,6 +7,12 @@ JSON that goes out; they are a contract with scripts and dashboards, so fields a
 
 from typing import Literal, Protocol, TypedDict
 
+from pyproxy.errors import PyproxyError
+
+
+class Unavailable(PyproxyError):
+    """What was asked for can't be had at the moment; the text says why."""
+
 
 class WorkerView(TypedDict):
     """One worker slot; ``pid`` is None while no process runs there."""
@@ -48,11 +54,15 @@ class StatusView(TypedDict):
 
 
 class BackendView(TypedDict):
-    """One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed."""
+    """
+    One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
+
+    ``weight`` is the file's, or the share of it that one of several addresses of a name has.
+    """
 
     name: str
     address: str
-    weight: int
+    weight: float
     backup: bool
     max_conns: int
     state: Literal["ready", "drain", "maint"]
@@ -76,8 +86,101 @@ class PoolView(TypedDict):
     backends: list[BackendView]
 
 
+class Question(TypedDict):
+    """
+    A request that is to be explained.
+
+    ``url`` is absolute, or a path and query where ``headers`` name the host. ``sender`` is the address that the
+    connection comes from, ``unix:`` for a unix socket. No text has a control character that would end a line.
+    """
+
+    method: str
+    url: str
+    headers: list[tuple[str, str]]
+    sender: str
+
+
+class AskedView(TypedDict):
+    """A request as the proxy reads it; ``host`` is None without one."""
+
+    method: str
+    target: str
+    host: str | None
+
+
+class RefusalView(TypedDict):
+    """The answer of our own that a request would get, and why."""
+
+    status: int
+    reason: str
+
+
+class RouteView(TypedDict):
+    """
+    A route whose host and path fit; ``index`` is its place in the file, from 0.
+
+    ``host`` and ``path`` are the route's, None for any. ``reason`` says why it was not chosen.
+    """
+
+    index: int
+    host: str | None
+    path: str | None
+    chosen: bool
+    reason: str | None
+
+
+class RedirectView(TypedDict):
+    """Where the client would be sent."""
+
+    status: int
+    location: str
+
+
+class CandidateView(TypedDict):
+    """
+    A backend as the next pick sees it: ``score`` is its policy's, lower is better, None if it isn't eligible.
+
+    ``reason`` says why it can't be picked now. ``active`` is over all workers.
+    """
+
+    name: str
+    address: str
+    weight: float
+    active: int
+    eligible: bool
+    score: float | None
+    reason: str | None
+    picked: bool
+
+
+class ExplanationView(TypedDict):
+    """
+    What would become of a request, found by the code that serves them, without sending anything.
+
+    ``routes`` are best first, ``others`` counts those whose host or path doesn't fit. ``queued`` counts who waits for
+    the pool; with ``pool`` and neither ``backend`` nor ``refused`` this request would wait too. ``worker`` is the slot
+    that was asked: each has its own turn in the policy. ``notes`` are sentences for a person.
+    """
+
+    listener: str
+    client: str
+    request: AskedView
+    refused: RefusalView | None
+    routes: list[RouteView]
+    others: int
+    route: int | None
+    redirect: RedirectView | None
+    pool: str | None
+    policy: str | None
+    backends: list[CandidateView]
+    backend: str | None
+    queued: int
+    worker: int
+    notes: list[str]
+
+
 class Control(Protocol):
-    """The program as the admin API sees it; nothing here waits."""
+    """The program as the admin API sees it; only what is ``async`` waits."""
 
     def is_ready(self) -> bool:
         """Whether clients should be sent here: a worker is ready and the program isn't stopping."""
@@ -93,4 +196,8 @@ class Control(Protocol):
 
     def metrics(self) -> str:
         """All metrics as Prometheus text."""
+        ...
+
+    async def explain(self, question: Question) -> ExplanationView:
+        """Find out what would become of a request; raises ``Unavailable`` when no worker can tell."""
         ...

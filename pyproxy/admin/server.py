@@ -1,25 +1,21 @@
 """
 The admin API's listening socket and the server behind it.
 
-Must not know what is served: it gets an application. Failing to bind is an ``OSError``.
+Must not know what is served: it gets an application, and where it shall be on a unix path, the socket as well.
+Failing to bind is an ``OSError``.
 """
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 import socket
-import stat
 from http import HTTPStatus
-from pathlib import Path
 
 from aiohttp import hdrs, web
 
 from pyproxy.admin.app import error_response
 
 BACKLOG = 128
-UNIX_MODE = 0o660
 
 _KEEPALIVE = 75.0
 # The answers are made at once: whatever is left after this, its client isn't reading.
@@ -40,41 +36,6 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         sock.listen(BACKLOG)
         undo.pop_all()
     return sock
-
-
-def bind_unix(path: str) -> socket.socket:
-    """Listen on a path, readable and writable by owner and group; a stale socket there is replaced."""
-    _remove_stale(path)
-    with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        # The mode has to be right from the first moment: a chmod afterwards would come too late.
-        umask = os.umask(0o777 & ~UNIX_MODE)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(umask)
-        sock.listen(BACKLOG)
-        undo.pop_all()
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Unlink a socket that a program left behind; one that answers is in use."""
-    try:
-        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog is an answer too
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 class _Protocol(web.RequestHandler):
@@ -100,26 +61,28 @@ class _Protocol(web.RequestHandler):
         return response
 
 
+def _address(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class AdminServer:
-    """The application on one listening socket, which it owns from ``start`` on."""
+    """
+    The application on one listening socket, which it owns from ``start`` on.
+
+    ``address`` is where it listens: ``host:port``, ``[v6]:port`` or ``unix:/path``.
+    """
 
     def __init__(self, app: web.Application, sock: socket.socket) -> None:
         self._runner = web.AppRunner(app, shutdown_timeout=_STOP_TIMEOUT)
+        self.address = _address(sock)
         self._sock = sock
         self._server: asyncio.Server | None = None
-        self._path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-        self._inode = Path(self._path).stat().st_ino if self._path else 0
 
     def __repr__(self) -> str:
         return f"<AdminServer {self.address}>"
-
-    @property
-    def address(self) -> str:
-        """Where it listens: ``host:port``, ``[v6]:port`` or ``unix:/path``."""
-        if self._path:
-            return f"unix:{self._path}"
-        host, port = self._sock.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -143,13 +106,8 @@ class AdminServer:
         )
 
     async def stop(self) -> None:
-        """Close the socket, remove its path, end every connection."""
+        """Close the socket, end every connection."""
         if self._server is not None:
             self._server.close()
         self._sock.close()
-        if self._path:
-            # Another program may have put its own socket there in the meantime.
-            with contextlib.suppress(FileNotFoundError):
-                if Path(self._path).stat().st_ino == self._inode:
-                    Path(self._path).unlink()
         await self._runner.cleanup()

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from pyproxy.admin.body import ExplainBody, read_body
 from pyproxy.admin.control import Control, PoolView
 from pyproxy.observe.metrics import CONTENT_TYPE
 
@@ -75,6 +76,13 @@ async def backend(request: web.Request) -> web.Response:
         if item["name"] == name:
             return _json(item)
     raise web.HTTPNotFound(text=f"no backend {name!r} in pool {found['name']!r}")
+
+
+@routes.post("/api/v1/explain")
+async def explain(request: web.Request) -> web.Response:
+    """What would become of a request."""
+    body = await read_body(request, ExplainBody)
+    return _json(await request.app[CONTROL].explain(body.question()))
 
 
 def _find_pool(request: web.Request) -> PoolView:

@@ -23,7 +23,7 @@ DEFAULT_PORT = 8080
 
 # Verbs of the contract that this version can't do; each is refused by name.
 UNAVAILABLE = (
-    *("status", "drain", "ready", "maint", "weight", "add", "remove", "reload", "explain", "peer"),
+    *("status", "drain", "ready", "maint", "weight", "add", "remove", "reload", "peer"),
     *("top", "timeline", "check"),
 )
 
@@ -79,9 +79,34 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_PORT,
         help="the proxy's port on 127.0.0.1 (default: %(default)s)",
     )
+    _add_explain(verbs.add_parser("explain", help="what would serve a request, and why", allow_abbrev=False))
     for verb in UNAVAILABLE:
         verbs.add_parser(verb, add_help=False, allow_abbrev=False)
     return parser
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Ask the running program which listener, route, pool and backend would serve a request."
+    parser.add_argument("method", metavar="METHOD", help="such as GET")
+    parser.add_argument("url", metavar="URL", help="http://HOST/PATH, or a path with -H 'Host: HOST'")
+    parser.add_argument(
+        *("-H", "--header"),
+        dest="headers",
+        metavar="'K: V'",
+        type=_header,
+        action="append",
+        default=[],
+        help="a header of the request; may be repeated",
+    )
+    parser.add_argument("--from", dest="sender", metavar="IP", help="where it comes from (default: 127.0.0.1)")
+    parser.add_argument("--json", action="store_true", help="print the admin API's answer")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError("must be 'Name: value'")
+    return name, value.strip()
 
 
 def _port(text: str) -> int:
@@ -98,6 +123,8 @@ def _act(arguments: argparse.Namespace) -> int:
 
         return run_demo(arguments.port)
     file = find_file(arguments.file, os.environ)
+    if arguments.verb == "explain":
+        return _explain(file, arguments)
     return _check(file) if arguments.test else _run(file)
 
 
@@ -114,6 +141,25 @@ def _check(file: str) -> int:
 
     make_settings(load_config(file), file)
     print(f"{file}: ok")
+    return DONE
+
+
+def _explain(file: str, arguments: argparse.Namespace) -> int:
+    from pyproxy.cli.api import AdminApi, ApiError  # noqa: PLC0415 - not needed by the other verbs
+    from pyproxy.cli.explain import explain  # noqa: PLC0415 - as above
+    from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+    from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
+
+    settings = make_settings(load_config(file), file).admin
+    if settings is None:
+        return _fail(f"{file} turns the admin API off (admin: null), so the program can't be asked", FAILED)
+    question = {"method": arguments.method, "url": arguments.url, "headers": arguments.headers}
+    if arguments.sender is not None:
+        question["from"] = arguments.sender
+    try:
+        print(explain(AdminApi(settings), question, as_json=arguments.json))
+    except ApiError as error:
+        return _fail(str(error), BAD_USAGE if error.is_usage else FAILED)
     return DONE
 
 

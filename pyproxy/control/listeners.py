@@ -6,6 +6,7 @@ Must not know who accepts on them: a socket is made for each worker slot and len
 Each TCP listener has one SO_REUSEPORT socket a slot, and the kernel spreads connections over them. They stay
 open here, so what is queued on a socket survives its worker. Since SO_REUSEPORT would also let a second
 program of the same user in, a probe without it comes first: that one fails if anyone listens there already.
+A unix socket is one for all slots: its path can lead to one only.
 """
 
 import contextlib
@@ -17,20 +18,24 @@ from dataclasses import dataclass
 
 from pyproxy.config.runtime import Listener, join_address
 from pyproxy.control.startup import StartError
+from pyproxy.control.unix_sockets import UnixSocket, bind_unix
 
 BACKLOG = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class OpenListener:
-    """A listener and its sockets, one a worker slot; ``address`` has the port that was really bound."""
+    """A listener and its sockets, by worker slot; ``address`` has the port that was really bound."""
 
     name: str
     address: str
     sockets: tuple[socket.socket, ...]
+    unix: UnixSocket | None = None  # if it is one, then it stands in ``sockets`` for every slot
 
     def close(self) -> None:
         """Close our copies; a worker's own stay open."""
+        if self.unix is not None:
+            self.unix.remove_path()
         for sock in self.sockets:
             sock.close()
 
@@ -64,6 +69,9 @@ def explain(error: OSError) -> str:
 
 
 def _open(listener: Listener, slots: int) -> OpenListener:
+    if listener.path:
+        unix = bind_unix(listener.path, BACKLOG, listener.mode, listener.owner)
+        return OpenListener(listener.name, listener.address, (unix.sock,) * slots, unix)
     host, port = listener.host, listener.port
     if port:
         _probe(host, port)

@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyproxy import __version__
-from pyproxy.admin.control import BackendView, ListenerView, PoolView, StatusView, WorkerView
+from pyproxy.admin.control import (
+    BackendView,
+    ExplanationView,
+    ListenerView,
+    PoolView,
+    Question,
+    StatusView,
+    WorkerView,
+)
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
+from pyproxy.control.explain import Explainer
 from pyproxy.control.listeners import OpenListener
+from pyproxy.control.members import Members
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.workers import Workers
@@ -30,25 +40,25 @@ def rfc3339(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def make_layout(config: RuntimeConfig) -> Layout:
+def make_layout(config: RuntimeConfig, seats: int) -> Layout:
     """Lay out the scoreboard for a configuration, as every worker does for itself."""
-    return Layout(
-        [listener.name for listener in config.listeners],
-        {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
-    )
+    listeners = [listener.name for listener in config.listeners]
+    return Layout(listeners, [pool.name for pool in config.pools], seats)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the report looks at."""
+    """What the report looks at, and whom it asks."""
 
     config: RuntimeConfig
     file: str
+    members: Members
     layout: Layout
     scoreboard: Scoreboard
     workers: Workers
     listeners: Sequence[OpenListener]
     is_stopping: Callable[[], bool]
+    explainer: Explainer
 
 
 class Report:
@@ -59,17 +69,15 @@ class Report:
         self._started = wall()
         self._begin = monotonic()
         self._rates = Rates()
-        layout = parts.layout
-        names = [(pool, name) for pool, backends in layout.pools.items() for name in backends]
-        self._places = {name: place for place, name in enumerate(names)}
-        self._columns = [layout.backend_total(pool, name) for pool, name in names]
 
     def __repr__(self) -> str:
         return f"<Report on {self._parts.file}>"
 
     def sample(self) -> None:
         """Look at the totals; to be called once a second, so that rates can be told."""
-        self._rates.record(monotonic(), self._parts.scoreboard.sums(self._columns))
+        layout, seats = self._parts.layout, self._parts.members.seats
+        sums = self._parts.scoreboard.sums(layout.backend_total(seat) for seat in seats.values())
+        self._rates.record(monotonic(), dict(zip(seats, sums, strict=True)))
 
     def is_ready(self) -> bool:
         return not self._parts.is_stopping() and self._parts.workers.ready > 0
@@ -88,15 +96,13 @@ class Report:
 
     def pools(self) -> list[PoolView]:
         totals = self._parts.scoreboard.totals()
-        return [self._pool(pool, totals) for pool in self._parts.config.pools]
+        return [self._pool(self._parts.members.pool(pool.name), totals) for pool in self._parts.config.pools]
 
     def metrics(self) -> str:
         parts = self._parts
         lag = parts.layout.loop_lag_ns
         # Without probes and without commands a backend is up and ready; there are neither yet.
-        states = {
-            (pool.name, backend.name): ("ready", "up") for pool in parts.config.pools for backend in pool.backends
-        }
+        states = dict.fromkeys(parts.members.seats, ("ready", "up"))
         return render(
             parts.layout,
             parts.scoreboard.totals(),
@@ -104,7 +110,11 @@ class Report:
             restarts=parts.workers.restarts,
             loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
             states=states,
+            seats=parts.members.seats,
         )
+
+    async def explain(self, question: Question) -> ExplanationView:
+        return await self._parts.explainer.explain(question)
 
     def _worker(self, slot: int) -> WorkerView:
         layout = self._parts.layout
@@ -131,7 +141,7 @@ class Report:
         ]
 
     def _pool(self, pool: Pool, totals: Sequence[int]) -> PoolView:
-        backends = [self._backend(pool.name, backend, totals) for backend in pool.backends]
+        backends = [self._backend(pool, backend, totals) for backend in pool.backends]
         return {
             "name": pool.name,
             "policy": pool.policy,
@@ -139,22 +149,25 @@ class Report:
             "backends": backends,
         }
 
-    def _backend(self, pool: str, backend: Backend, totals: Sequence[int]) -> BackendView:
-        layout, name = self._parts.layout, backend.name
+    def _backend(self, pool: Pool, backend: Backend, totals: Sequence[int]) -> BackendView:
+        layout, key = self._parts.layout, (pool.name, backend.name)
+        # A name without an address isn't a member yet: nothing is counted for it, and nothing is sent to it.
+        is_member = not backend.lookup
+        weight = backend.weight / pool.unit
         return {
-            "name": name,
+            "name": backend.name,
             "address": backend.address,
-            "weight": backend.weight,
+            "weight": int(weight) if weight.is_integer() else round(weight, 3),
             "backup": backend.backup,
             "max_conns": backend.max_conns,
             "state": "ready",
             "health": "up",
             "ejected": False,
-            "available": True,
+            "available": is_member,
             "origin": "config",
-            "active": totals[layout.backend_active(pool, name)],
-            "total": totals[layout.backend_total(pool, name)],
-            "errors": totals[layout.backend_errors(pool, name)],
-            "rate": round(self._rates.rate(self._places[pool, name]), 1),
-            "since": rfc3339(self._started),
+            "active": totals[layout.backend_active(backend.seat)] if is_member else 0,
+            "total": totals[layout.backend_total(backend.seat)] if is_member else 0,
+            "errors": totals[layout.backend_errors(backend.seat)] if is_member else 0,
+            "rate": round(self._rates.rate(key), 1),
+            "since": rfc3339(self._parts.members.joined.get(key, self._started)),
         }

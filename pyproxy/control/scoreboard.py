@@ -6,6 +6,9 @@ Must not know what a column means: it is told which ones are gauges.
 One row of int64 a worker slot, written by that slot's worker alone and without a lock, and a base row that
 only the supervisor writes. When a worker has died its totals are folded into the base row and its own row
 is zeroed: no gauge leaks, no counter falls.
+
+Most columns of a row are for backends that may come later. Only the first ``used`` ones are ever looked at:
+memory that nobody has touched isn't there, and reading it would be touching it.
 """
 
 import fcntl
@@ -22,6 +25,7 @@ class Scoreboard:
     def __init__(self, rows: int, columns: int, gauges: Iterable[int]) -> None:
         self.rows = rows
         self.columns = columns
+        self.used = columns
         self._gauges = frozenset(gauges)
         size = (rows + 1) * columns * _ITEM
         self.fd = os.memfd_create("pyproxy-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -31,15 +35,15 @@ class Scoreboard:
         self._items = memoryview(mmap.mmap(self.fd, size)).cast("q")
 
     def __repr__(self) -> str:
-        return f"<Scoreboard {self.rows} rows {self.columns} columns>"
+        return f"<Scoreboard {self.rows} rows {self.used} of {self.columns} columns used>"
 
     def row(self, slot: int) -> memoryview:
         """The counters of one slot's worker, live."""
         return self._items[slot * self.columns : (slot + 1) * self.columns]
 
     def totals(self) -> list[int]:
-        """The sum over all rows, column by column."""
-        rows = (self.row(slot).tolist() for slot in range(self.rows + 1))
+        """The sum over all rows, column by column, of those in use."""
+        rows = (self.row(slot)[: self.used].tolist() for slot in range(self.rows + 1))
         return [sum(column) for column in zip(*rows, strict=True)]
 
     def sums(self, columns: Iterable[int]) -> list[int]:
@@ -50,11 +54,17 @@ class Scoreboard:
     def retire(self, slot: int) -> None:
         """Fold the row of a worker that has ended into the base row; its gauges count no more."""
         base, row = self.row(self.rows), self.row(slot)
-        for column, value in enumerate(row):
+        for column, value in enumerate(row[: self.used]):
             if value:
                 if column not in self._gauges:
                     base[column] += value
                 row[column] = 0
+
+    def clear(self, columns: Iterable[int]) -> None:
+        """Zero some columns in all rows; nobody may be counting there."""
+        for column in columns:
+            for row in range(self.rows + 1):
+                self._items[row * self.columns + column] = 0
 
     def close(self) -> None:
         """Close the descriptor; the counters stay readable."""

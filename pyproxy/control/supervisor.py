@@ -13,21 +13,29 @@ import contextlib
 import logging
 import os
 import signal
+from typing import Any
 
 from pyproxy.admin.app import make_app
-from pyproxy.admin.server import AdminServer, bind_tcp, bind_unix
+from pyproxy.admin.server import BACKLOG, AdminServer, bind_tcp
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
+from pyproxy.control.answers import Answer
+from pyproxy.control.explain import Explainer
 from pyproxy.control.listeners import explain, open_listeners
+from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
+from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.settings import Settings
 from pyproxy.control.startup import StartError
+from pyproxy.control.unix_sockets import bind_unix
 from pyproxy.control.worker import Program, Worker
 from pyproxy.control.workers import Workers
 
 KILL_AFTER = 2.0  # seconds beyond the grace until what still runs is killed
 SAMPLE_EVERY = 1.0
+FIRST_LOOKUPS = 1.0
+ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +51,10 @@ class Supervisor:
         self._signals = 0
         self._exit_code = 0
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
-        self._layout = make_layout(self._config)
+        self._members = Members(self._config, self._clear_seat)
+        self._layout = make_layout(self._config, self._members.capacity)
+        self._changed: set[str] = set()  # pools that the workers don't know of yet
+        self._applied: dict[int, int] = {}  # by slot: the version of the members that its worker goes by
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def __repr__(self) -> str:
@@ -58,6 +69,7 @@ class Supervisor:
             self._add_signals()
             self._cleanup.push_async_callback(self._end)
             self._sample()
+            await self._look_up_names()
             self._workers.start()
             await self._workers.ended.wait()
         _log.info("stopped")
@@ -73,6 +85,7 @@ class Supervisor:
         for listener in self._listeners:
             _log.info("listening on %s (%s)", listener.address, listener.name)
         self._scoreboard = Scoreboard(config.workers, self._layout.size, self._layout.gauges)
+        self._scoreboard.used = self._layout.columns_for(self._members.used)
         self._cleanup.callback(self._scoreboard.close)
 
     def _make_workers(self) -> None:
@@ -80,17 +93,21 @@ class Supervisor:
             self._config.workers,
             self._program,
             on_start=self._handle_start,
-            on_end=self._scoreboard.retire,
+            on_answer=self._handle_answer,
+            on_end=self._handle_end,
             on_hopeless=self._handle_hopeless,
         )
+        self._explainer = Explainer(self._workers)
         parts = Parts(
             config=self._config,
             file=self._settings.file,
+            members=self._members,
             layout=self._layout,
             scoreboard=self._scoreboard,
             workers=self._workers,
             listeners=self._listeners,
             is_stopping=lambda: self._signals > 0,
+            explainer=self._explainer,
         )
         self._report = Report(parts)
 
@@ -98,14 +115,24 @@ class Supervisor:
         admin = self._settings.admin
         if admin is None:
             return
+        unix = bind_unix(admin.path, BACKLOG, ADMIN_MODE) if admin.path else None
         try:
-            sock = bind_unix(admin.path) if admin.path else bind_tcp(admin.host, admin.port)
+            sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
         except OSError as error:
             raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
         server = AdminServer(make_app(self._report, admin.token), sock)
         self._cleanup.push_async_callback(server.stop)
+        if unix is not None:
+            self._cleanup.callback(unix.remove_path)
         await server.start()
         _log.info("admin API on %s", server.address)
+
+    async def _look_up_names(self) -> None:
+        """Give the names among the backends a moment to be found; without DNS the program starts all the same."""
+        resolver = Resolver(self._config, self._handle_addresses)
+        self._cleanup.push_async_callback(resolver.close)
+        resolver.start()
+        await resolver.wait_for_first(FIRST_LOOKUPS)
 
     def _add_signals(self) -> None:
         handlers = {
@@ -128,6 +155,7 @@ class Supervisor:
 
     def _sample(self) -> None:
         self._report.sample()
+        self._release_seats()
         self._timers["sample"] = self._loop.call_later(SAMPLE_EVERY, self._sample)
 
     def _handle_start(self, worker: Worker) -> None:
@@ -139,11 +167,50 @@ class Supervisor:
         message = {
             "type": "start",
             "slot": worker.slot,
-            "version": 1,
-            "config": self._settings.plain,
+            "version": self._members.version,
+            "config": self._members.start_config(self._settings.plain),
+            "seats": self._members.capacity,
             "log": self._log_fd is not None,
         }
+        self._applied[worker.slot] = self._members.version
         worker.send(message, fds)
+
+    def _handle_answer(self, worker: Worker, message: dict[str, Any]) -> None:
+        match message.get("type"):
+            case "applied":
+                self._applied[worker.slot] = message["version"]
+            case "explained":
+                self._explainer.handle_answer(message)
+            case kind:
+                _log.error("%r sent a message of unknown type %r", worker, kind)
+
+    def _handle_end(self, slot: int) -> None:
+        self._scoreboard.retire(slot)
+        self._explainer.handle_end(slot)
+        self._applied.pop(slot, None)
+
+    def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
+        if not self._members.update(pool, backend, answer):
+            return
+        self._scoreboard.used = self._layout.columns_for(self._members.used)
+        if not self._changed:
+            # Several names are often answered at once: the workers hear of all of them together.
+            self._loop.call_soon(self._announce)
+        self._changed.add(pool)
+
+    def _announce(self) -> None:
+        pools = [self._members.plain_pool(name) for name in sorted(self._changed)]
+        self._changed.clear()
+        for worker in self._workers.alive():
+            worker.send({"type": "pools", "version": self._members.version, "pools": pools})
+
+    def _release_seats(self) -> None:
+        active, sums = self._layout.backend_active, self._scoreboard.sums
+        applied = min(self._applied.values(), default=self._members.version)
+        self._members.release(applied, lambda seat: sums([active(seat)]) == [0])
+
+    def _clear_seat(self, seat: int) -> None:
+        self._scoreboard.clear(self._layout.seat(seat))
 
     def _handle_hopeless(self, reason: str) -> None:
         _log.critical("no worker can be started: %s", reason)

@@ -101,7 +101,8 @@ class Worker:
     """
     One worker process from exec until it is reaped; made inside a running event loop.
 
-    ``on_ready`` and ``on_end`` are called once each at most, ``on_end`` last and always.
+    ``on_ready`` and ``on_end`` are called once each at most, ``on_end`` last and always. In between ``on_answer``
+    gets what it says when it was asked or told something.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Worker:
         slot: int,
         program: Program,
         on_ready: Callable[["Worker"], None],
+        on_answer: Callable[["Worker", dict[str, Any]], None],
         on_end: Callable[["Worker"], None],
     ) -> None:
         self.slot = slot
@@ -116,6 +118,7 @@ class Worker:
         self.failure = ""  # what the worker said about why it can't work
         self.ending = ""
         self._on_ready = on_ready
+        self._on_answer = on_answer
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self.started = self._loop.time()
@@ -168,8 +171,8 @@ class Worker:
                 self.failure = str(message.get("error"))
                 _log.error("worker %d (pid %d) can't work: %s", self.slot, self.pid, self.failure)
                 self.kill()
-            case kind:
-                _log.error("worker %d sent a message of unknown type %r", self.slot, kind)
+            case _:
+                self._on_answer(self, message)
 
     def _on_late(self, seconds: float) -> None:
         self.failure = f"not ready after {seconds:g} s"

@@ -19,6 +19,7 @@ scoreboard is retired first. Until any worker has ever become ready, a few failu
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from pyproxy.control.worker import Program, Worker, WorkerState
 
@@ -47,8 +48,9 @@ class Workers:
     """
     All slots of the program.
 
-    ``on_start`` sends a fresh worker its start message, ``on_end`` is told the slot of one that ended, before
-    the next is started there, ``on_hopeless`` gets the reason when no worker can be brought up at all.
+    ``on_start`` sends a fresh worker its start message, ``on_answer`` gets what one says when it was asked or told
+    something, ``on_end`` is told the slot of one that ended, before the next is started there, ``on_hopeless`` gets
+    the reason when no worker can be brought up at all.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Workers:
         program: Program,
         *,
         on_start: Callable[[Worker], None],
+        on_answer: Callable[[Worker, dict[str, Any]], None],
         on_end: Callable[[int], None],
         on_hopeless: Callable[[str], None],
     ) -> None:
@@ -65,6 +68,7 @@ class Workers:
         self.ended = asyncio.Event()  # set when the program stops and no worker is left
         self._program = program
         self._on_start = on_start
+        self._on_answer = on_answer
         self._on_end = on_end
         self._on_hopeless = on_hopeless
         self._short_lives = [0] * count
@@ -114,7 +118,7 @@ class Workers:
         if self._stopping:
             return  # one slot was hopeless while the others were still to be started
         try:
-            worker = Worker(slot, self._program, self._handle_ready, self._handle_end)
+            worker = Worker(slot, self._program, self._handle_ready, self._on_answer, self._handle_end)
         except OSError as error:
             _log.error("worker %d can't be started: %s", slot, error)
             self._start_again(slot, lived=0.0, reason=str(error))

@@ -20,39 +20,45 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _ITEM = 8  # bytes of an int64
 _LINE = 8  # int64s in a cache line
+_SEAT_COLUMNS = len(CLASSES) + WIDTH + 3
 
 
 class Layout:
-    """Which int64 column of a scoreboard row holds what; the same inputs give the same layout everywhere."""
+    """
+    Which int64 column of a scoreboard row holds what; the same inputs give the same layout everywhere.
 
-    def __init__(self, listeners: Sequence[str], pools: Mapping[str, Sequence[str]]) -> None:
+    Backends come and go while the program runs, so their columns have no names: each has a seat, one of ``seats``
+    blocks behind all other columns. Who sits where is not known here.
+    """
+
+    def __init__(self, listeners: Sequence[str], pools: Sequence[str], seats: int) -> None:
         self.listeners = tuple(listeners)
-        self.pools = {pool: tuple(backends) for pool, backends in pools.items()}
+        self.pools = tuple(pools)
+        self.seats = seats
         self._columns: dict[tuple[str, ...], int] = {}
         self._next = 0
-        gauges: list[int] = []
+        self._gauges: list[int] = []
         for listener in self.listeners:
-            gauges.append(self._take("connections", listener))
+            self._take_gauge("connections", listener)
             self._take("connections_total", listener)
             for pool in ("", *self.pools):
                 self._take("codes", listener, pool, width=len(CLASSES))
         self._take("duration", "", width=WIDTH)
-        for pool, backends in self.pools.items():
+        for pool in self.pools:
             self._take("duration", pool, width=WIDTH)
             self._take("retries", pool)
-            gauges.extend(self._take_backend(pool, backend) for backend in backends)
+            self._take_gauge("queued", pool)
+            self._take_gauge("queue_head", pool)
         self._end = {code: self._take("end", code) for code in ENDS}
         self.bytes_in = self._take("bytes_in")
         self.bytes_out = self._take("bytes_out")
         self.lines_dropped = self._take("lines_dropped")
-        self.loop_lag_ns = self._take("loop_lag_ns")
-        gauges.append(self.loop_lag_ns)
-        self.gauges = frozenset(gauges)
+        self.loop_lag_ns = self._take_gauge("loop_lag_ns")
         # Whole cache lines: two workers never write to the same one.
-        self.size = -(-self._next // _LINE) * _LINE
+        self.size = -(-self.columns_for(seats) // _LINE) * _LINE
 
     def __repr__(self) -> str:
-        return f"<Layout {len(self.listeners)} listeners {len(self.pools)} pools {self.size} columns>"
+        return f"<Layout {len(self.listeners)} listeners {len(self.pools)} pools {self.seats} seats>"
 
     def _take(self, *key: str, width: int = 1) -> int:
         """Reserve ``width`` columns for ``key`` and return the first."""
@@ -61,13 +67,20 @@ class Layout:
         self._next += width
         return column
 
-    def _take_backend(self, pool: str, backend: str) -> int:
-        """Reserve all columns of a backend and return its gauge."""
-        self._take("backend_codes", pool, backend, width=len(CLASSES))
-        self._take("backend_response", pool, backend, width=WIDTH)
-        self._take("backend_total", pool, backend)
-        self._take("backend_errors", pool, backend)
-        return self._take("backend_active", pool, backend)
+    def _take_gauge(self, *key: str) -> int:
+        """Reserve a column for what goes down as well as up."""
+        column = self._take(*key)
+        self._gauges.append(column)
+        return column
+
+    @property
+    def gauges(self) -> frozenset[int]:
+        """Every column that goes down as well as up."""
+        return frozenset((*self._gauges, *(self.backend_active(seat) for seat in range(self.seats))))
+
+    def columns_for(self, seats: int) -> int:
+        """How many columns, from the first on, are in use while only the first so many seats are taken."""
+        return self._next + seats * _SEAT_COLUMNS
 
     def connections(self, listener: str) -> int:
         """Gauge: open client connections."""
@@ -89,29 +102,47 @@ class Layout:
         """Attempts beyond the first."""
         return self._columns["retries", pool]
 
-    def backend_codes(self, pool: str, backend: str) -> int:
-        """Base of five columns of the backend's own answers, as in ``codes``."""
-        return self._columns["backend_codes", pool, backend]
+    def queued(self, pool: str) -> int:
+        """Gauge: requests that wait for a backend below its ``max_conns``."""
+        return self._columns["queued", pool]
 
-    def backend_response(self, pool: str, backend: str) -> int:
-        """Base of a histogram: seconds until the response head."""
-        return self._columns["backend_response", pool, backend]
-
-    def backend_active(self, pool: str, backend: str) -> int:
-        """Gauge: exchanges and tunnels in flight on the backend."""
-        return self._columns["backend_active", pool, backend]
-
-    def backend_total(self, pool: str, backend: str) -> int:
-        """Attempts begun."""
-        return self._columns["backend_total", pool, backend]
-
-    def backend_errors(self, pool: str, backend: str) -> int:
-        """Attempts that failed: no answer, or a gateway error."""
-        return self._columns["backend_errors", pool, backend]
+    def queue_head(self, pool: str) -> int:
+        """Gauge: since when the first of them waits, in monotonic nanoseconds; 0 = nobody waits."""
+        return self._columns["queue_head", pool]
 
     def end(self, code: str) -> int:
         """Exchanges that ended with this termination code, one of ``ENDS``."""
         return self._end[code]
+
+    def seat(self, seat: int) -> range:
+        """All columns of a seat."""
+        base = self._base(seat)
+        return range(base, base + _SEAT_COLUMNS)
+
+    def backend_codes(self, seat: int) -> int:
+        """Base of five columns of the backend's own answers, as in ``codes``."""
+        return self._base(seat)
+
+    def backend_response(self, seat: int) -> int:
+        """Base of a histogram: seconds until the response head."""
+        return self._base(seat) + len(CLASSES)
+
+    def backend_active(self, seat: int) -> int:
+        """Gauge: exchanges and tunnels in flight on the backend."""
+        return self._base(seat) + len(CLASSES) + WIDTH
+
+    def backend_total(self, seat: int) -> int:
+        """Attempts begun."""
+        return self._base(seat) + len(CLASSES) + WIDTH + 1
+
+    def backend_errors(self, seat: int) -> int:
+        """Attempts that failed: no answer, or a gateway error."""
+        return self._base(seat) + len(CLASSES) + WIDTH + 2
+
+    def _base(self, seat: int) -> int:
+        if not 0 <= seat < self.seats:
+            raise IndexError(f"there is no seat {seat}")
+        return self.columns_for(seat)
 
 
 def map_row(fd: int, slot: int, columns: int) -> memoryview:
@@ -134,17 +165,19 @@ def render(
     restarts: int,
     loop_lags: Mapping[int, float],
     states: Mapping[tuple[str, str], tuple[str, str]],
+    seats: Mapping[tuple[str, str], int],
 ) -> str:
     """
     Write the Prometheus text of all metrics that have a source.
 
-    ``totals`` are the summed rows, ``digest`` names the configuration in force, ``restarts`` counts workers
-    started again, ``loop_lags`` is seconds by worker slot, and ``states`` says (admin state, health) for each
-    (pool, backend). Names can't contain a character that a label value would have to escape.
+    ``totals`` are the summed columns, as far as they are in use, ``digest`` names the configuration in force,
+    ``restarts`` counts workers started again, ``loop_lags`` is seconds by worker slot. For each (pool, backend)
+    ``states`` says (admin state, health) and ``seats`` where its counters are. Names can't contain a character
+    that a label value would have to escape.
     """
     lines: list[str] = []
     lines.extend(_request_lines(layout, totals))
-    lines.extend(_backend_lines(layout, totals))
+    lines.extend(_backend_lines(layout, totals, seats))
     lines.extend(_state_lines(states))
     lines.extend(_traffic_lines(layout, totals))
     lines += _head("config_info", "gauge", "The configuration in force.")
@@ -180,27 +213,27 @@ def _request_lines(layout: Layout, totals: Sequence[int]) -> Iterator[str]:
     yield from _head("retries_total", "counter", "Attempts beyond the first of a request.")
     for pool in layout.pools:
         yield f'pyproxy_retries_total{{pool="{pool}"}} {totals[layout.retries(pool)]}'
+    yield from _head("queue_length", "gauge", "Requests that wait for a backend below its max_conns.")
+    for pool in layout.pools:
+        yield f'pyproxy_queue_length{{pool="{pool}"}} {totals[layout.queued(pool)]}'
     yield from _head("terminations_total", "counter", "Requests by the way they ended.")
     for code in ENDS:
         yield f'pyproxy_terminations_total{{end="{code}"}} {totals[layout.end(code)]}'
 
 
-def _backend_lines(layout: Layout, totals: Sequence[int]) -> Iterator[str]:
-    backends = [(pool, name) for pool, names in layout.pools.items() for name in names]
+def _backend_lines(layout: Layout, totals: Sequence[int], seats: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    backends = [(f'pool="{pool}",backend="{name}"', seat) for (pool, name), seat in seats.items()]
     yield from _head("backend_requests_total", "counter", "Answers of a backend, by class of status.")
-    for pool, name in backends:
-        labels = f'pool="{pool}",backend="{name}"'
-        yield from _code_lines("backend_requests_total", labels, totals, layout.backend_codes(pool, name))
+    for labels, seat in backends:
+        yield from _code_lines("backend_requests_total", labels, totals, layout.backend_codes(seat))
     yield from _head("backend_response_seconds", "histogram", "From an attempt's begin to the response head.")
-    for pool, name in backends:
-        base = layout.backend_response(pool, name)
+    for labels, seat in backends:
+        base = layout.backend_response(seat)
         columns = totals[base : base + WIDTH]
-        labels = f'pool="{pool}",backend="{name}"'
         yield from sample_lines("pyproxy_backend_response_seconds", labels, columns)
     yield from _head("backend_active", "gauge", "Requests and tunnels in flight on a backend.")
-    for pool, name in backends:
-        value = totals[layout.backend_active(pool, name)]
-        yield f'pyproxy_backend_active{{pool="{pool}",backend="{name}"}} {value}'
+    for labels, seat in backends:
+        yield f"pyproxy_backend_active{{{labels}}} {totals[layout.backend_active(seat)]}"
 
 
 def _state_lines(states: Mapping[tuple[str, str], tuple[str, str]]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from pyproxy.channel import Channel
 from pyproxy.config.runtime import RuntimeConfig, from_plain
 from pyproxy.observe.logging_setup import configure_logging
 from pyproxy.observe.metrics import Layout, map_row
+from pyproxy.proxy.explain import explain
 from pyproxy.proxy.plane import DataPlane
 
 _log = logging.getLogger("worker")
@@ -42,6 +43,7 @@ class Worker:
     def __init__(self, channel_fd: int) -> None:
         self.stopped = asyncio.Event()
         self._plane: DataPlane | None = None
+        self._early: list[dict[str, Any]] = []  # changes that came before there was anything to change
         self._servers: list[tuple[asyncio.Server, socket.socket, str]] = []
         self._grace = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -51,10 +53,26 @@ class Worker:
         kind = message["type"]
         if kind == "start":
             self._task = asyncio.ensure_future(self._start(message, fds))
+        elif kind == "pools":
+            self._update_pools(message)
+        elif kind == "explain":
+            self._explain(message)
         elif kind == "log":
             self._reopen_log(fds[0])
         elif kind == "drain":
             self._drain(float(message["grace"]))
+
+    def _update_pools(self, message: dict[str, Any]) -> None:
+        if self._plane is None:
+            self._early.append(message)
+            return
+        self._plane.update_pools(message["pools"])
+        self._channel.send({"type": "applied", "version": message["version"]})
+
+    def _explain(self, message: dict[str, Any]) -> None:
+        if self._plane is not None:
+            result = explain(self._plane, message["request"])
+            self._channel.send({"type": "explained", "id": message["id"], "result": result})
 
     def _reopen_log(self, descriptor: int) -> None:
         if self._plane is not None and self._plane.log_writer is not None:
@@ -83,20 +101,21 @@ class Worker:
         self._channel.send({"type": "ready", "version": message["version"]})
 
     async def _serve(self, config: RuntimeConfig, message: dict[str, Any], fds: list[int]) -> None:
-        layout = Layout(
-            [listener.name for listener in config.listeners],
-            {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
-        )
+        listeners = [listener.name for listener in config.listeners]
+        layout = Layout(listeners, [pool.name for pool in config.pools], message["seats"])
         scoreboard = fds.pop(0)
         rows = [map_row(scoreboard, slot, layout.size) for slot in range(config.workers)]
         os.close(scoreboard)
         log_fd = fds.pop(0) if message["log"] else None
         plane = self._plane = DataPlane(config, layout, rows, message["slot"], log_fd)
+        for early in self._early:
+            self._update_pools(early)
         loop = asyncio.get_running_loop()
         for listener, fd in zip(config.listeners, fds, strict=True):
             sock = socket.socket(fileno=fd)
             spare = sock.dup()
             spare.setblocking(False)
+            # For unix sockets too: create_unix_server would, from Python 3.13 on, remove the path in the end.
             server = await loop.create_server(plane.accept(listener.name), sock=sock, backlog=BACKLOG)
             self._servers.append((server, spare, listener.name))
 

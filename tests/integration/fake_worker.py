@@ -36,6 +36,8 @@ class FakeWorker:
         match message["type"]:
             case "start":
                 self.start(message, fds)
+            case "pools":
+                self.channel.send({"type": "applied", "version": message["version"]})
             case "log":
                 os.close(self.log_fd)
                 (self.log_fd,) = fds
@@ -54,10 +56,8 @@ class FakeWorker:
                 self.serve(from_plain(message["config"]), message, fds)
 
     def serve(self, config: RuntimeConfig, message: dict[str, Any], fds: list[int]) -> None:
-        layout = Layout(
-            [listener.name for listener in config.listeners],
-            {pool.name: [backend.name for backend in pool.backends] for pool in config.pools},
-        )
+        listeners = [listener.name for listener in config.listeners]
+        layout = Layout(listeners, [pool.name for pool in config.pools], message["seats"])
         scoreboard = fds.pop(0)
         row = map_row(scoreboard, message["slot"], layout.size)
         os.close(scoreboard)

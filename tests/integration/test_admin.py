@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyproxy.admin.app import make_app
-from pyproxy.admin.server import AdminServer, bind_tcp, bind_unix
+from pyproxy.admin.server import AdminServer, bind_tcp
+from pyproxy.control.unix_sockets import bind_unix
 from tests.integration.ports import Ports
 from tests.integration.program import Program
 from tests.unit.admin.fake_control import FakeControl
@@ -138,62 +138,14 @@ async def test_a_body_is_not_waited_for(serve: Serve) -> None:
     await writer.wait_closed()
 
 
-async def test_a_unix_socket_is_for_owner_and_group(serve: Serve, tmp_path: Path) -> None:
-    """Its mode is 0660 whatever the umask, it serves, and its path is gone afterwards."""
+async def test_over_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    """It serves on whatever socket it is given, and leaves its path to who made it."""
     path = tmp_path / "admin.sock"
-    umask = os.umask(0)
-    try:
-        sock = bind_unix(str(path))
-        assert os.umask(0) == 0
-    finally:
-        os.umask(umask)
-    server = await serve(sock)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    server = await serve(bind_unix(str(path), 1).sock)
     assert server.address == f"unix:{path}"
     assert (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK"
     await server.stop()
-    assert not path.exists()
-
-
-async def test_a_stale_unix_socket_is_replaced(serve: Serve, tmp_path: Path) -> None:
-    """What a killed program left behind is no obstacle."""
-    path = tmp_path / "admin.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    server = await serve(bind_unix(str(path)))
-    assert (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK"
-
-
-def test_a_unix_socket_that_answers_is_left_alone(tmp_path: Path) -> None:
-    """Neither a living program's socket nor one with a full queue is taken over."""
-    path = tmp_path / "admin.sock"
-    with socket.socket(socket.AF_UNIX) as alive:
-        alive.bind(str(path))
-        alive.listen(0)
-        for _ in range(4):  # nobody accepts: the queue is full after the first of these
-            with pytest.raises(OSError, match="in use"):
-                bind_unix(str(path))
-        assert path.is_socket()
-
-
-def test_a_file_is_never_unlinked(tmp_path: Path) -> None:
-    """A typing error in the path must not cost somebody a file."""
-    path = tmp_path / "precious"
-    path.write_text("data")
-    with pytest.raises(OSError, match="in use"):
-        bind_unix(str(path))
-    assert path.read_text() == "data"
-
-
-async def test_a_path_that_is_somebody_elses_now_stays(serve: Serve, tmp_path: Path) -> None:
-    """A program that started after us on the same path keeps its socket when we stop."""
-    path = tmp_path / "admin.sock"
-    server = await serve(bind_unix(str(path)))
-    path.rename(tmp_path / "moved")
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(path))
-        await server.stop()
-        assert path.is_socket()
+    assert path.is_socket()
 
 
 def ask(port: int, path: str, token: str | None = None) -> tuple[int, bytes]:

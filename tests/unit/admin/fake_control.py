@@ -1,6 +1,6 @@
 """A program of two pools for the admin API to describe. Knows no supervisor."""
 
-from pyproxy.admin.control import BackendView, PoolView, StatusView
+from pyproxy.admin.control import BackendView, ExplanationView, PoolView, Question, StatusView, Unavailable
 
 
 def backend(name: str) -> BackendView:
@@ -30,6 +30,7 @@ class FakeControl:
     def __init__(self) -> None:
         self.ready = True
         self.broken = False
+        self.questions: list[Question] = []
 
     def is_ready(self) -> bool:
         return self.ready
@@ -60,3 +61,30 @@ class FakeControl:
 
     def metrics(self) -> str:
         return "pyproxy_up 1\n"
+
+    async def explain(self, question: Question) -> ExplanationView:
+        if not self.ready:
+            raise Unavailable("no worker is ready")
+        self.questions.append(question)
+        return explanation()
+
+
+def explanation() -> ExplanationView:
+    """The simplest explanation there is."""
+    return {
+        "listener": "http",
+        "client": "127.0.0.1",
+        "request": {"method": "GET", "target": "/", "host": "x"},
+        "refused": {"status": 404, "reason": "No route matches"},
+        "routes": [],
+        "others": 3,
+        "route": None,
+        "redirect": None,
+        "pool": None,
+        "policy": None,
+        "backends": [],
+        "backend": None,
+        "queued": 0,
+        "worker": 0,
+        "notes": [],
+    }

@@ -1,49 +1,16 @@
 """Pins who may ask the admin API, and how its answers and errors look; requests are made without sockets."""
 
-import json
-from typing import Any
-
 import pytest
 from aiohttp import hdrs, web
 from aiohttp.test_utils import make_mocked_request
-from multidict import CIMultiDict
 
-from pyproxy.admin.app import OPEN_PATHS, make_app
-from tests.unit.admin.fake_control import FakeControl
+from pyproxy.admin.app import MAX_BODY_BYTES, OPEN_PATHS
+from tests.unit.admin.asking import Client, Headers, body
 
 TOKEN = "correct horse battery staple"  # a blank inside is part of it
+JSON = {"Content-Type": "application/json"}
+QUESTION = b'{"method": "GET", "url": "http://x/"}'
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-class Client:
-    """Hands requests to an application without a socket."""
-
-    def __init__(self, token: str | None = None) -> None:
-        self.control = FakeControl()
-        self.app = make_app(self.control, token)
-        self.app.freeze()
-
-    async def ask(
-        self, path: str, method: str = "GET", headers: dict[str, str] | list[tuple[str, str]] | None = None
-    ) -> web.Response:
-        """Make a request and return the answer."""
-        request = make_mocked_request(method, path, headers=CIMultiDict(headers or {}), app=self.app)
-        response = await self.app._handle(request)
-        assert isinstance(response, web.Response)
-        return response
-
-    async def json(self, path: str) -> Any:
-        """GET a path that answers 200 with JSON."""
-        response = await self.ask(path)
-        assert response.status == 200
-        assert response.content_type == "application/json"
-        return body(response)
-
-
-def body(response: web.Response) -> Any:
-    """The JSON of an answer."""
-    assert isinstance(response.body, bytes)
-    return json.loads(response.body)
 
 
 async def test_health_and_readiness() -> None:
@@ -158,7 +125,7 @@ async def test_the_right_token_opens(scheme: str) -> None:
         pytest.param({"Cookie": f"token={TOKEN}"}, id="cookie"),
     ],
 )
-async def test_anything_else_does_not(headers: dict[str, str] | list[tuple[str, str]]) -> None:
+async def test_anything_else_does_not(headers: Headers) -> None:
     """A wrong, mangled or ambiguous token is 401, never an exception."""
     response = await Client(TOKEN).ask("/metrics", headers=headers)
     assert response.status == 401
@@ -178,3 +145,60 @@ async def test_no_software_version_and_no_caching() -> None:
     assert "Server" not in response.headers
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "https://evil.example", "null", "http://admin:1", "admin:9900"]
+)
+async def test_a_page_of_another_site_writes_nothing(origin: str) -> None:
+    """Whatever the browser's user may do here, a foreign page can't do it with his browser."""
+    client = Client()
+    headers = {"Host": "admin:9900", "Origin": origin, **JSON}
+    response = await client.ask("/api/v1/explain", "POST", headers, QUESTION)
+    assert response.status == 403
+    assert body(response) == {"error": "a page of another site must not write here"}
+    assert client.control.questions == []
+
+
+@pytest.mark.parametrize("origin", ["http://admin:9900", "https://ADMIN:9900"])
+async def test_a_page_of_ours_writes(origin: str) -> None:
+    """Also behind something that speaks TLS for us."""
+    headers = {"Host": "Admin:9900", "Origin": origin, **JSON}
+    assert (await Client().ask("/api/v1/explain", "POST", headers, QUESTION)).status == 200
+
+
+async def test_reading_is_left_to_the_browser() -> None:
+    """It hands the answer to no other site, and refusing would break links."""
+    assert (await Client().ask("/api/v1/pools", headers={"Host": "a", "Origin": "http://b"})).status == 200
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+async def test_only_json_is_read(kind: str | None) -> None:
+    """A form of another site can send anything but this."""
+    response = await Client().ask("/api/v1/explain", "POST", {"Content-Type": kind} if kind else {}, QUESTION)
+    assert response.status == 415
+    assert body(response) == {"error": "Content-Type must be application/json"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{'method': 1}", b'{"method": "GET"} x', b"\xff"])
+async def test_what_is_no_json_is_400(content: bytes) -> None:
+    """The answer says where it ends to be JSON."""
+    response = await Client().ask("/api/v1/explain", "POST", JSON, content)
+    assert response.status == 400
+    assert body(response)["error"].startswith("the body is not JSON: ")
+
+
+async def test_a_body_has_a_limit() -> None:
+    """413, before it is parsed."""
+    response = await Client().ask("/api/v1/explain", "POST", JSON, b"[" * (MAX_BODY_BYTES + 1))
+    assert response.status == 413
+    assert "65536" in body(response)["error"]
+
+
+async def test_what_cannot_be_had_now_is_503() -> None:
+    """Without a ready worker there is nobody to ask."""
+    client = Client()
+    client.control.ready = False
+    response = await client.ask("/api/v1/explain", "POST", JSON, QUESTION)
+    assert response.status == 503
+    assert body(response) == {"error": "no worker is ready"}

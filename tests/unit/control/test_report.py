@@ -11,7 +11,10 @@ from pyproxy import __version__
 from pyproxy.config.load import load_text
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import report as report_module
+from pyproxy.control.answers import share_equally
+from pyproxy.control.explain import Explainer
 from pyproxy.control.listeners import OpenListener
+from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.settings import make_settings
@@ -42,25 +45,42 @@ class World:
                     ]
                 },
                 "api": {"backends": [{"address": "10.0.0.3:80"}]},
+                "app": {"backends": [{"name": "app", "address": "app.internal:80", "weight": 2}]},
             },
         }
         settings = make_settings(load_text(json.dumps(content), "lb.yml", {}), "/etc/lb.yml")
         config = from_plain(settings.plain)
-        self.layout = make_layout(config)
+        self.members = Members(config, clock=lambda: 0.25)
+        self.layout = make_layout(config, self.members.capacity)
         self.board = Scoreboard(2, self.layout.size, self.layout.gauges)
         self.slots: list[Any] = [Seat(11, WorkerState.READY), None]
         self.workers = Workers(
             2,
             Program(environ={}),
             on_start=lambda _worker: None,
+            on_answer=lambda _worker, _message: None,
             on_end=lambda _slot: None,
             on_hopeless=lambda _reason: None,
         )
         self.workers.slots = self.slots
         self.is_stopping = False
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
-        parts = Parts(config, "/etc/lb.yml", self.layout, self.board, self.workers, listeners, lambda: self.is_stopping)
+        parts = Parts(
+            config,
+            "/etc/lb.yml",
+            self.members,
+            self.layout,
+            self.board,
+            self.workers,
+            listeners,
+            lambda: self.is_stopping,
+            Explainer(self.workers),
+        )
         self.report = Report(parts)
+
+    def seat(self, pool: str, backend: str) -> int:
+        """Where a backend's counters are."""
+        return self.members.seats[pool, backend]
 
 
 @pytest.fixture
@@ -119,15 +139,15 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
     """Configured values, sums over all workers, and the facts that are fixed until probes and verbs come."""
     for slot in (0, 1):
         row = world.board.row(slot)
-        row[world.layout.backend_active("web", "web1")] = 2
-        row[world.layout.backend_total("web", "web1")] = 10
-        row[world.layout.backend_errors("web", "web1")] = 1
-    web, api = world.report.pools()
+        row[world.layout.backend_active(world.seat("web", "web1"))] = 2
+        row[world.layout.backend_total(world.seat("web", "web1"))] = 10
+        row[world.layout.backend_errors(world.seat("web", "web1"))] = 1
+    web, api, _ = world.report.pools()
     assert (web["name"], web["policy"], web["available"]) == ("web", "round_robin", 2)
     assert [backend["name"] for backend in api["backends"]] == ["10.0.0.3:80"]
     first = dict(web["backends"][0])
-    assert str(first.pop("since")).endswith("Z")
     assert first == {
+        "since": "1970-01-01T00:00:00.250Z",
         "name": "web1",
         "address": "10.0.0.1:80",
         "weight": 3,
@@ -147,14 +167,38 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
     assert web["backends"][1]["backup"] is True
 
 
+def test_a_name_without_an_address_is_shown_but_not_available(world: World) -> None:
+    """An operator sees that the name is configured and gets nothing, and the metrics have no backend of that name."""
+    *_, app = world.report.pools()
+    (backend,) = app["backends"]
+    assert (backend["name"], backend["address"], backend["weight"]) == ("app", "app.internal:80", 2)
+    assert (backend["available"], backend["total"], app["available"]) == (False, 0, 0)
+    assert 'backend="app"' not in world.report.metrics()
+
+
+def test_the_addresses_of_a_name_are_shown_with_their_share(world: World) -> None:
+    """Each is a backend with its own address and counters; the weight is the configured one, shared."""
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"], 80))
+    world.board.row(0)[world.layout.backend_total(world.seat("app", "app[10.1.0.2:80]"))] = 5
+    *_, app = world.report.pools()
+    assert app["available"] == 4
+    assert [backend["address"] for backend in app["backends"]] == [f"10.1.0.{n}:80" for n in (1, 2, 3, 4)]
+    assert [backend["weight"] for backend in app["backends"]] == [0.5] * 4
+    assert [backend["total"] for backend in app["backends"]] == [0, 5, 0, 0]
+    assert '\npyproxy_backend_up{pool="app",backend="app[10.1.0.2:80]"} 1\n' in world.report.metrics()
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    *_, app = world.report.pools()
+    assert [repr(backend["weight"]) for backend in app["backends"]] == ["1", "1"]
+
+
 def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples a second apart give each backend its own requests per second."""
     clock: Callable[[], float] = iter([100.0, 101.0]).__next__
     monkeypatch.setattr(report_module, "monotonic", clock)
     world.report.sample()
-    world.board.row(1)[world.layout.backend_total("api", "10.0.0.3:80")] += 7
+    world.board.row(1)[world.layout.backend_total(world.seat("api", "10.0.0.3:80"))] += 7
     world.report.sample()
-    web, api = world.report.pools()
+    web, api, _ = world.report.pools()
     assert [backend["rate"] for backend in (*web["backends"], *api["backends"])] == [0.0, 0.0, 7.0]
 
 

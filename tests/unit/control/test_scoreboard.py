@@ -89,3 +89,37 @@ def test_close_leaves_the_counters_readable(board: Scoreboard) -> None:
     board.close()
     board.close()
     assert board.totals()[0] == 1
+
+
+def test_only_what_is_in_use_is_looked_at(board: Scoreboard) -> None:
+    """Sums and folding end where the columns in use end; what is there already stays when more are in use."""
+    board.used = 5
+    board.row(0)[4], board.row(0)[5] = 40, 50
+    assert board.totals() == [0, 0, 0, 0, 40]
+    board.retire(0)
+    assert board.row(0)[5] == 50
+    board.used = 6
+    assert board.totals() == [0, 0, 0, 0, 40, 50]
+
+
+def test_memory_that_nobody_counts_in_is_never_allocated() -> None:
+    """Room for thousands of backends costs nothing: looking at the totals doesn't bring the memory into being."""
+    board = Scoreboard(2, 1 << 18, ())
+    try:
+        board.used = 100
+        board.row(0)[1] = 1
+        for _ in range(2):
+            assert board.totals()[1] == 1
+            board.retire(0)
+        assert os.fstat(board.fd).st_blocks * 512 < 1 << 18
+    finally:
+        board.close()
+
+
+def test_clear_zeroes_some_columns_in_every_row(board: Scoreboard) -> None:
+    """A backend that gets another one's columns begins at zero, also in what dead workers left behind."""
+    for slot in range(3):
+        for column in range(8):
+            board.row(slot)[column] = 9
+    board.clear(range(2, 4))
+    assert [list(board.row(slot)) for slot in range(3)] == [[9, 9, 0, 0, 9, 9, 9, 9]] * 3

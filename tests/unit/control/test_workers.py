@@ -3,6 +3,7 @@
 import asyncio
 import doctest
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ class FakeWorker:
         slot: int,
         _program: Program,
         on_ready: Callable[["FakeWorker"], None],
+        on_answer: Callable[["FakeWorker", dict[str, Any]], None],
         on_end: Callable[["FakeWorker"], None],
     ) -> None:
         if FakeWorker.refuse:
@@ -62,6 +64,7 @@ class Watched:
             count,
             Program(environ={}),
             on_start=lambda worker: self.started.append(worker.pid),
+            on_answer=lambda _worker, _message: None,
             on_end=self.retired.append,
             on_hopeless=self._hopeless,
         )
@@ -227,7 +230,14 @@ async def test_start_orders_that_fail_cost_the_worker(made: list[FakeWorker]) ->
     def fail(_worker: object) -> None:
         raise OSError("too many open files")
 
-    workers = Workers(1, Program(environ={}), on_start=fail, on_end=lambda _s: None, on_hopeless=lambda _r: None)
+    workers = Workers(
+        1,
+        Program(environ={}),
+        on_start=fail,
+        on_answer=lambda _w, _m: None,
+        on_end=lambda _s: None,
+        on_hopeless=lambda _r: None,
+    )
     workers.start()
     assert made[0].orders == ["kill"]
     workers.kill()

@@ -11,7 +11,8 @@ from pyproxy.observe.histogram import WIDTH
 from pyproxy.observe.metrics import CLASSES, ENDS, Layout, map_row, render
 
 LISTENERS = ["http", "[::]:8080"]
-POOLS = {"web": ["web1", "web2"], "api": ["web1"]}
+POOLS = ["web", "api"]
+SEATS = {("web", "web1"): 0, ("web", "web2"): 2, ("api", "web1"): 1}
 
 
 def columns_of(layout: Layout) -> list[tuple[str, int, int]]:
@@ -24,21 +25,28 @@ def columns_of(layout: Layout) -> list[tuple[str, int, int]]:
         found.append((f"connections {listener}", layout.connections(listener), 1))
         found.append((f"connections_total {listener}", layout.connections_total(listener), 1))
         found += [(f"codes {listener} {pool}", layout.codes(listener, pool), 5) for pool in ("", *POOLS)]
-    for pool, backends in POOLS.items():
+    for pool in POOLS:
         found.append((f"duration {pool}", layout.duration(pool), WIDTH))
         found.append((f"retries {pool}", layout.retries(pool), 1))
-        for name in backends:
-            found.append((f"codes of {pool}/{name}", layout.backend_codes(pool, name), 5))
-            found.append((f"response of {pool}/{name}", layout.backend_response(pool, name), WIDTH))
-            found.append((f"active of {pool}/{name}", layout.backend_active(pool, name), 1))
-            found.append((f"total of {pool}/{name}", layout.backend_total(pool, name), 1))
-            found.append((f"errors of {pool}/{name}", layout.backend_errors(pool, name), 1))
-    return found
+        found.append((f"queued {pool}", layout.queued(pool), 1))
+        found.append((f"queue_head {pool}", layout.queue_head(pool), 1))
+    return found + [column for seat in range(layout.seats) for column in columns_of_seat(layout, seat)]
+
+
+def columns_of_seat(layout: Layout, seat: int) -> list[tuple[str, int, int]]:
+    """Every named thing of a seat with its first column and width."""
+    return [
+        (f"codes of seat {seat}", layout.backend_codes(seat), 5),
+        (f"response of seat {seat}", layout.backend_response(seat), WIDTH),
+        (f"active of seat {seat}", layout.backend_active(seat), 1),
+        (f"total of seat {seat}", layout.backend_total(seat), 1),
+        (f"errors of seat {seat}", layout.backend_errors(seat), 1),
+    ]
 
 
 def test_columns_do_not_overlap() -> None:
     """No two counters share a column and all lie within the row."""
-    layout = Layout(LISTENERS, POOLS)
+    layout = Layout(LISTENERS, POOLS, 4)
     taken: dict[int, str] = {}
     for name, base, width in columns_of(layout):
         for column in range(base, base + width):
@@ -49,30 +57,52 @@ def test_columns_do_not_overlap() -> None:
 
 def test_rows_are_whole_cache_lines() -> None:
     """Two workers never write to the same cache line, whatever the number of counters."""
-    for count in range(1, 12):
-        assert Layout(["http"], {"web": [f"b{i}" for i in range(count)]}).size % 8 == 0
+    for seats in range(12):
+        assert Layout(["http"], ["web"], seats).size % 8 == 0
+
+
+def test_a_seat_is_exactly_the_columns_of_its_counters() -> None:
+    """Who zeroes a seat for the next backend misses none of its counters and touches nobody else's."""
+    layout = Layout(LISTENERS, POOLS, 4)
+    own = [column for _, base, width in columns_of_seat(layout, 2) for column in range(base, base + width)]
+    assert list(layout.seat(2)) == own
+
+
+def test_only_the_columns_of_taken_seats_are_in_use() -> None:
+    """Seats lie behind everything else in the order of their numbers, so what is in use is the beginning of a row."""
+    layout = Layout(LISTENERS, POOLS, 4)
+    for used in range(layout.seats + 1):
+        border = layout.columns_for(used)
+        for name, base, width in columns_of(layout):
+            seat = int(name.rpartition(" ")[2]) if " of seat " in name else -1
+            assert (base + width <= border) if seat < used else (base >= border), (name, used)
+    assert layout.columns_for(4) <= layout.size
 
 
 def test_the_same_inputs_give_the_same_layout() -> None:
     """Supervisor and worker compute the layout each for itself and must agree."""
-    assert columns_of(Layout(LISTENERS, POOLS)) == columns_of(Layout(tuple(LISTENERS), dict(POOLS)))
+    assert columns_of(Layout(LISTENERS, POOLS, 4)) == columns_of(Layout(tuple(LISTENERS), tuple(POOLS), 4))
 
 
 def test_gauges_are_what_goes_down() -> None:
-    """Connections, exchanges in flight and the loop's lag are gauges; nothing else is."""
-    layout = Layout(LISTENERS, POOLS)
+    """Connections, what is in flight or waits, and the loop's lag are gauges; nothing else is."""
+    layout = Layout(LISTENERS, POOLS, 4)
     expected = {layout.loop_lag_ns, *(layout.connections(name) for name in LISTENERS)}
-    expected |= {layout.backend_active(pool, name) for pool, names in POOLS.items() for name in names}
+    expected |= {layout.queued(pool) for pool in POOLS} | {layout.queue_head(pool) for pool in POOLS}
+    expected |= {layout.backend_active(seat) for seat in range(4)}
     assert layout.gauges == expected
 
 
 def test_unknown_names_are_an_error() -> None:
     """A counter of a pool that isn't there is a bug that must show, not column 0."""
-    layout = Layout(LISTENERS, POOLS)
+    layout = Layout(LISTENERS, POOLS, 4)
     with pytest.raises(KeyError):
         layout.codes("http", "nowhere")
     with pytest.raises(KeyError):
         layout.end("XX")
+    for seat in (-1, 4):
+        with pytest.raises(IndexError):
+            layout.backend_active(seat)
 
 
 @pytest.fixture
@@ -115,6 +145,7 @@ def rendered(layout: Layout, totals: list[int]) -> str:
         restarts=4,
         loop_lags={0: 0.0015, 1: 0.0},
         states={("web", "web1"): ("drain", "up"), ("web", "web2"): ("ready", "down")},
+        seats=SEATS,
     )
 
 
@@ -129,7 +160,7 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 def test_every_counter_reaches_its_sample() -> None:
     """Each column holds another value and comes out under the right name and labels."""
-    layout = Layout(LISTENERS, POOLS)
+    layout = Layout(LISTENERS, POOLS, 4)
     totals = [1000 + column for column in range(layout.size)]
     read = samples(rendered(layout, totals))
     for index, code in enumerate(CLASSES):
@@ -137,11 +168,12 @@ def test_every_counter_reaches_its_sample() -> None:
             key = ("pyproxy_requests_total", ("[::]:8080", pool, code))
             assert read[key] == totals[layout.codes("[::]:8080", pool) + index]
         answers = ("pyproxy_backend_requests_total", ("api", "web1", code))
-        assert read[answers] == totals[layout.backend_codes("api", "web1") + index]
+        assert read[answers] == totals[layout.backend_codes(1) + index]
     one = {
         ("pyproxy_retries_total", ("api",)): layout.retries("api"),
+        ("pyproxy_queue_length", ("api",)): layout.queued("api"),
         ("pyproxy_terminations_total", ("cD",)): layout.end("cD"),
-        ("pyproxy_backend_active", ("web", "web2")): layout.backend_active("web", "web2"),
+        ("pyproxy_backend_active", ("web", "web2")): layout.backend_active(2),
         ("pyproxy_connections", ("http",)): layout.connections("http"),
         ("pyproxy_connections_total", ("http",)): layout.connections_total("http"),
         ("pyproxy_bytes_total", ("in",)): layout.bytes_in,
@@ -150,14 +182,14 @@ def test_every_counter_reaches_its_sample() -> None:
     }
     for sample, column in one.items():
         assert read[sample] == totals[column], sample
-    base = layout.backend_response("web", "web2")
+    base = layout.backend_response(2)
     assert read["pyproxy_backend_response_seconds_count", ("web", "web2")] == sum(totals[base : base + WIDTH - 1])
     assert read["pyproxy_request_duration_seconds_bucket", ("api", "0.0005")] == totals[layout.duration("api")]
 
 
 def test_facts_that_are_no_counters() -> None:
     """Digest, restarts, lag of each worker, health and admin state are written as the contract names them."""
-    layout = Layout(LISTENERS, POOLS)
+    layout = Layout(LISTENERS, POOLS, 4)
     read = samples(rendered(layout, [0] * layout.size))
     assert read["pyproxy_config_info", ("0123456789ab",)] == 1
     assert read["pyproxy_worker_restarts_total", ()] == 4
@@ -168,9 +200,16 @@ def test_facts_that_are_no_counters() -> None:
     assert states == [0, 1, 0]
 
 
+def test_columns_that_are_not_in_use_are_not_needed() -> None:
+    """The supervisor sums only what is in use, and that is enough for the text."""
+    layout = Layout(LISTENERS, POOLS, 4)
+    read = samples(rendered(layout, [1] * layout.columns_for(3)))
+    assert read["pyproxy_backend_active", ("web", "web2")] == 1
+
+
 def test_types_are_declared() -> None:
     """Counters, gauges and histograms are typed, each family once, and the text ends with a newline."""
-    layout = Layout(LISTENERS, POOLS)
+    layout = Layout(LISTENERS, POOLS, 4)
     text = rendered(layout, [0] * layout.size)
     assert text.endswith("\n")
     declared = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]

@@ -15,6 +15,15 @@ from pyproxy.observe.metrics import Layout
 from pyproxy.worker import main as worker_main
 from pyproxy.worker.main import Worker
 
+SEATS = 4
+ROUTE: dict[str, Any] = {
+    **dict.fromkeys(("host", "path", "listeners", "methods", "headers", "allow", "body_limit", "redirect")),
+    "pool": "web",
+    "strip_prefix": False,
+    "request_headers": {"set": [], "remove": []},
+    "response_headers": {"set": [], "remove": []},
+}
+BACKEND: dict[str, Any] = {"name": "a", "host": "10.0.0.1", "port": 80, "weight": 1, "backup": False, "max_conns": 0}
 PLAIN: dict[str, Any] = {
     "digest": "0123456789ab",
     "workers": 1,
@@ -23,15 +32,16 @@ PLAIN: dict[str, Any] = {
     "log_level": "info",
     "listeners": [],
     "trusted_proxies": [],
-    "routes": [{"host": None, "path": None, "pool": "web"}],
+    "routes": [ROUTE],
     "pools": [
         {
             "name": "web",
             "policy": "round_robin",
-            "backends": [{"name": "a", "host": "10.0.0.1", "port": 80, "weight": 1, "backup": False, "max_conns": 0}],
+            "backends": [BACKEND],
             "timeouts": {"connect": 3.0, "response": 60.0, "idle": 60.0, "tunnel": 3600.0},
             "retry": {"attempts": 2, "on": ["connect"], "budget": 0.2, "min": 3},
             "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
+            "queue": {"size": 128, "timeout": 5.0},
         }
     ],
     "client": {
@@ -43,6 +53,8 @@ PLAIN: dict[str, Any] = {
     },
     "limits": {"request_line": 8192, "headers": 32768, "header_count": 100, "body": None, "connections": 0},
     "access_log": {"to": "off", "format": "combined"},
+    "error_pages": [],
+    "dns": {"servers": []},
 }
 
 
@@ -91,9 +103,10 @@ def no_side_effects(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(worker: Worker, log: int | None = None, **changes: Any) -> FakeChannel:
     """Give the order to start, with a scoreboard of the right size."""
     scoreboard = os.memfd_create("scoreboard")
-    os.truncate(scoreboard, Layout([], {"web": ["a"]}).size * 8)
+    os.truncate(scoreboard, Layout([], ["web"], SEATS).size * 8)
     fds = [scoreboard] if log is None else [scoreboard, log]
-    message = {"type": "start", "slot": 0, "version": 7, "config": {**PLAIN, **changes}, "log": log is not None}
+    message = {"type": "start", "slot": 0, "version": 7, "seats": SEATS, "log": log is not None}
+    message["config"] = {**PLAIN, **changes}
     channel = FakeChannel.last
     channel.on_message(message, fds)
     assert worker is not None
@@ -119,11 +132,50 @@ async def test_start_and_drain() -> None:
 async def test_a_configuration_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
     """Failed names the version and why; the traceback is in the log."""
     worker = Worker(99)
-    channel = start(worker, routes=[{"host": None, "path": None, "pool": "nobody"}])
+    channel = start(worker, routes=[{**ROUTE, "pool": "nobody"}])
     answer = await channel.answer()
     assert (answer["type"], answer["version"]) == ("failed", 7)
     assert "nobody" in answer["error"]
     assert "Traceback" in caplog.text
+
+
+def pools(version: int, *names: str) -> dict[str, Any]:
+    """Say that the pool has these backends now."""
+    backends = [{**BACKEND, "name": name, "seat": seat} for seat, name in enumerate(names)]
+    return {"type": "pools", "version": version, "pools": [{"name": "web", "unit": 1, "backends": backends}]}
+
+
+def members(worker: Worker) -> list[str]:
+    """Name the backends that the worker's pool has."""
+    assert worker._plane is not None
+    return [backend.name for backend in worker._plane.pools["web"].pool.backends]
+
+
+async def test_a_change_of_the_members_is_applied_and_said_so() -> None:
+    """Who is in a pool changes while it is served, and the supervisor hears which version is in force."""
+    worker = Worker(99)
+    channel = start(worker)
+    await channel.answer()
+    channel.on_message(pools(8, "b", "c"), [])
+    assert channel.sent[1:] == [{"type": "applied", "version": 8}]
+    assert members(worker) == ["b", "c"]
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
+
+
+async def test_a_change_that_comes_with_the_start_is_not_lost() -> None:
+    """Both messages may arrive together: the change waits until there is something to change."""
+    worker = Worker(99)
+    channel = start(worker)
+    channel.on_message(pools(8, "b"), [])
+    channel.on_message(pools(9, "c"), [])
+    async with asyncio.timeout(5):
+        while len(channel.sent) < 3:
+            await asyncio.sleep(0)
+    assert {answer.get("version") for answer in channel.sent if answer["type"] == "applied"} == {8, 9}
+    assert members(worker) == ["c"]
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
 
 
 async def test_without_a_supervisor_it_drains(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,144 @@
+"""
+What comes in with a write: a JSON body, read and checked, every problem with it told at once.
+
+Must not know what is done with it.
+"""
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pyproxy.admin.control import Question
+from pyproxy.config.addresses import is_ip
+from pyproxy.config.values import did_you_mean
+
+UNIX_SENDER = "unix:"
+LOCAL_SENDER = "127.0.0.1"
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_ABSOLUTE = re.compile(r"https?://[^/?#@]+([/?#].*)?", re.IGNORECASE)
+_UNSENT = re.compile(r"[\x00-\x20\x7f]")
+
+_TEXTS = {
+    "missing": "is missing",
+    "string_type": "must be a text",
+    "tuple_type": "must be [name, value]",
+    "too_long": "must be [name, value]",
+    "model_type": "must be an object",
+}
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class InvalidBody(web.HTTPUnprocessableEntity):
+    """A body that is JSON but not what is wanted; ``detail`` has a line for each problem."""
+
+    def __init__(self, detail: list[str]) -> None:
+        super().__init__(text="the request is not valid")
+        self.detail = detail
+
+
+def _method(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("must be a method, such as GET")
+    return value
+
+
+def _url(value: str) -> str:
+    if _UNSENT.search(value):
+        raise ValueError("must not have blanks or control characters; in a URL a blank is %20")
+    if not value.startswith("/") and not _ABSOLUTE.fullmatch(value):
+        raise ValueError("must be http://HOST/PATH, https://HOST/PATH, or a path that begins with /")
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("must be a header's name")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not _VALUE.fullmatch(value):
+        raise ValueError("must not have control characters")
+    return value
+
+
+def _sender(value: str) -> str:
+    if value == UNIX_SENDER:
+        return value
+    if not is_ip(value) or "%" in value:
+        raise ValueError("must be an IP address, or unix: for a unix socket")
+    return str(ip_address(value))
+
+
+def _pairs(value: Any) -> Any:
+    """Make a mapping a list of pairs; JSON has no tuples."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list):
+        return [tuple(item) if isinstance(item, list) else item for item in value]
+    raise ValueError("must be a mapping, or a list of [name, value]")
+
+
+Header = tuple[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+
+
+class ExplainBody(BaseModel):
+    """What ``POST /api/v1/explain`` takes."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    method: Annotated[str, AfterValidator(_method)]
+    url: Annotated[str, AfterValidator(_url)]
+    headers: Annotated[list[Header], BeforeValidator(_pairs)] = Field(default_factory=list)
+    sender: Annotated[str, AfterValidator(_sender)] = Field(LOCAL_SENDER, alias="from")
+
+    @model_validator(mode="after")
+    def _has_host(self) -> "ExplainBody":
+        if self.url.startswith("/") and not any(name.lower() == "host" for name, _ in self.headers):
+            raise ValueError("url: must name a host, such as http://www.example.com/, unless headers have Host")
+        return self
+
+    def question(self) -> Question:
+        """Give it as the program takes it."""
+        return {"method": self.method, "url": self.url, "headers": self.headers, "sender": self.sender}
+
+
+async def read_body(request: web.Request, model: type[Body]) -> Body:
+    """
+    Read and check a body; what is wrong is 400, 413, 415 or 422.
+
+    Only ``application/json`` is read: a page of another site can't send that without asking first.
+    """
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
+    try:
+        content = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InvalidBody([_line(found, model) for found in error.errors(include_url=False)]) from error
+
+
+def _line(found: ErrorDetails, model: type[BaseModel]) -> str:
+    """Say where and what, as the problems of lb.yml are told."""
+    loc = found["loc"]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    kind = found["type"]
+    if kind == "extra_forbidden":
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        text = "unknown key" + did_you_mean(loc[-1], known)
+    elif kind == "value_error":
+        text = str(found["ctx"]["error"])
+    else:
+        text = _TEXTS.get(kind) or found["msg"]
+    return f"{place}: {text}" if place else text

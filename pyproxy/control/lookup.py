@@ -1,0 +1,129 @@
+"""
+Ask DNS what a name stands for, once.
+
+Must not know pools, nor what is done with the answer.
+
+c-ares does the asking: unlike the C library it tells how long an answer is good for, and like it, it reads
+/etc/hosts, nsswitch.conf and resolv.conf. Each lookup has a channel of its own (60 µs), since a channel keeps
+answers for their whole TTL, which may be far more than we want to wait for a change.
+"""
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import aiodns
+import pycares
+
+from pyproxy.config.runtime import Backend
+from pyproxy.control.answers import MAX_ADDRESSES, Answer, Service, share_equally, share_services
+from pyproxy.errors import PyproxyError
+
+_SERVER_SECONDS = 1.0  # for the first try of a server; the second one gets twice as long
+_SERVER_TRIES = 2
+_SECONDS = 10.0  # however many servers there are
+
+
+class LookupFailed(PyproxyError):
+    """There is no answer, or an empty one; the text says why."""
+
+
+class Found(NamedTuple):
+    """What a name stands for, for how many seconds, and how many addresses were too many."""
+
+    answer: Answer
+    ttl: float
+    left_out: int
+
+
+class Lookup:
+    """One configured name, to be asked for again and again."""
+
+    def __init__(self, backend: Backend, servers: Sequence[str]) -> None:
+        self.name = backend.host
+        self._port = backend.port
+        self._is_service = backend.lookup == "srv"
+        self._servers = list(servers)
+        self._targets: dict[str, tuple[str, ...]] = {}  # last good addresses of a service's targets
+
+    def __repr__(self) -> str:
+        return f"<Lookup {self.name}>"
+
+    async def find(self) -> Found:
+        """Ask; raises ``LookupFailed``."""
+        try:
+            dns = aiodns.DNSResolver(self._servers or None, timeout=_SERVER_SECONDS, tries=_SERVER_TRIES)
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    return await (self._find_services(dns) if self._is_service else self._find_addresses(dns))
+            finally:
+                await dns.close()
+        except TimeoutError:
+            raise LookupFailed(f"no answer within {_SECONDS:g} s") from None
+        except aiodns.error.DNSError as error:
+            raise LookupFailed(error.args[1]) from error
+        except pycares.AresError as error:
+            raise LookupFailed(str(error)) from error
+
+    async def _find_addresses(self, dns: aiodns.DNSResolver) -> Found:
+        hosts, ttl = await _addresses(dns, self.name)
+        return Found(share_equally(hosts, self._port), ttl, max(len(hosts) - MAX_ADDRESSES, 0))
+
+    async def _find_services(self, dns: aiodns.DNSResolver) -> Found:
+        result = await dns.query_dns(self.name, "SRV")
+        ttl = min((record.ttl for record in result.answer), default=math.inf)
+        # A target of "." says that there is no such service.
+        records = [data for record in result.answer if isinstance(data := record.data, pycares.SRVRecordData)]
+        records = [record for record in records if record.target.rstrip(".")]
+        targets = sorted({record.target for record in records})
+        found = await asyncio.gather(*(self._find_target(dns, target) for target in targets))
+        hosts = {target: hosts for target, (hosts, _) in zip(targets, found, strict=True)}
+        self._targets = hosts
+        services = [
+            Service(record.priority, record.weight, record.port, hosts[record.target])
+            for record in records
+            if hosts[record.target]
+        ]
+        if not services:
+            raise LookupFailed("none of its targets has an address" if records else "there is no such service")
+        count = len({(host, service.port) for service in services for host in service.hosts})
+        return Found(share_services(services), min(ttl, *(ttl for _, ttl in found)), max(count - MAX_ADDRESSES, 0))
+
+    async def _find_target(self, dns: aiodns.DNSResolver, target: str) -> tuple[tuple[str, ...], float]:
+        """Look up a target; one that fails keeps its last good addresses, and the others aren't held up."""
+        try:
+            return await _addresses(dns, target)
+        except (aiodns.error.DNSError, pycares.AresError, LookupFailed):
+            return self._targets.get(target, ()), 0.0
+
+
+async def _addresses(dns: aiodns.DNSResolver, name: str) -> tuple[tuple[str, ...], float]:
+    """Ask for all addresses of a name, IPv4 and IPv6, and for how many seconds that is good."""
+    result = await dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
+    hosts = list(dict.fromkeys(node.addr[0].decode() for node in result.nodes))
+    if not hosts:
+        raise LookupFailed("it has no address")
+    ttl = min([node.ttl for node in result.nodes] + [alias.ttl for alias in result.cnames])
+    return _usable(hosts), float(ttl)
+
+
+def _usable(hosts: list[str]) -> tuple[str, ...]:
+    """
+    Leave out what would only fail: addresses of a kind that this machine has no route to, and the second loopback.
+
+    ``localhost`` always has two addresses, but hardly any program listens on both.
+    """
+    if "127.0.0.1" in hosts:
+        hosts = [host for host in hosts if host != "::1"]
+    return tuple(host for host in hosts if _has_route(host)) or tuple(hosts)
+
+
+def _has_route(host: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((host, 9))  # sends nothing
+        return True
+    return False

@@ -1,0 +1,126 @@
+"""
+Watch what the names among the backends stand for, and say when it changes.
+
+Must not know pools beyond their names, nor what an answer is used for.
+
+A name is asked for again when its answer's time is up. Whatever goes wrong, the last good answer stays: a name
+server that fails, or a record that somebody deleted by mistake, must not take backends away that still work.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from pyproxy.config.runtime import Backend, RuntimeConfig, join_address
+from pyproxy.control.answers import MAX_ADDRESSES, Answer
+from pyproxy.control.lookup import Found, Lookup, LookupFailed
+
+MIN_TTL = 5.0
+MAX_TTL = 60.0
+PAUSES = (1.0, 2.0, 5.0)  # after the first, the second and any further failure in a row
+_AT_ONCE = 16  # lookups; each has a thread of c-ares and a few descriptors
+
+_log = logging.getLogger(__name__)
+
+
+class Resolver:
+    """
+    Watches every name of a configuration, from ``start`` until ``close``.
+
+    ``on_answer`` gets pool, backend and answer when the answer is another than before.
+    """
+
+    def __init__(self, config: RuntimeConfig, on_answer: Callable[[str, str, Answer], None]) -> None:
+        turns = asyncio.Semaphore(_AT_ONCE)
+        self._watches = [
+            _Watch(pool.name, backend, Lookup(backend, config.dns.servers), turns, on_answer)
+            for pool in config.pools
+            for backend in pool.backends
+            if backend.lookup
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Resolver {len(self._watches)} names>"
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._tasks = [asyncio.create_task(watch.run()) for watch in self._watches]
+
+    async def wait_for_first(self, seconds: float) -> None:
+        """Wait until every name was asked for once, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(watch.asked.wait() for watch in self._watches))
+
+    async def close(self) -> None:
+        """Stop asking."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Watch:
+    """One name of one pool."""
+
+    def __init__(
+        self,
+        pool: str,
+        backend: Backend,
+        lookup: Lookup,
+        turns: asyncio.Semaphore,
+        on_answer: Callable[[str, str, Answer], None],
+    ) -> None:
+        self.asked = asyncio.Event()
+        self._pool = pool
+        self._backend = backend.name
+        self._title = f"{backend.host} ({pool}/{backend.name})"
+        self._lookup = lookup
+        self._turns = turns
+        self._on_answer = on_answer
+        self._answer: Answer = ()
+        self._failures = 0  # in a row
+        self._is_crowded = False
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            try:
+                async with self._turns:
+                    found = await self._lookup.find()
+            except LookupFailed as error:
+                seconds = self._handle_failure(str(error))
+            except Exception as error:
+                _log.exception("looking up %s went wrong", self._title)
+                seconds = self._handle_failure(str(error))
+            else:
+                seconds = self._handle_answer(found)
+            self.asked.set()
+            await asyncio.sleep(seconds)
+
+    def _handle_answer(self, found: Found) -> float:
+        """Pass on what is new, and return the seconds until the next lookup."""
+        if found.left_out and not self._is_crowded:
+            _log.warning("%s has more than %d addresses, the others are left out", self._title, MAX_ADDRESSES)
+        self._is_crowded = found.left_out > 0
+        if found.answer != self._answer:
+            self._answer = found.answer
+            _log.info("%s is %s", self._title, _text(found.answer))
+            self._on_answer(self._pool, self._backend, found.answer)
+        elif self._failures:
+            _log.info("%s is answered again, nothing has changed", self._title)
+        self._failures = 0
+        return min(max(found.ttl, MIN_TTL), MAX_TTL)
+
+    def _handle_failure(self, reason: str) -> float:
+        """Say it once an outage, and return the seconds until the next lookup."""
+        if not self._failures:
+            stays = f"it stays {_text(self._answer)}" if self._answer else "it has no address yet"
+            _log.warning("can't look up %s: %s; %s", self._title, reason, stays)
+        self._failures += 1
+        return PAUSES[min(self._failures, len(PAUSES)) - 1]
+
+
+def _text(answer: Answer) -> str:
+    return ", ".join(join_address(address.host, address.port) for address in answer)

@@ -1,0 +1,495 @@
+"""Unix sockets: how they are made and unmade, and the real program listening on and dialling them."""
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyproxy.config.runtime import Listener
+from pyproxy.control.listeners import open_listeners
+from pyproxy.control.startup import StartError
+from pyproxy.control.unix_sockets import UnixSocket, bind_unix
+from tests.integration.client import get
+from tests.integration.conftest import Connect, StartProgram
+from tests.integration.peers import nginx
+from tests.integration.ports import Ports
+from tests.integration.program import Program
+from tests.integration.wire import DEADLINE, Message, parse_head
+
+Bind = Callable[..., UnixSocket]
+
+
+@pytest.fixture
+def bind() -> Iterator[Bind]:
+    """Listen on paths; closed when the test ends."""
+    bound: list[UnixSocket] = []
+
+    def start(path: Path, mode: int | None = None, owner: str | None = None) -> UnixSocket:
+        bound.append(bind_unix(str(path), 16, mode, owner))
+        return bound[-1]
+
+    yield start
+    for unix in bound:
+        unix.sock.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a socket shall be."""
+    return tmp_path / "x.sock"
+
+
+# ---- how they are made and unmade
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_mode_and_owner_are_right_before_anyone_gets_in(
+    umask: int, path: Path, bind: Bind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the umask: a socket that listens has its mode already, and one that doesn't lets nobody in."""
+    before: list[int] = []
+    listen = socket.socket.listen
+
+    def spy(sock: socket.socket, backlog: int) -> None:
+        before.append(stat.S_IMODE(path.stat().st_mode))
+        with socket.socket(socket.AF_UNIX) as early, pytest.raises(ConnectionRefusedError):
+            early.connect(str(path))
+        listen(sock, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", spy)
+    old = os.umask(umask)
+    try:
+        bind(path, 0o660)
+    finally:
+        assert os.umask(old) == umask
+    assert before == [0o660]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+def test_without_a_mode_the_umask_decides(path: Path, bind: Bind) -> None:
+    """As for any file that the program makes."""
+    old = os.umask(0o027)
+    try:
+        bind(path)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("owner", "has_group"), [("daemon", False), ("daemon:daemon", True)])
+def test_the_owner(owner: str, has_group: bool, path: Path, bind: Bind) -> None:
+    """User and group are the given ones; without a group it stays the program's."""
+    bind(path, 0o600, owner)
+    found = path.stat()
+    assert path.owner() == "daemon"
+    assert (path.group() == "daemon") is has_group
+    assert stat.S_IMODE(found.st_mode) == 0o600
+
+
+def test_an_owner_that_only_root_can_give_leaves_nothing(
+    path: Path, bind: Bind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says what would help, and a socket of the wrong owner isn't left behind."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with pytest.raises(StartError, match=r"x\.sock: only root can give it to that owner"):
+        bind(path, 0o660, "daemon")
+    assert not path.exists()
+
+
+def test_a_missing_directory_is_named(tmp_path: Path, bind: Bind) -> None:
+    """The most likely reason of all, said as it is."""
+    with pytest.raises(StartError, match=f"there is no directory {tmp_path}/run"):
+        bind(tmp_path / "run" / "x.sock")
+
+
+def test_a_stale_socket_is_replaced(path: Path, bind: Bind) -> None:
+    """What a killed program left behind is no obstacle."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    bind(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_socket_that_answers_is_left_alone(path: Path, bind: Bind) -> None:
+    """Neither a living program's socket nor one with a full queue is taken over."""
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(path))
+        alive.listen(0)
+        for _ in range(4):  # nobody accepts: the queue is full after the first of these
+            with pytest.raises(StartError, match="in use by another program"):
+                bind(path)
+        assert path.is_socket()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "pipe", "directory"])
+def test_what_is_no_socket_is_never_unlinked(kind: str, path: Path, bind: Bind) -> None:
+    """A typing error in the path must not cost somebody a file."""
+    match kind:
+        case "file":
+            path.write_text("precious")
+        case "link":
+            path.symlink_to("elsewhere")
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
+    before = path.lstat()
+    with pytest.raises(StartError, match="taken by something that is no socket"):
+        bind(path)
+    assert path.lstat() == before
+
+
+def test_the_path_goes_once_and_only_while_it_is_ours(path: Path, bind: Bind) -> None:
+    """It is removed, and what another program then puts there stays, even when we are asked again."""
+    ours = bind(path)
+    assert repr(ours) == f"<UnixSocket {path}>"
+    ours.remove_path()
+    assert not path.exists()
+    ours.sock.close()
+    theirs = bind(path)
+    ours.remove_path()
+    assert path.is_socket()
+    theirs.remove_path()
+    theirs.remove_path()
+    assert not path.exists()
+
+
+def test_a_path_that_is_somebody_elses_now_stays(tmp_path: Path, path: Path, bind: Bind) -> None:
+    """Who moved ours away and put his own there keeps it."""
+    ours = bind(path)
+    path.rename(tmp_path / "moved")
+    bind(path)
+    ours.remove_path()
+    assert path.is_socket()
+    assert (tmp_path / "moved").is_socket()
+
+
+def test_all_slots_share_one_socket(path: Path) -> None:
+    """A path leads to one socket: every slot gets it, and closing removes the path; twice is as good as once."""
+    (listener,) = open_listeners([Listener("web", "", 0, path=str(path), mode=0o600)], slots=3)
+    assert listener.address == f"unix:{path}"
+    assert len(listener.sockets) == 3
+    assert len({id(sock) for sock in listener.sockets}) == 1
+    listener.close()
+    listener.close()
+    assert not path.exists()
+
+
+def test_all_or_nothing(tmp_path: Path, path: Path) -> None:
+    """When a later listener fails nothing is left of the first."""
+    good = Listener("good", "", 0, path=str(path))
+    with pytest.raises(StartError):
+        open_listeners([good, Listener("bad", "", 0, path=str(tmp_path / "no" / "x"))], slots=2)
+    with pytest.raises(StartError, match="in use"):
+        open_listeners([good, Listener("again", "", 0, path=str(path))], slots=2)
+    assert not path.exists()
+
+
+# ---- the real program
+
+
+async def ask(path: Path, raw: bytes) -> Message:
+    """Send a request over a connection of its own, which the other side has to close."""
+    async with asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(raw)
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    head, end, body = received.partition(b"\r\n\r\n")
+    return Message(received, *parse_head(head + end), body=body)
+
+
+def once(target: str = "/", *headers: str) -> bytes:
+    """A request that closes its connection."""
+    return get("h", target, "Connection: close", *headers)
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+class Node(asyncio.Protocol):
+    """A backend's end of a connection: answers with the target, or switches protocols and shouts back."""
+
+    def __init__(self, connections: list["Node"]) -> None:
+        connections.append(self)
+        self.requests: list[Message] = []
+        self.closed = asyncio.Event()
+        self._waiting = b""
+        self._is_tunnel = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_tunnel:
+            self.transport.write(data.upper())
+            return
+        *heads, self._waiting = (self._waiting + data).split(b"\r\n\r\n")
+        for head in heads:
+            raw = head + b"\r\n\r\n"
+            self.requests.append(Message(raw, *parse_head(raw), body=b""))
+            self.transport.write(self._answer(self.requests[-1]))
+
+    def _answer(self, request: Message) -> bytes:
+        self._is_tunnel = b"upgrade" in request.names()
+        ok = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request.target), request.target)
+        return SWITCH if self._is_tunnel else ok
+
+    def eof_received(self) -> bool:
+        if self._is_tunnel:
+            self.transport.write(b"END")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+
+
+@asynccontextmanager
+async def node(path: Path) -> AsyncIterator[list[Node]]:
+    """Run a backend; its connections are kept until the end."""
+    connections: list[Node] = []
+    server = await asyncio.get_running_loop().create_unix_server(lambda: Node(connections), path)
+    async with server:
+        yield connections
+        for connection in connections:
+            connection.transport.abort()
+            await connection.closed.wait()
+
+
+def on(path: Path, **more: Any) -> dict[str, Any]:
+    """A configuration that listens on a path and has its only backend beside it."""
+    return {
+        "listeners": [{"name": "main", "bind": f"unix:{path}", **more}],
+        "pools": {"web": {"backends": [{"name": "app", "address": f"unix:{path}.app"}]}},
+    }
+
+
+def app(path: Path) -> Path:
+    """Where the backend of ``on`` listens."""
+    return Path(f"{path}.app")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_from_socket_to_socket(path: Path, start_program: StartProgram) -> None:
+    """Mode and owner are as in the file; clients and backends are named; the path goes with the program."""
+    program = start_program({"workers": 2, **on(path, mode=0o620, owner="daemon:daemon")})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o620
+    assert (path.owner(), path.group()) == ("daemon", "daemon")
+    assert f"listening on unix:{path} (main)" in program.stderr
+    async with node(app(path)) as connections:
+        answer = await ask(path, once("/a?b"))
+    assert (answer.status, answer.body) == (200, b"/a?b")
+    (request,) = connections[0].requests
+    assert request.get("x-forwarded-for") == b"unix:"
+    assert request.get("x-forwarded-proto") == b"http"
+    assert request.get("x-forwarded-port") is None
+    line = await program.log.await_line("unix:")
+    assert (line.status, line.ua, line.end) == (200, ["app"], "--")
+    program.stop()
+    assert not path.exists()
+
+
+async def test_connections_to_a_backend_are_kept(path: Path, start_program: StartProgram) -> None:
+    """As over TCP: what one client's request opened serves the next one's."""
+    start_program(on(path))
+    async with node(app(path)) as connections:
+        for _ in range(5):
+            assert (await ask(path, once())).status == 200
+    assert [len(connection.requests) for connection in connections] == [5]
+
+
+async def test_a_backend_that_is_not_there(path: Path, start_program: StartProgram) -> None:
+    """No path, or a path that nobody listens on: refused like a closed port, and retried elsewhere."""
+    config = on(path)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{path}.dead")
+    backends = [
+        {"name": "missing", "address": f"unix:{path}.missing"},
+        {"name": "dead", "address": f"unix:{path}.dead"},
+        *config["pools"]["web"]["backends"],
+    ]
+    retry = {"attempts": 3, "min": 100}
+    program = start_program({**config, "pools": {"web": {"backends": backends, "retry": retry}}})
+    assert (await ask(path, once())).status == 502
+    async with node(app(path)):
+        assert [(await ask(path, once())).status for _ in range(6)] == [200] * 6
+    lines = await program.log.await_lines(7, "unix:")
+    assert (set(lines[0].ua), lines[0].end) == ({"missing", "dead", "app"}, "SC")
+
+
+async def test_a_tunnel(path: Path, start_program: StartProgram) -> None:
+    """Bytes go both ways after a 101, and a half that ends leaves the other one open."""
+    start_program(on(path))
+    async with node(app(path)):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(get("h", "/", "Connection: upgrade", "Upgrade: x"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert parse_head(head)[0][1] == b"101"
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"HELLO"
+        writer.write_eof()
+        assert await reader.read() == b"END"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_worker_that_is_killed(path: Path, start_program: StartProgram) -> None:
+    """The socket goes on: what the others and the next worker accept is served, also what was queued meanwhile."""
+    program = start_program({"workers": 2, **on(path)})
+    async with node(app(path)):
+        os.kill(program.workers()[0], signal.SIGKILL)
+        assert [(await ask(path, once())).status for _ in range(10)] == [200] * 10
+        await _ready_workers(program, 2)
+        pids = program.workers()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [asyncio.ensure_future(ask(path, once(f"/{number}"))) for number in range(20)]
+        await asyncio.sleep(0)  # connecting to a unix socket is done at once, or not at all
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert [(await answer).body for answer in waiting] == [b"/%d" % number for number in range(20)]
+        assert not set(pids) & set(program.workers())
+
+
+async def _ready_workers(program: Program, number: int) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while program.stderr.count("is ready") <= number or not program.is_ready():
+            await asyncio.sleep(0.02)
+
+
+async def test_what_is_queued_when_the_program_stops_is_served(path: Path, start_program: StartProgram) -> None:
+    """A connection that came before the stop is accepted and answered; the path is gone, so later ones find nothing."""
+    program = start_program({"workers": 2, **on(path)})
+    async with node(app(path)):
+        pids = program.workers()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [asyncio.ensure_future(ask(path, once())) for _ in range(5)]
+        await asyncio.sleep(0)
+        program.terminate()
+        async with asyncio.timeout(DEADLINE):
+            while path.exists():
+                await asyncio.sleep(0.01)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [(await answer).status for answer in waiting] == [200] * 5
+    assert await program.exited() == 0
+
+
+async def test_a_second_program_on_the_path_fails(
+    path: Path, ports: Ports, tmp_path: Path, start_program: StartProgram
+) -> None:
+    """It says so in one line and ends with code 1; the first one and its path go on."""
+    start_program(on(path))
+    second = Program(tmp_path, ports, on(path))
+    with pytest.raises(AssertionError, match=rf"pyproxy: can't listen on unix:{path}: the path is in use"):
+        second.start()
+    async with node(app(path)):
+        assert (await ask(path, once())).status == 200
+
+
+async def test_a_program_after_one_that_was_killed(
+    path: Path, ports: Ports, tmp_path: Path, start_program: StartProgram
+) -> None:
+    """The path that it left behind leads nowhere, so the next one takes it over."""
+    first = Program(tmp_path, ports, on(path)).start()
+    first.kill()
+    assert path.is_socket()
+    start_program(on(path))
+    async with node(app(path)):
+        assert (await ask(path, once())).status == 200
+
+
+class UnixAdmin(Program):
+    """A program whose admin API is on a unix path."""
+
+    def admin(self, path: str) -> tuple[int, bytes]:
+        """GET from the admin API."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(DEADLINE)
+            sock.connect(str(self.directory / "admin.sock"))
+            sock.sendall(get("admin", path, "Connection: close"))
+            response = http.client.HTTPResponse(sock)
+            response.begin()
+            return response.status, response.read()
+
+
+async def test_the_admin_api(path: Path, tmp_path: Path, ports: Ports) -> None:
+    """It is for owner and group without a token, takes over a stale path, and goes with the program."""
+    admin = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(admin))
+    program = UnixAdmin(tmp_path, ports, {**on(path), "admin": {"bind": f"unix:{admin}"}})
+    try:
+        program.start()
+        assert f"admin API on unix:{admin}" in program.stderr
+        assert stat.S_IMODE(admin.stat().st_mode) == 0o660
+        status, body = program.admin("/api/v1/status")
+        assert (status, f'"unix:{path}"' in body.decode()) == (200, True)
+        program.stop()
+        assert not admin.exists()
+    finally:
+        program.kill()
+
+
+async def test_an_admin_path_in_use_is_one_line(path: Path, tmp_path: Path, ports: Ports) -> None:
+    """Nothing that was bound before it is left behind."""
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(tmp_path / "admin.sock"))
+        alive.listen()
+        program = Program(tmp_path, ports, {**on(path), "admin": {"bind": f"unix:{tmp_path}/admin.sock"}})
+        with pytest.raises(AssertionError, match=rf"can't listen on unix:{tmp_path}/admin\.sock: the path is in use"):
+            program.start()
+    assert not path.exists()
+
+
+# ---- nginx on the other side
+
+
+async def test_behind_nginx(
+    path: Path, tmp_path: Path, ports: Ports, connect_to: Connect, start_program: StartProgram
+) -> None:
+    """With ``unix:`` among the trusted proxies, nginx is believed who its client is."""
+    program = start_program({**on(path), "trusted_proxies": ["unix:"]})
+    port = ports.take()
+    server = f"""server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://unix:{path}:;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto https;
+        }}
+    }}"""
+    with nginx(tmp_path, server):
+        async with node(app(path)) as connections:
+            client = await connect_to(port)
+            assert (await client.ask(get("h"))).status == 200
+    (request,) = connections[0].requests
+    assert request.get("x-forwarded-for") == f"{client.source}, unix:".encode()
+    assert request.get("x-forwarded-proto") == b"https"
+    line = await program.log.await_line(client.source)
+    assert line.status == 200
+
+
+async def test_before_nginx(path: Path, tmp_path: Path, start_program: StartProgram) -> None:
+    """A real server behind a unix path."""
+    start_program(on(path))
+    server = f"""server {{ listen unix:{app(path)}; return 200 "$request_uri $http_x_forwarded_for"; }}"""
+    with nginx(tmp_path, server):
+        assert (await ask(path, once("/a"))).body == b"/a unix:"
