@@ -63,27 +63,33 @@ class Growth(NamedTuple):
         return self.share <= ALLOWED
 
 
-def pairs(config: Mapping[str, Any], port: int) -> Iterator[Pair]:
+def pairs(config: Mapping[str, Any]) -> Iterator[Pair]:
     """Make all pairs from a configuration with one pool, ``web``, whose backends all answer alike."""
-    requests = route_requests(ROUTES // 8)
+    routes, middle = make_routes(ROUTES // 4), ROUTES // 8
+    requests = route_requests(middle)
+    # The one for everything is a special case that the others have to stand beside, too.
+    one_for_all, one = [{"pool": "web"}], [routes[4 * middle + 1]]
     yield Pair(
-        Scenario("1 route", {**config, "routes": [{"pool": "web"}]}, requests, 100, 1_000),
-        Scenario(f"{ROUTES:,} routes", {**config, "routes": make_routes(ROUTES // 4)}, requests, 100, 1_000),
+        Scenario("1 route for everything", {**config, "routes": one_for_all}, requests, 100, 1_000),
+        Scenario(f"{ROUTES:,} routes", {**config, "routes": routes}, requests, 100, 1_000),
     )
-    requests = [stage.request(port, (), f"/items/{number}?page=1") for number in range(TARGETS)]
+    yield Pair(
+        Scenario("1 route by host and path", {**config, "routes": one}, requests[1:2], 100, 1_000),
+        Scenario(f"{ROUTES:,} routes, that one", {**config, "routes": routes}, requests[1:2], 100, 1_000),
+    )
+    requests = [make_request("www.example.com", f"/items/{number}?page=1") for number in range(TARGETS)]
     for policy in POLICIES:
-        yield Pair(
-            *(
-                Scenario(
-                    f"{policy}, {count:,} backends",
-                    with_backends(config, policy, count),
-                    requests,
-                    WARM_UP[policy],
-                    TARGETS,
-                )
-                for count in (FEW_BACKENDS, MANY_BACKENDS)
+        small, large = (
+            Scenario(
+                f"{policy}, {count:,} backends",
+                with_backends(config, policy, count),
+                requests,
+                WARM_UP[policy],
+                TARGETS,
             )
+            for count in (FEW_BACKENDS, MANY_BACKENDS)
         )
+        yield Pair(small, large)
 
 
 def make_routes(groups: int) -> list[dict[str, Any]]:
@@ -100,16 +106,18 @@ def make_routes(groups: int) -> list[dict[str, Any]]:
     ]
 
 
+def make_request(host: str, target: str) -> bytes:
+    """Write a GET request."""
+    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench/1.0\r\n\r\n".encode()
+
+
 def route_requests(number: int) -> list[bytes]:
     """Make a request for each of the four routes of a group."""
     return [
-        f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench/1.0\r\n\r\n".encode()
-        for host, target in (
-            (f"host{number}.example.com", "/index.html"),
-            (f"host{number}.example.com", f"/api{number}/items?page=1"),
-            (f"www.eu.tenant{number}.example.org", f"/files/{number}/a.txt"),
-            ("elsewhere.example.net", f"{'/section' * (number % 5)}/app{number}/"),
-        )
+        make_request(f"host{number}.example.com", "/index.html"),
+        make_request(f"host{number}.example.com", f"/api{number}/items?page=1"),
+        make_request(f"www.eu.tenant{number}.example.org", f"/files/{number}/a.txt"),
+        make_request("elsewhere.example.net", f"{'/section' * (number % 5)}/app{number}/"),
     ]
 
 

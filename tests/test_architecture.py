@@ -64,6 +64,7 @@ PURE = (
     "proxy.forwarding",
     "proxy.outcome",
     "proxy.proxy_protocol",
+    "proxy.request_body",
     "proxy.retry",
     "failover.packet",
     "failover.machine",

@@ -81,7 +81,7 @@ def parse_address(value: Any) -> Address:
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("must end in a port up to 65535")
     address = Address(_host(host), int(port))
-    if False:
+    if not address.has_port:
         raise ValueError("must have a port from 1 to 65535")
     return address
 

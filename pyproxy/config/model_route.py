@@ -15,8 +15,8 @@ from pyproxy.config.values import FieldName, Items, Name, did_you_mean, size, te
 
 VARIABLES = ("host", "request_uri", "uri", "scheme", "client_ip", "request_id")
 
-_VARIABLE = re.compile(r"\$([A-Za-z_]+)")
-_TARGET = r"(/|https?://[!-~]|\$[A-Za-z_])[!-~]*"
+_VARIABLE = re.compile(r"\$([A-Za-z][A-Za-z_]*)")
+_TARGET = r"(/|https?://[!-~]|\$[A-Za-z])[!-~]*"
 # Framing, hop-by-hop (RFC 9110 7.6.1), and what only makes sense between two neighbours.
 _OUR_OWN = frozenset(
     {
@@ -91,8 +91,10 @@ class Redirect(Section):
 
 class Route(Section):
     """
-    Which requests go where. Exact hosts go before wildcards (longest first) before none; within it the longest path;
-    then the one with more conditions (listeners, methods, headers); then the order of the file.
+    Which requests go where.
+
+    Exact hosts go before wildcards (longest first) before none; within it the longest path; then
+    the one with more conditions (listeners, methods, headers); then the order of the file.
     """
 
     host: RouteHost | None = Field(

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend
-from pyproxy.proxy.ends import ends_of, write_proxy_header
+from pyproxy.proxy.ends import ends_of, host_of, write_proxy_header
 from pyproxy.proxy.flow import FOREVER, Leg
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.proxy_protocol import ProxyHeader, read_header
@@ -50,7 +50,7 @@ class ClientLeg(Leg):
         self.mode: Mode = HTTP
         self.sender = UNKNOWN_SENDER
         self._preface = b""  # an incomplete PROXY header
-        self._proxied: ProxyHeader | None = None  # what it said
+        self._proxied: ProxyHeader | None = None  # what it said, if that was an address
         self._own: tuple[Backend, Keepalive[Upstream]] | None = None  # a backend's connection for this client alone
 
     # who is there
@@ -93,10 +93,14 @@ class ClientLeg(Leg):
 
     def proxy_header(self, version: str) -> bytes:
         """Write the PROXY header that tells a backend of this client."""
-        ends = self._proxied
-        if ends is None and self.transport is not None:
-            ends = ends_of(self.transport, is_unix=self.listener.is_unix)
-        return write_proxy_header(version, ends) if ends is not None else b""
+        return write_proxy_header(version, self._ends())
+
+    def own_host(self) -> bytes:
+        """Give the address that the client came to, as a host for who named none."""
+        return host_of(self._ends().destination)
+
+    def _ends(self) -> ProxyHeader:
+        return self._proxied or ends_of(self.transport, is_unix=self.listener.is_unix)
 
     def send(self, data: bytes) -> None:
         """Write to the client."""

@@ -14,13 +14,25 @@ UNIX: Final = "unix:"
 _WRITERS: Final = {"v1": write_v1, "v2": write_v2}
 
 
-def ends_of(transport: asyncio.BaseTransport, *, is_unix: bool) -> ProxyHeader:
+def ends_of(transport: asyncio.BaseTransport | None, *, is_unix: bool) -> ProxyHeader:
     """Ask the socket; one that is lost already has no other end any more."""
-    if is_unix:
+    if is_unix or transport is None:
         return ProxyHeader(UNIX, 0, UNIX, 0)
     peer = transport.get_extra_info("peername") or ("-", 0)
     sock = transport.get_extra_info("sockname") or ("-", 0)
     return ProxyHeader(peer[0], peer[1], sock[0], sock[1])
+
+
+def host_of(address: str) -> bytes:
+    """
+    Write an address as a host.
+
+    >>> host_of("192.0.2.9"), host_of("2001:db8::9"), host_of("unix:")
+    (b'192.0.2.9', b'[2001:db8::9]', b'localhost')
+    """
+    if address == UNIX:
+        return b"localhost"
+    return b"[%b]" % address.encode() if ":" in address else address.encode()
 
 
 def write_proxy_header(version: str, ends: ProxyHeader) -> bytes:

@@ -31,10 +31,10 @@ from pyproxy.errors import (
 )
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
-from pyproxy.http1.writer import chunk, interim_head, last_chunk, response_head
+from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
 from pyproxy.proxy import answers, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.forwarding import make_request, make_variables
+from pyproxy.proxy.forwarding import change_request, host_for, make_variables
 from pyproxy.proxy.outcome import (
     AFTER_ANSWER,
     ANSWERED,
@@ -53,6 +53,7 @@ from pyproxy.proxy.outcome import (
     RequestSide,
     ResponseSide,
 )
+from pyproxy.proxy.request_body import RequestBody
 from pyproxy.routing.rewrite import Variables
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Exchange:
         *("plane", "downstream", "upstream", "_dial"),
         *("head", "client", "listener", "pool", "request_id", "attempts", "status", "bytes_sent", "duration", "end"),
         *("request", "response", "finished"),
-        *("route", "served", "key", "bytes_received", "_started", "_request_bytes", "_held", "_body_consumed"),
+        *("route", "served", "key", "_started", "_request_bytes", "_body"),
         *("_response_begun", "_chunking", "_unframed", "_keep", "_fate"),
     )
 
@@ -101,11 +102,9 @@ class Exchange:
         self.route: ServedRoute | None = None
         self.served: ServedPool | None = None
         self.key = b""  # what policy hash looks at
-        self.bytes_received = 0
         self._started = started
         self._request_bytes = b""
-        self._held: list[bytes] | None = None  # body that came before there was a connection
-        self._body_consumed = False
+        self._body: RequestBody | None = None
         # response
         self._response_begun = False  # the client has got bytes, if only of an interim answer
         self._chunking = False
@@ -147,8 +146,10 @@ class Exchange:
             served.budget.requests += 1
             if served.hash_key is not None:
                 self.key = served.hash_key.of(head, self.client)
-            if head.has_body and not self._admit_body(head.content_length or 0):
-                return
+            if head.has_body:
+                self._body = RequestBody(head, route.body_limit)
+                if not self._admit(self._body):
+                    return
             self._attempt(served)
 
     def _redirect(self, route: "ServedRoute", head: RequestHead) -> None:
@@ -157,12 +158,12 @@ class Exchange:
         self._answer(answers.redirect(route.redirect_status, location, self.plane.date), "PR", understood=True)
 
     def _variables(self, head: RequestHead) -> Variables:
-        return make_variables(head, self.downstream.sender, self.client, self.request_id)
+        host = head.host or self.downstream.own_host()
+        return make_variables(head, host, self.downstream.sender, self.client, self.request_id)
 
-    def _admit_body(self, size: int) -> bool:
-        """Refuse what is over the limit; else the client's time for the body begins to run."""
-        limit = self.route.body_limit if self.route is not None else None
-        if limit is not None and size > limit:
+    def _admit(self, body: RequestBody) -> bool:
+        """Refuse what is over the limit; else the client's time for the body runs from now on."""
+        if body.is_too_large:
             self.break_off(BodyTooLarge())
             return False
         self.downstream.deadline = self.plane.now + self.plane.client.body_timeout
@@ -170,19 +171,19 @@ class Exchange:
 
     def handle_body(self, data: bytes) -> None:
         """Send a piece of the request body on, or keep it until there is a connection."""
-        if self.finished:
+        body = self._body
+        if self.finished or body is None:
             return
-        self.bytes_received += len(data)
-        if not self._admit_body(self.bytes_received):
+        body.count(data)
+        if not self._admit(body):
             return
         upstream = self.upstream
         if upstream is not None:
-            self._body_consumed = True
-            upstream.send_parts(self._framed(data))
+            upstream.send_parts(body.frame(data))
             if self.response is ANSWERING and not upstream.write_paused:
                 self.expect_more(upstream)  # it answers early, and still takes what comes
         elif self.response is CONNECTING or self.response is QUEUED:
-            self._held = [*(self._held or ()), data]
+            body.hold(data)
             self.downstream.hold_body()
 
     def handle_body_end(self) -> None:
@@ -191,15 +192,12 @@ class Exchange:
             return
         self.request = REQUEST_DONE
         self.downstream.await_nothing()
+        end = self._body.end() if self._body is not None else ()
         upstream = self.upstream
         if upstream is not None:
-            if self.head is not None and self.head.chunked:
-                upstream.send(last_chunk([]))
+            upstream.send_parts(end)
             if not upstream.write_paused:
                 self.expect_more(upstream)
-
-    def _framed(self, data: bytes) -> tuple[bytes, ...]:
-        return chunk(data) if self.head is not None and self.head.chunked else (data,)
 
     # attempts
 
@@ -257,23 +255,22 @@ class Exchange:
         self.response = WAITING
         upstream.carry(self, head_only=head.method == b"HEAD")
         if not self._request_bytes:
-            route, sender = self.route, self.downstream.sender
-            assert route is not None
-            self._request_bytes = make_request(head, route, attempt.on, sender, self.client, self.request_id)
+            self._request_bytes = self._make_request(head, attempt.on)
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
-        if not head.has_body:
+        if self._body is None:
             upstream.send(self._request_bytes)
-            return
-        out: list[bytes] = [self._request_bytes]
-        for data in self._held or ():
-            out += self._framed(data)
-            self._body_consumed = True
-        self._held = None
-        if self.request is REQUEST_DONE and head.chunked:
-            out.append(last_chunk([]))
-        upstream.send_parts(out)
-        self.downstream.release_body()
+        else:
+            upstream.send_parts([self._request_bytes, *self._body.release()])
+            self.downstream.release_body()
+
+    def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
+        route = self.route
+        assert route is not None
+        forwarded, host = self.downstream.sender.forwarded_lines(head.forwarded, head.host), host_for(head, backend)
+        if route.is_plain:
+            return request_head(head, host, forwarded, self.request_id)
+        return change_request(head, route, host, forwarded, self.request_id, self._variables(head))
 
     def upstream_failed(self, error: ExchangeError) -> None:
         """End the attempt that failed; try another backend if that is allowed, else tell the client."""
@@ -291,8 +288,8 @@ class Exchange:
             self.fail(error)
 
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:
-        head = self.head
-        if head is None or self.plane.draining or self._body_consumed or self._response_begun:
+        head, body = self.head, self._body
+        if head is None or self.plane.draining or self._response_begun or (body is not None and body.is_consumed):
             return False
         return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
 

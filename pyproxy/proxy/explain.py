@@ -22,6 +22,7 @@ from pyproxy.errors import (
 )
 from pyproxy.http1.head import RequestHead
 from pyproxy.http1.request import RequestReader
+from pyproxy.proxy.exchange import REFUSED_METHODS
 from pyproxy.proxy.forwarding import make_variables
 from pyproxy.routing.forwarded import Sender
 from pyproxy.routing.networks import UNIX
@@ -35,7 +36,6 @@ Answer = dict[str, Any]
 #: Scheme, authority, and path with query; the fragment stays with the client.
 _URL = re.compile(r"(?:([A-Za-z]+)://([^/?#]*))?([^#]*)")
 _PORT = re.compile(r":([0-9]{1,5})$")
-REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -173,7 +173,8 @@ def _explain_route(plane: "DataPlane", route: "ServedRoute", head: RequestHead, 
         answer["refused"] = _refusal(Forbidden(f"{client} is not in the allow of routes[{route.index}]"))
     elif served is None:
         assert route.redirect is not None
-        variables = make_variables(head, sender, client.encode(), head.request_id or plane.make_request_id())
+        host = head.host or b""  # an HTTP/1.1 request without one was refused
+        variables = make_variables(head, host, sender, client.encode(), head.request_id or plane.make_request_id())
         location = route.redirect.render_location(variables)
         answer["redirect"] = {"status": route.redirect_status, "location": _text(location)}
     elif limit is not None and (head.content_length or 0) > limit:

@@ -26,7 +26,7 @@ from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
-from pyproxy.routing.forwarded import TrustedProxies
+from pyproxy.routing.networks import Networks
 from pyproxy.routing.table import RouteTable
 
 _log = logging.getLogger("worker")
@@ -56,7 +56,7 @@ class DataPlane:
         self.config = config
         self.limits = config.limits
         self.client = config.client
-        self.trusted_proxies = TrustedProxies(config.trusted_proxies)
+        self.trusted_proxies = Networks(config.trusted_proxies)
         self.slot = slot
         self.rows = rows
         self.error_pages = {page.status: page for page in config.error_pages}

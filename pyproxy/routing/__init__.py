@@ -1,1 +1,1 @@
-"""Which pool a request belongs to, and what it says of the client. Pure: no sockets, no clock."""
+"""Which route a request takes, what the route changes, and who the client is. Pure: no sockets, no clock."""

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 
 from pyproxy.routing.networks import UNIX, Networks, parse_ip
 
-#: What the file's ``trusted_proxies`` become.
-TrustedProxies = Networks
-
 
 def sender_lines(address: bytes, port: int) -> bytes:
     """Write what is the same for every request of a connection from a sender that isn't trusted."""

@@ -61,7 +61,7 @@ class _Cookie(HashKey):
                 for pair in line[7:].split(b";"):
                     cookie = pair.strip()
                     if cookie.startswith(start):
-                        return cookie.removeprefix(start).strip()
+                        return cookie.removeprefix(start)
         return b""
 
 

@@ -178,8 +178,8 @@ def start_nginx(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Itera
     """Start nginx nodes."""
     nodes: list[Nginx] = []
 
-    def start(name: str = "node", host: str = "127.0.0.1") -> Nginx:
-        node = Nginx(tmp_path_factory.mktemp(f"nginx-{name}"), name, ports.take(), host)
+    def start(name: str = "node", host: str = "127.0.0.1", server: str = "") -> Nginx:
+        node = Nginx(tmp_path_factory.mktemp(f"nginx-{name}"), name, ports.take(), host, server)
         nodes.append(node)
         return node.start()
 

@@ -18,6 +18,7 @@ pid {directory}/nginx.pid;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
+    log_format times '$msec $request_time $request_uri';
     default_type application/octet-stream;
     client_max_body_size 0;
     keepalive_requests 1000000;
@@ -40,6 +41,7 @@ http {{
             create_full_put_path on;
         }}
         location /missing {{ return 404; }}
+        {server}
     }}
 }}
 """
@@ -57,15 +59,20 @@ def require(program: str) -> str:
 
 
 class Nginx:
-    """One node; files below ``directory/files`` are served under /files/ and may be PUT there."""
+    """
+    One node; files below ``directory/files`` are served under /files/ and may be PUT there.
 
-    def __init__(self, directory: Path, name: str, port: int, host: str = "127.0.0.1") -> None:
+    ``server`` is more directives for it.
+    """
+
+    def __init__(self, directory: Path, name: str, port: int, host: str = "127.0.0.1", server: str = "") -> None:
         self.directory = directory
         self.name = name
         self.host = host
         self.port = port
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.files = directory / "files"
+        self._server = server
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
@@ -75,7 +82,8 @@ class Nginx:
         config = self.directory / "nginx.conf"
         # As root, nginx would drop to a user that can't read the test's directory.
         user = "user root;" if os.geteuid() == 0 else ""
-        config.write_text(NODE.format(user=user, directory=self.directory, address=self.address, name=self.name))
+        facts = {"directory": self.directory, "address": self.address, "name": self.name}
+        config.write_text(NODE.format(user=user, server=self._server, **facts))
         self._process = subprocess.Popen(
             [binary, "-p", str(self.directory), "-c", str(config), "-e", "error.log", "-g", "daemon off;"],
             stdin=subprocess.DEVNULL,

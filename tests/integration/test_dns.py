@@ -164,12 +164,9 @@ async def test_the_last_good_answer_is_kept(
     server.failure = dns.rcode.SERVFAIL
     asked = server.asked.total()
     await until(lambda: server.asked.total() > asked, "asked again")
-    server.failure = None
-    server.put("app.test", "TXT", "empty")
-    asked = server.asked["app.test", "A"]
-    await until(lambda: server.asked["app.test", "A"] > asked, "asked again")
     assert {await ask() for _ in range(10)} == {"old"}
     assert program.stderr.count("can't look up") == 1
+    server.failure = None
     server.put("app.test", "A", "127.0.0.2")
     await until_all(ask, "new")
 

@@ -225,9 +225,9 @@ async def test_a_worker_that_hangs(start_program: StartProgram, ports: Ports) ->
 
 
 async def test_the_command(start_program: StartProgram, ports: Ports) -> None:
-    """It finds the program by the file's admin section, over TCP and with a token."""
+    """It finds the program by the file's admin section; --json is the very answer of the API."""
     program = start_program(config(ports))
-    question = ("explain", "GET", "http://x.wild.test/a/b", "-H", "X-Forwarded-For: 10.0.0.1", "--from", "127.9.0.1")
+    question = ("explain", "GET", "http://x.wild.test/a/b", "-H", "X-Forwarded-For: 203.0.113.9", "--from", "127.9.0.1")
     code, out, errors = command(program, *question)
     assert (code, errors) == (0, "")
     assert [line.split("  ")[-1] for line in out.splitlines() if "routes[" in line] == [
@@ -238,7 +238,7 @@ async def test_the_command(start_program: StartProgram, ports: Ports) -> None:
     assert "result    served by users/" in out
     code, out, _ = command(program, *question, "--json")
     assert code == 0
-    answer = explain(program, question[2], "127.9.0.1", "GET", "X-Forwarded-For: 10.0.0.1")
+    answer = explain(program, question[2], "127.9.0.1", "GET", "X-Forwarded-For: 203.0.113.9")
     assert json.loads(out) == answer
 
 

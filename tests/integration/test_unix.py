@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 import os
 import signal
 import socket
@@ -353,33 +354,48 @@ async def test_a_worker_that_is_killed(path: Path, start_program: StartProgram) 
     """The socket goes on: what the others and the next worker accept is served, also what was queued meanwhile."""
     program = start_program({"workers": 2, **on(path)})
     async with node(app(path)):
-        os.kill(program.workers()[0], signal.SIGKILL)
+        (killed, _) = await _ready_workers(program)
+        os.kill(killed, signal.SIGKILL)
+        async with asyncio.timeout(DEADLINE):
+            while killed in program.workers():
+                await asyncio.sleep(0.01)
         assert [(await ask(path, once())).status for _ in range(10)] == [200] * 10
-        await _ready_workers(program, 2)
-        pids = program.workers()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = await _ready_workers(program)
+        await _freeze(pids)
         waiting = [asyncio.ensure_future(ask(path, once(f"/{number}"))) for number in range(20)]
         await asyncio.sleep(0)  # connecting to a unix socket is done at once, or not at all
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         assert [(await answer).body for answer in waiting] == [b"/%d" % number for number in range(20)]
-        assert not set(pids) & set(program.workers())
+        assert not set(pids) & set(await _ready_workers(program))
 
 
-async def _ready_workers(program: Program, number: int) -> None:
+async def _ready_workers(program: Program) -> list[int]:
+    """Wait until every slot has a worker that serves, and return their process ids."""
     async with asyncio.timeout(DEADLINE):
-        while program.stderr.count("is ready") <= number or not program.is_ready():
+        while True:
+            workers = json.loads(program.admin("/api/v1/status")[1])["workers"]
+            if all(worker["state"] == "ready" for worker in workers):
+                return [worker["pid"] for worker in workers]
             await asyncio.sleep(0.02)
+
+
+async def _freeze(pids: list[int]) -> None:
+    """Stop the processes and wait until they really are: from then on they accept nothing."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(DEADLINE):
+            # pid (name) state ...
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                await asyncio.sleep(0.001)
 
 
 async def test_what_is_queued_when_the_program_stops_is_served(path: Path, start_program: StartProgram) -> None:
     """A connection that came before the stop is accepted and answered; the path is gone, so later ones find nothing."""
     program = start_program({"workers": 2, **on(path)})
     async with node(app(path)):
-        pids = program.workers()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = await _ready_workers(program)
+        await _freeze(pids)
         waiting = [asyncio.ensure_future(ask(path, once())) for _ in range(5)]
         await asyncio.sleep(0)
         program.terminate()

@@ -13,7 +13,7 @@ STAND_IN = b"\x00192.0.2.1"
 HEAD = make_head(
     "X-User: ann",
     "X-Empty:",
-    "X-Session: the session=9",
+    "X-Note: session=9",
     'Cookie: a=1; session="x=y"; empty=; session=second',
     "cookie: late=2;tight=3",
     "Set-Cookie: other=4",

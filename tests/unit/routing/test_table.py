@@ -209,6 +209,14 @@ def test_conditions(method: bytes, listener: str, fields: list[str], expected: i
     assert match(CONDITIONS, method=method, listener=listener, head=make_head(*fields)) == expected
 
 
+def test_file_order_between_routes_that_ask_for_as_much_but_not_for_the_same() -> None:
+    """The first in the file wins, whichever kind of condition came first."""
+    routes = make(route(methods=("PUT",)), route(listeners=("http",)), route(methods=("GET",)))
+    assert match(routes) == 1
+    assert match(routes, listener="other") == 2
+    assert match(routes, method=b"PUT") == 0
+
+
 def test_a_header_that_the_reader_keeps() -> None:
     """A redirect of those who came without TLS looks at X-Forwarded-Proto, which doesn't travel as a line."""
     routes = make(route(headers={"X-Forwarded-Proto": "http"}), route())
@@ -374,10 +382,11 @@ def test_explain() -> None:
 
 def test_explain_tells_of_file_order() -> None:
     """Of two routes that are equally specific the later one hears that it is only that."""
-    both = [route("h", "/a"), route("h", "/a/")]
+    both = [route("h", "/a"), route("h", "/a/"), route(None, "/a")]
     assert reasons(*both, target=b"/a") == [
         "<Verdict routes[0] chosen>",
         "<Verdict routes[1] later in the file than routes[0]>",
+        "<Verdict routes[2] less specific than routes[0]>",
     ]
 
 

@@ -97,7 +97,7 @@ def test_a_thousand_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making it costs no more than the backends; a pick is a handful of heap operations at most."""
     calls = 0
 
-    def counting(heap: list[tuple[int, int]], item: tuple[int, int]) -> None:
+    def counting(heap: list[int], item: int) -> None:
         nonlocal calls
         calls += 1
         heappush(heap, item)

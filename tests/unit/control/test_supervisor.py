@@ -1,0 +1,155 @@
+"""Pins how workers hear of a pool's members, and when a seat goes to another; its life is for integration tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pyproxy.config.load import load_text
+from pyproxy.config.runtime import from_plain
+from pyproxy.control.answers import Answer, share_equally
+from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.settings import make_settings
+from pyproxy.control.supervisor import Supervisor
+
+FILE = """
+workers: 2
+listeners: [{bind: "127.0.0.1:80"}]
+routes: [{pool: web}]
+pools:
+  web: {backends: [{name: app, address: "app.internal:80"}]}
+  api: {backends: [{name: app, address: "app.internal:80"}]}
+"""
+
+
+def hosts(*numbers: int) -> Answer:
+    """An answer of these addresses."""
+    return share_equally([f"10.1.0.{number}" for number in numbers], 80)
+
+
+class FakeWorker:
+    """A worker's process that notes what it is sent."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.sent: list[dict[str, Any]] = []
+
+    def send(self, message: dict[str, Any], _fds: Sequence[int] = ()) -> None:
+        """Note a message."""
+        self.sent.append(message)
+
+
+def make_supervisor() -> Any:
+    """A supervisor that has not begun to run; untyped, since its parts are replaced by fakes."""
+    return Supervisor(make_settings(load_text(FILE, "lb.yml", {}), "lb.yml"))
+
+
+class Stage:
+    """A supervisor over two workers that exist in memory only."""
+
+    def __init__(self) -> None:
+        self.supervisor = make_supervisor()
+        self.layout = self.supervisor._layout
+        self.board = Scoreboard(2, self.layout.size, self.layout.gauges)
+        self.workers = [FakeWorker(0), FakeWorker(1)]
+        self.supervisor._scoreboard = self.board
+        self.supervisor._listeners = []
+        self.supervisor._log_fd = None
+        self.supervisor._explainer = SimpleNamespace(handle_end=lambda _slot: None)
+        self.supervisor._workers = SimpleNamespace(alive=lambda: self.workers)
+        for worker in self.workers:
+            self.supervisor._handle_start(worker)
+
+    def answer(self, pool: str, *numbers: int) -> None:
+        """A name is answered."""
+        self.supervisor._handle_addresses(pool, "app", hosts(*numbers))
+
+    def apply(self, worker: FakeWorker, version: int) -> None:
+        """A worker says what it goes by."""
+        self.supervisor._handle_answer(worker, {"type": "applied", "version": version})
+
+    def seat(self, pool: str, backend: str) -> int:
+        """Where a backend's counters are."""
+        seats: dict[tuple[str, str], int] = self.supervisor._members.seats
+        return seats[pool, backend]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """A supervisor that has started two workers without any address."""
+    stage = Stage()
+    yield stage
+    stage.board.close()
+
+
+async def test_changes_at_once_are_one_message(stage: Stage) -> None:
+    """All pools that changed in a turn of the loop come together, whole, with the version that they make."""
+    stage.answer("web", 1)
+    stage.answer("api", 1, 2)
+    stage.answer("web", 1, 2, 3)
+    await asyncio.sleep(0)
+    for worker in stage.workers:
+        (message,) = worker.sent[1:]
+        assert (message["type"], message["version"]) == ("pools", 4)
+        assert {pool["name"]: len(pool["backends"]) for pool in message["pools"]} == {"web": 3, "api": 2}
+    stage.answer("web", 3, 2, 1)
+    await asyncio.sleep(0)
+    assert len(stage.workers[0].sent) == 2
+
+
+async def test_a_late_worker_starts_with_what_holds_now(stage: Stage) -> None:
+    """Its start message has the members, their version, and as many seats as the others' rows have."""
+    stage.answer("web", 1, 2)
+    late = FakeWorker(1)
+    stage.supervisor._handle_start(late)
+    (message,) = late.sent
+    assert message["version"] == 2
+    assert message["seats"] == stage.layout.seats == stage.workers[0].sent[0]["seats"]
+    config = from_plain(message["config"])
+    assert [backend.name for backend in config.pools[0].backends] == ["app[10.1.0.1:80]", "app[10.1.0.2:80]"]
+    assert config.pools[1].backends == ()
+
+
+async def test_the_totals_cover_every_seat_in_use(stage: Stage) -> None:
+    """A backend that DNS brought is counted as soon as it is there."""
+    stage.answer("web", 1)
+    column = stage.layout.backend_total(stage.seat("web", "app"))
+    stage.board.row(1)[column] = 5
+    assert stage.board.totals()[column] == 5
+
+
+async def test_a_seat_goes_to_another_when_all_have_let_go_of_it(stage: Stage) -> None:
+    """Each worker has applied the change or is gone, and nothing is in flight; the next one begins at zero."""
+    release, slow = stage.supervisor._release_seats, stage.workers[1]
+    stage.answer("web", 1)
+    seat = stage.seat("web", "app")
+    active, total = stage.layout.backend_active(seat), stage.layout.backend_total(seat)
+    stage.board.row(1)[active], stage.board.row(1)[total] = 1, 9
+    stage.answer("web", 1, 2)
+    for worker in stage.workers:
+        stage.apply(worker, 3)
+    release()  # something is in flight
+    stage.answer("api", 1)
+    assert stage.seat("api", "app") != seat
+    stage.answer("web", 1)  # it is back where it was
+    assert stage.seat("web", "app") == seat
+    stage.answer("web", 2, 3)
+    stage.board.row(1)[active] = 0
+    stage.apply(stage.workers[0], 6)
+    release()  # one doesn't know yet
+    stage.answer("api", 2, 3)
+    assert seat not in stage.supervisor._members.seats.values()
+    stage.supervisor._handle_end(slow.slot)
+    release()
+    assert stage.board.totals()[total] == 9
+    stage.answer("api", 4, 5)
+    assert seat in stage.supervisor._members.seats.values()
+    assert stage.board.totals()[total] == 0
+
+
+async def test_an_answer_of_unknown_type_is_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a bug of ours that must show, and stop nothing."""
+    stage.supervisor._handle_answer(stage.workers[0], {"type": "what"})
+    assert "unknown type 'what'" in caplog.text
