@@ -1,9 +1,9 @@
 """
 The same backend for the same key, as long as it is available and not much busier than the others.
 
-Must not know where keys come from. Theory of operation. The ring has points of all backends that could be eligible,
-not only of those that are now: a flip rebuilds nothing, and one that is out or closed is passed over on the way
-around, so only its own keys go elsewhere. With bounded load (Mirrokni et al., "Consistent Hashing with Bounded
+Must not know where keys come from. Theory of operation. The ring has points of all backends with a weight, backups
+too, not only of those that are eligible now: a flip rebuilds nothing, and one that is out or closed is passed over on
+the way around, so only its own keys go elsewhere. With bounded load (Mirrokni et al., "Consistent Hashing with Bounded
 Loads", 2018) one that has more than ``LOAD_FACTOR`` times its share of what is in flight is passed over as well.
 
 The way around is bounded by ``LOOKS`` points. If all of them belong to backends that are out, nearly all of the
@@ -35,8 +35,7 @@ class ConsistentHash(Policy):
         self._pool = pool
         self._backends = pool.eligible
         self._weight = sum([backend.weight for backend in pool.eligible])
-        is_backup = pool.eligible[0].backup
-        members = [backend for backend in pool.backends if backend.weight and backend.backup == is_backup]
+        members = [backend for backend in pool.backends if backend.weight]
         ring = previous.ring if isinstance(previous, ConsistentHash) else None
         self.ring: Ring = ring if ring is not None and ring.is_of(members, pool.unit) else Ring(members, pool.unit)
         eligible = set(pool.eligible)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyproxy.balance.backend import Backend
+from pyproxy.balance.policies.policy import IsOpen, Policy
 from pyproxy.balance.pool import Pool
 from tests.unit.balance.backends import NAMES, backend, policy_of, pool_of
 
@@ -167,15 +168,25 @@ def test_what_is_in_flight_is_asked_for() -> None:
     assert set(names(4, of)) == {"a", "b"}
 
 
+class Spy(Policy):
+    """Has nobody to offer, and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.conditions: list[IsOpen | None] = []
+
+    def pick(self, key: bytes, now: float, is_open: IsOpen | None = None) -> Backend | None:
+        self.conditions.append(is_open)
+        return None
+
+
 def test_without_limits_nobody_is_asked() -> None:
     """A pool without max_conns doesn't pay for them."""
-
-    def fail(_: Backend) -> int:
-        raise AssertionError
-
-    of = Pool("web", "round_robin", [backend("a"), backend("b")], in_flight=fail)
-    assert names(2, of) == ["a", "b"]
+    of = pool(backend("a"), backend("b"))
     assert not of.is_limited
+    of.policy = spy = Spy()
+    of.pick()
+    of.pick([backend("a")])
+    assert [is_open is None for is_open in spy.conditions] == [True, False, True]
     limited_backup = [backend("a"), backend("b", backup=True, max_conns=1)]
     assert not pool(*limited_backup).is_limited
 

@@ -7,6 +7,7 @@ import pytest
 from pyproxy.balance.backend import Backend
 from pyproxy.balance.policies.consistent_hash import LOAD_FACTOR, LOOKS, ConsistentHash
 from pyproxy.balance.policies.policy import IsOpen
+from pyproxy.balance.policies.ring import Ring
 from pyproxy.balance.pool import Pool
 from tests.unit.balance.backends import backend, backends, key_of, policy_of, pool_of
 
@@ -18,6 +19,12 @@ def mapping(pool: Pool, is_open: IsOpen | None = None) -> dict[bytes, str]:
     policy = policy_of(pool)
     picks = {key: policy.pick(key, 0.0, is_open) for key in KEYS}
     return {key: pick.name for key, pick in picks.items() if pick is not None}
+
+
+def ring_of(pool: Pool) -> Ring:
+    """Give the ring in use."""
+    assert isinstance(pool.policy, ConsistentHash)
+    return pool.policy.ring
 
 
 def moved(before: dict[bytes, str], after: dict[bytes, str]) -> set[tuple[str, str]]:
@@ -80,12 +87,6 @@ def test_a_flip_rebuilds_nothing() -> None:
     assert mapping(pool) == before
 
 
-def ring_of(pool: Pool) -> object:
-    """Give the ring in use."""
-    assert isinstance(pool.policy, ConsistentHash)
-    return pool.policy.ring
-
-
 def test_a_closed_one_moves_its_own_keys() -> None:
     """The same for one that is at its limit."""
     pool = pool_of("hash", backends([1] * 10))
@@ -93,19 +94,32 @@ def test_a_closed_one_moves_its_own_keys() -> None:
     assert {source for source, _ in moved(before, mapping(pool, lambda on: on.name != "4"))} == {"4"}
 
 
-def test_backups_have_a_ring_of_their_own() -> None:
-    """Backups get the keys while there is no primary, and primaries get the same ones back."""
+def test_a_key_goes_to_the_next_open_one_on_the_ring() -> None:
+    """Also around its end."""
+    members = backends([1] * 10)
+    pool = pool_of("hash", members)
+    ring = ring_of(pool)
+    owners = [members[point & ring.mask] for point in ring.points]
+    up = [owner for owner in members if owner is not owners[-1]]
+    expected = {}
+    for key in KEYS:
+        start = ring.find(key)
+        expected[key] = next(owner.name for owner in owners[start:] + owners[:start] if owner in up)
+    assert mapping(pool, up.__contains__) == expected
+
+
+def test_backups_take_the_keys_and_give_them_back() -> None:
+    """Backups get the keys while there is no primary, and primaries get the same ones back, on the same ring."""
     members = [backend("a"), backend("b"), backend("x", backup=True), backend("y", backup=True)]
     pool = pool_of("hash", members)
-    before = mapping(pool)
-    for member in members[:2]:
-        member.weight = 0
-    pool.rebuild()
+    before, ring = mapping(pool), ring_of(pool)
+    assert set(before.values()) == {"a", "b"}
+    pool.eligible = tuple(members[2:])
+    pool.policy = ConsistentHash(pool, pool.policy)
     assert set(mapping(pool).values()) == {"x", "y"}
-    for member in members[:2]:
-        member.weight = 1
     pool.rebuild()
     assert mapping(pool) == before
+    assert ring_of(pool) is ring
 
 
 @pytest.mark.parametrize("weights", [[1] * 10, [1, 2, 3, 4], [10, 1]])
@@ -120,13 +134,16 @@ def test_keys_are_shared_by_weight(weights: list[int]) -> None:
 def test_load_is_bounded() -> None:
     """Of one key's requests a backend has no more in flight than 1.25 times its share, rounded up."""
     pool = pool_of("hash", backends([1, 1, 2]))
-    for number in range(1, 401):
+    owner = pool.pick((), b"hot")
+    assert owner is not None
+    for number in range(1, 402):
         pick = pool.pick((), b"hot")
         assert pick is not None
         pick.active += 1
         pool.active += 1
         limits = [-(-number * weight * 5 // 16) for weight in (1, 1, 2)]
         assert all(member.active <= limit for member, limit in zip(pool.backends, limits, strict=True))
+    assert owner.active == {1: 126, 2: 251}[owner.weight], "401 · 1.25 / 4 for each weight, and no less"
     assert LOAD_FACTOR == 1.25
 
 

@@ -114,8 +114,11 @@ def test_the_second_period_works_nothing_out(monkeypatch: pytest.MonkeyPatch) ->
     """From the second period on a pick is looked up."""
     policy = RoundRobin(backends([3, 2, 1]))
     first = [policy.pick() for _ in range(6)]
+    policy.scores(b"", 0.0)
+    assert len(policy._order) == 6
     monkeypatch.delattr(RoundRobin, "_work_out")
-    assert [policy.pick() for _ in range(12)] == first * 2
+    assert [policy.pick() for _ in range(11)] == (first * 2)[:11]
+    assert policy.pick(b"", 0.0, lambda backend: backend is first[0]) is first[0]
 
 
 @given(weights=WEIGHTS, offset=st.integers(0, 6))
@@ -157,9 +160,15 @@ def test_a_pick_of_nobody_takes_no_turn() -> None:
 
 def test_light_ones_share_while_the_heavy_one_is_closed() -> None:
     """Where the next open turn is far away, nobody waits for it and nobody starves."""
-    policy = RoundRobin(backends([10_000, 2, 1]))
-    chosen = [policy.pick(b"", 0.0, lambda backend: backend.name != "0") for _ in range(300)]
-    assert Counter(backend.name for backend in chosen if backend is not None) == {"1": 200, "2": 100}
+    policy = RoundRobin(backends([10_000, 5, 3, 1]))
+    counts = Counter[str]()
+    for _ in range(900):
+        told = policy.peek(b"", 0.0, lambda backend: backend.name != "0")
+        pick = policy.pick(b"", 0.0, lambda backend: backend.name != "0")
+        assert pick is not None
+        assert pick is told
+        counts[pick.name] += 1
+    assert counts == {"1": 500, "2": 300, "3": 100}
 
 
 def test_scores_are_turns_to_wait() -> None:
@@ -170,6 +179,13 @@ def test_scores_are_turns_to_wait() -> None:
     assert {int(backend.name): turns for backend, turns in scores.items()} == {
         index: float(coming.index(index)) for index in range(3)
     }
+
+
+def test_scores_look_no_further_than_they_must() -> None:
+    """Once each backend has had its turn the rest of the period doesn't matter."""
+    policy = RoundRobin(backends([1000, 999]))
+    policy.scores(b"", 0.0)
+    assert len(policy._order) < 4
 
 
 def test_scores_end_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
