@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # The program as the image has it; making it needs a C compiler and Python's headers.
 COMPILED := .venv-compiled
 
-.PHONY: help run test test-installed check format docs bench-instructions bench-small bench-memory clean
+.PHONY: help run test test-installed check format docs bench-instructions bench-scale bench-small bench-memory bench-slow clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
@@ -21,6 +21,8 @@ help:
 	@echo 'make bench-small         CPU per small request beside nginx (needs nginx and wrk)'
 	@echo 'make bench-memory        memory of large transfers and of 5,000 idle connections (needs nginx)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
+	@echo 'make bench-scale         the same for 1 and 10,000 routes, 3 and 1,000 backends; takes ten minutes'
+	@echo 'make bench-slow          what one slow backend of three does, by policy (needs wrk)'
 	@echo 'make clean   remove .venv and the caches'
 
 run: $(VENV)/installed
@@ -50,12 +52,18 @@ docs: $(VENV)/installed
 bench-instructions: $(VENV)/installed
 	$(BIN)/python bench/instructions.py
 
-# These two measure the program as the image has it, compiled; with .venv/bin/python instead, as it lies here.
+bench-scale: $(VENV)/installed
+	$(BIN)/python bench/instructions.py --scale
+
+# These measure the program as the image has it, compiled; with .venv/bin/python instead, as it lies here.
 bench-small: $(COMPILED)
 	$(COMPILED)/bin/python bench/small.py
 
 bench-memory: $(COMPILED)
 	$(COMPILED)/bin/python bench/memory.py
+
+bench-slow: $(COMPILED)
+	$(COMPILED)/bin/python bench/slow_backend.py
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
 	rm -rf $(COMPILED)

@@ -10,9 +10,10 @@ requests minus a run of N leaves N requests of steady state: start, first connec
 Nothing is timed, so a busy machine hardly matters; what is left to chance is the worker's periodic work, ten
 times a second. Hashes are seeded; compiled modules come from a cache that a run without valgrind has filled.
 
-``--scale`` takes MINUTES. There the warm-up is longer, until every connection that will be needed is open. Under
-valgrind a request takes milliseconds, so the periodic work, which looks at each open connection, would seem to be
-a large part of it: its rate is counted in a run that ends idle, told beside, and left out of the request.
+``--scale`` takes five to ten minutes, in which no source may be edited: compiling it anew would be counted. There
+the warm-up is longer, until every connection that will be needed is open. Under valgrind a request takes milliseconds,
+so the periodic work, which looks at each open connection, would seem to be a large part of it: its rate is counted in
+a run that ends idle, told beside, and left out of the request.
 """
 
 import argparse

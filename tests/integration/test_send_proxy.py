@@ -18,7 +18,7 @@ from tests.integration.origin import Origin, OriginConnection, serve
 from tests.integration.peers import nginx
 from tests.integration.ports import Ports
 from tests.integration.program import Program
-from tests.integration.wire import End, Message
+from tests.integration.wire import DEADLINE, End, Message
 
 NODES = ("one", "two", "thrice")  # thrice ends a connection after three requests
 SERVER = """
@@ -176,9 +176,10 @@ async def test_a_client_keeps_its_connection(program: Sending, connect_to: Conne
 
 async def test_a_pipeline(program: Sending, connect_to: Connect) -> None:
     """Requests that come all at once go one after the other, and not through anyone else's connection."""
+    pools = ("one", "v1", "plain", "v2", "one") * 4
     first, second = await connect_to(program.port), await connect_to(program.port)
     for client in (first, second):
-        await client.send(b"".join(get(pool, f"/{pool}") for pool in ("one", "v1", "plain", "v2", "one") * 4))
+        await client.send(b"".join(get(pool, f"/{pool}") for pool in pools))
     for client in (first, second):
         answers = await client.responses(20)
         assert [answer.body for answer in answers] == [
@@ -237,7 +238,8 @@ async def test_the_next_node_is_told_as_well(program: Sending, connect_to: Conne
     for client in clients * 3:
         assert (seen(await client.ask(get("half"))).client, client.end) == (ends(client)[0], End.OPEN)
     lines = [line for client in clients for line in await program.log.await_lines(3, client.source)]
-    assert {tuple(line.ua) for line in lines} == {("one",), ("closed", "one")}
+    assert {line.ua[-1] for line in lines} == {"one"}
+    assert ["closed", "one"] in [line.ua for line in lines]
 
 
 async def test_who_connected_is_told(program: Sending, connect_to: Connect) -> None:
@@ -259,7 +261,7 @@ async def test_a_client_of_a_unix_socket(pool: str, program: Sending) -> None:
         with closing(RawClient(sock, "unix:")) as client:
             found = [seen(await client.ask(get(pool))) for _ in range(2)]
         connections |= {here.connection for here in found}
-        assert {here.client for here in found} <= {"", "127.0.0.1"}
+        assert {(here.client, here.at) for here in found} == {("", "")}
     assert len(connections) == 4
 
 
@@ -333,9 +335,9 @@ async def test_an_idle_connection_goes_with_its_client(origin: Origin, program: 
     leaving.close()
     assert (await straying.ask(get("one"))).status == 200
     await sending.send(post("origin", b"whole")[:-1])
-    while b"whol" not in origin.connections[2].received:
-        assert origin.connections[2].end is End.OPEN
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(DEADLINE):
+        while b"whol" not in origin.connections[2].received:
+            await asyncio.sleep(0.005)
     sending.close()
     for connection in origin.connections:
         await connection.ended()

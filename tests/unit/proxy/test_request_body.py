@@ -24,7 +24,9 @@ def test_a_body_of_known_length_passes_as_it_is() -> None:
 def test_a_chunked_body_is_framed_anew() -> None:
     """By the pieces that were read, with an end of its own."""
     upload = body()
-    assert b"".join([*upload.frame(b"hello"), *upload.frame(b"!"), *upload.end()]) == b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
+    assert (
+        b"".join([*upload.frame(b"hello"), *upload.frame(b"!"), *upload.end()]) == b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize("is_whole", [True, False])

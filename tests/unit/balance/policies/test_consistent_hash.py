@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from pyproxy.balance.backend import Backend
-from pyproxy.balance.policies.consistent_hash import LOAD_FACTOR, LOOKS, ConsistentHash
+from pyproxy.balance.policies.consistent_hash import LOAD_FACTOR, LOAD_FLOOR, LOOKS, ConsistentHash
 from pyproxy.balance.policies.policy import IsOpen
 from pyproxy.balance.policies.ring import Ring
 from pyproxy.balance.pool import Pool
@@ -141,10 +141,23 @@ def test_load_is_bounded() -> None:
         assert pick is not None
         pick.active += 1
         pool.active += 1
-        limits = [-(-number * weight * 5 // 16) for weight in (1, 1, 2)]
+        limits = [max(LOAD_FLOOR, -(-number * weight * 5 // 16)) for weight in (1, 1, 2)]
         assert all(member.active <= limit for member, limit in zip(pool.backends, limits, strict=True))
     assert owner.active == {1: 126, 2: 251}[owner.weight], "401 · 1.25 / 4 for each weight, and no less"
     assert LOAD_FACTOR == 1.25
+
+
+def test_a_browsers_connections_stay_together() -> None:
+    """In an idle pool a handful of requests at once is no reason to leave the backend that the key belongs to."""
+    pool = pool_of("hash", backends([1] * 5))
+    picks = set()
+    for _ in range(6):
+        pick = pool.pick((), b"client")
+        assert pick is not None
+        picks.add(pick.name)
+        pick.active += 1
+        pool.active += 1
+    assert len(picks) == 1
 
 
 def test_if_all_are_too_busy_the_first_serves() -> None:
@@ -190,7 +203,7 @@ def test_scores() -> None:
     assert sorted(scores.values()) == [0.0, 1.0, 2.0, 3.0, 4.0]
     first, second = sorted(scores, key=scores.__getitem__)[:2]
     assert policy.pick(b"key", 0.0) is first
-    first.active = pool.active = 3
+    first.active = pool.active = LOAD_FLOOR
     later = policy.scores(b"key", 0.0)
     assert (later[second], later[first]) == (0.0, 4.0)
     assert policy.pick(b"key", 0.0) is second
