@@ -6,6 +6,7 @@ Obligations of the caller: after an ExchangeError event nothing more is fed. Aft
 never feeds again (a tunnel) or calls ``resume()`` and feeds ``rest`` and what it kept.
 """
 
+import re
 from typing import Final
 
 import httptools
@@ -23,7 +24,11 @@ from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import Event, MessageReader
 
 #: A host is a name or address with an optional port; anything else confuses somebody behind us.
-_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_~:[]%!$&'()*+;="
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?!\.)[A-Za-z0-9._~%!$&'()*+;=-]+)(?::[0-9]{0,5})?")
+#: Hosts that are well-formed (a lookup costs 0.03 µs, a look at the bytes 0.4), up to so many.
+_GOOD_HOSTS: Final[set[bytes]] = set()
+_GOOD_HOSTS_MAX: Final = 1024
+_GOOD_HOST_BYTES_MAX: Final = 255
 _VERSIONS: Final = {"1.1": 11, "1.0": 10}
 _REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
 #: How far counting may run ahead: the feed that completes one message may begin the next.
@@ -253,6 +258,7 @@ class RequestReader(MessageReader):
         head.lines = without_nominated(head.lines, nominated)
         if head.forwarded is not None:
             head.forwarded = [field for field in head.forwarded if field[0] not in nominated]
+        head.handled = [field for field in head.handled if field[0].lower() not in nominated]
         if b"x-request-id" in nominated:
             head.request_id = None
 
@@ -263,13 +269,20 @@ def _offered_upgrade(head: RequestHead, value: bytes) -> bytes | None:
     return b", ".join(offered) if offered and head.version == 11 else None
 
 
+def _is_good_host(host: bytes) -> bool:
+    is_good = _HOST.fullmatch(host) is not None
+    if is_good and len(_GOOD_HOSTS) < _GOOD_HOSTS_MAX and len(host) <= _GOOD_HOST_BYTES_MAX:
+        _GOOD_HOSTS.add(host)
+    return is_good
+
+
 def _find_target_problem(head: RequestHead) -> ExchangeError | None:
     """Check the target's form against the method and Host (RFC 9112, sections 3.2 and 3.3)."""
     target, host = head.target, head.host
     if host is None:
         if head.version == 11:
             return BadRequest("no Host")
-    elif host.translate(None, _HOST_BYTES):
+    elif host and host not in _GOOD_HOSTS and not _is_good_host(host):
         return BadRequest("bad Host")
     if b"#" in target:
         return BadRequest("fragment in the request target")
@@ -279,7 +292,7 @@ def _find_target_problem(head: RequestHead) -> ExchangeError | None:
         return None if head.method == b"OPTIONS" else BadRequest("'*' as target")
     scheme, _, rest = target.partition(b"://")
     authority = rest.replace(b"?", b"/", 1).partition(b"/")[0]
-    if scheme.lower() not in {b"http", b"https"} or not authority or authority.translate(None, _HOST_BYTES):
+    if scheme.lower() not in {b"http", b"https"} or not authority or not _is_good_host(authority):
         return BadRequest("bad request target")
     if host is None:
         head.host = authority

@@ -34,7 +34,7 @@ from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
 from pyproxy.proxy import answers, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.forwarding import change_request, host_for, make_variables
+from pyproxy.proxy.forwarding import change_request, find_client, host_for, make_variables
 from pyproxy.proxy.outcome import (
     AFTER_ANSWER,
     ANSWERED,
@@ -122,7 +122,7 @@ class Exchange:
         plane = self.plane
         self.request_id = head.request_id or plane.make_request_id()
         if head.forwarded is not None:
-            self.client = self.downstream.sender.resolve_client(head.forwarded)
+            self.client = find_client(head, self.downstream.sender)
         route = plane.routes.match(head.host, head.target, head.method, self.listener, head)
         if head.method in REFUSED_METHODS:
             self.fail(MethodNotAllowed())
@@ -140,7 +140,9 @@ class Exchange:
         if route.allow is not None and self.client.decode() not in route.allow:
             self.fail(Forbidden())
         elif served is None:
-            self._redirect(route, head)
+            assert route.redirect is not None
+            location = route.redirect.render_location(self._variables(head))
+            self._answer(answers.redirect(route.redirect_status, location, self.plane.date), "PR", understood=True)
         else:
             self.served = served
             served.budget.requests += 1
@@ -151,11 +153,6 @@ class Exchange:
                 if not self._admit(self._body):
                     return
             self._attempt(served)
-
-    def _redirect(self, route: "ServedRoute", head: RequestHead) -> None:
-        assert route.redirect is not None
-        location = route.redirect.render_location(self._variables(head))
-        self._answer(answers.redirect(route.redirect_status, location, self.plane.date), "PR", understood=True)
 
     def _variables(self, head: RequestHead) -> Variables:
         host = head.host or self.downstream.own_host()
@@ -391,11 +388,15 @@ class Exchange:
             and not self._unframed
             and self.downstream.may_keep()
         )
+        self._change(request, head)
+        trailers = request.te_trailers and framing is CHUNKED
+        out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
+
+    def _change(self, request: RequestHead, head: ResponseHead) -> None:
+        """Change the headers of a final answer, 101 included, as the route says."""
         route = self.route
         if route is not None and route.response_rewrite is not None:
             head.lines = route.response_rewrite.apply(head.lines, self._variables(request))
-        trailers = request.te_trailers and framing is CHUNKED
-        out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
 
     def _handle_interim(self, request: RequestHead, head: ResponseHead) -> None:
         if head.status != 101:
@@ -408,6 +409,7 @@ class Exchange:
         self.attempts[-1].answered(self.plane.row, head.status, self.plane.now)
         self.status = head.status
         self.response = ANSWERING
+        self._change(request, head)
         self._flush([interim_head(head)])
         self.plane.open_tunnel(self)
 

@@ -23,7 +23,7 @@ from pyproxy.errors import (
 from pyproxy.http1.head import RequestHead
 from pyproxy.http1.request import RequestReader
 from pyproxy.proxy.exchange import REFUSED_METHODS
-from pyproxy.proxy.forwarding import make_variables
+from pyproxy.proxy.forwarding import find_client, make_variables
 from pyproxy.routing.forwarded import Sender
 from pyproxy.routing.networks import UNIX
 
@@ -129,7 +129,10 @@ def _explain_request(
     plane: "DataPlane", head: RequestHead, sender: Sender, listener: "ServedListener", answer: Answer
 ) -> None:
     """Find the route as ``Exchange.start`` does."""
-    client = sender.resolve_client(head.forwarded) if head.forwarded is not None else sender.address
+    if head.forwarded and not sender.is_trusted:
+        said = ", ".join(sorted({_text(name) for name, _ in head.forwarded}))
+        answer["notes"].append(f"{said} from {answer['client']} doesn't count: it is not in trusted_proxies")
+    client = find_client(head, sender)
     answer["client"] = client.decode()
     answer["request"] = {
         "method": head.method.decode(),

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 from pyproxy.balance.backend import Backend
 from pyproxy.http1.head import RequestHead
 from pyproxy.http1.writer import changed_request_head
-from pyproxy.routing.forwarded import Sender
+from pyproxy.routing.forwarded import Sender, without_forwarding
 from pyproxy.routing.rewrite import Variables, strip_prefix
 
 if TYPE_CHECKING:
     from pyproxy.proxy.served import ServedRoute
+
+
+def find_client(head: RequestHead, sender: Sender) -> bytes:
+    """Find out who asks; what a sender that isn't trusted says of it is forgotten, so that no route goes by it."""
+    if head.forwarded is None:
+        return sender.address
+    if not sender.is_trusted:
+        head.handled = without_forwarding(head.handled)
+    return sender.resolve_client(head.forwarded)
 
 
 def make_variables(head: RequestHead, host: bytes, sender: Sender, client: bytes, request_id: bytes) -> Variables:

@@ -6,8 +6,19 @@ read from the right: the first address that is not a trusted proxy's is the clie
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from pyproxy.routing.networks import UNIX, Networks, parse_ip
+
+#: What a proxy says of the client: from anyone else it counts for nothing.
+FIELDS: Final = frozenset(
+    {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded", b"x-real-ip"}
+)
+
+
+def without_forwarding(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Leave out what only a trusted sender may say."""
+    return [field for field in fields if field[0].lower() not in FIELDS]
 
 
 def sender_lines(address: bytes, port: int) -> bytes:
@@ -84,22 +95,22 @@ class Sender:
     ``address`` is ``unix:`` for a unix socket; ``port`` is the one that the connection came in on, 0 for none.
     """
 
-    __slots__ = ("_is_trusted", "_lines", "_port", "_trusted_proxies", "address")
+    __slots__ = ("_lines", "_port", "_trusted_proxies", "address", "is_trusted")
 
     def __init__(self, address: str, port: int, trusted_proxies: Networks) -> None:
         self.address = address.encode()
         self._port = port
         self._trusted_proxies = trusted_proxies
-        self._is_trusted = address in trusted_proxies
+        self.is_trusted = address in trusted_proxies
         self._lines = sender_lines(self.address, port)
 
     def resolve_client(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Give the client's address as a trusted sender tells it, else the sender's."""
-        return resolve_client(fields, self.address, self._trusted_proxies) if self._is_trusted else self.address
+        return resolve_client(fields, self.address, self._trusted_proxies) if self.is_trusted else self.address
 
     def scheme(self, fields: Sequence[tuple[bytes, bytes]] | None) -> bytes:
         """Tell how the client asked, ``http`` or ``https``: as a trusted sender says, else as we see it."""
-        if self._is_trusted and fields:
+        if self.is_trusted and fields:
             said = {value.strip().lower() for name, value in fields if name == b"x-forwarded-proto"}
             if said == {b"https"}:
                 return b"https"
@@ -107,7 +118,7 @@ class Sender:
 
     def forwarded_lines(self, fields: Sequence[tuple[bytes, bytes]] | None, host: bytes | None) -> bytes:
         """Write what the backend is told about the client."""
-        if self._is_trusted:
+        if self.is_trusted:
             return trusted_lines(fields or (), self.address, self._port, host)
         return self._lines + host_line(host)
 

@@ -172,7 +172,7 @@ HOSTS = {
     "exact-deep": "www.deep.classes.test/only/x www.deep.classes.test/only/further/",
     "six": "[::1]:8080/ [::1]/any/",
     "any": "classes.test/any/x 127.0.0.1/any [::2]/any/",
-    "404": "classes.test/ xclasses.test/ .classes.test/ www.classes.test.evil.example/ [::2]/ 127.0.0.1/",
+    "404": "classes.test/ xclasses.test/ www.classes.test.evil.example/ [::2]/ 127.0.0.1/",
 }
 
 

@@ -4,7 +4,8 @@ The same backend for the same key, as long as it is available and not much busie
 Must not know where keys come from. Theory of operation. The ring has points of all backends with a weight, backups
 too, not only of those that are eligible now: a flip rebuilds nothing, and one that is out or closed is passed over on
 the way around, so only its own keys go elsewhere. With bounded load (Mirrokni et al., "Consistent Hashing with Bounded
-Loads", 2018) one that has more than ``LOAD_FACTOR`` times its share of what is in flight, and ``LOAD_FLOOR`` at least, is passed over as well.
+Loads", 2018) one that has more than ``LOAD_FACTOR`` times its share of what is in flight, and at least
+``LOAD_FLOOR``, is passed over as well.
 
 The way around is bounded by ``LOOKS`` points. If all of them belong to backends that are out, nearly all of the
 weight is: then the key goes to the open backend that rendezvous hashing gives it, which moves as little.

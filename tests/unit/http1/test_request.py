@@ -7,7 +7,7 @@ import pytest
 from pyproxy.errors import BadRequest
 from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import OVERHEAD_MAX_BYTES
-from pyproxy.http1.request import RequestReader
+from pyproxy.http1.request import _GOOD_HOSTS, RequestReader
 from tests.unit.http1.feeding import LIMITS, every_cut, normal, only_head, read_requests, refusal, request
 
 LENGTH_5 = request("Content-Length: 5", start="POST /p HTTP/1.1")
@@ -319,3 +319,19 @@ def test_close_lets_go_of_the_parser() -> None:
         reader.close()
         assert reader.feed(PLAIN) == []
         assert not reader.in_plain_body
+
+
+@pytest.mark.parametrize("host", ["a", "A.b-c_d.", "1.2.3.4:80", "[::1]", "[2001:db8::1]:8080", "a:", "%C3%A9", "a..b"])
+def test_hosts_that_pass(host: str) -> None:
+    """Twice: the second time nobody looks at the bytes."""
+    for _ in range(2):
+        assert only_head(request(host=f"Host: {host}")).host == host.encode()
+
+
+def test_invented_hosts_are_not_remembered_for_ever() -> None:
+    """Neither many nor long ones."""
+    for number in range(2000):
+        assert only_head(request(host=f"Host: h{number}")).host == b"h%d" % number
+    assert only_head(request(host="Host: " + 300 * "x")).host == 300 * b"x"
+    assert len(_GOOD_HOSTS) <= 1024
+    assert max(map(len, _GOOD_HOSTS)) <= 255

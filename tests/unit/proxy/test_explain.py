@@ -302,3 +302,11 @@ def test_urls(text: str, authority: str, target: str, port: int) -> None:
     """Taken apart as a client does."""
     url = Url(text)
     assert (url.authority, url.target, url.port) == (authority, target, port)
+
+
+def test_a_sender_that_is_not_trusted_is_told_that_its_word_counts_for_nothing() -> None:
+    """Else one would wonder why a condition on it isn't met."""
+    note = "x-forwarded-proto from 192.0.2.1 doesn't count: it is not in trusted_proxies"
+    assert ask(FakePlane(config()), X_Forwarded_Proto="https")["notes"] == [note]
+    trusting = FakePlane(config(trusted_proxies=("192.0.2.0/24",)))
+    assert ask(trusting, X_Forwarded_Proto="https")["notes"] == []

@@ -148,3 +148,25 @@ def test_a_listener_may_be_a_condition() -> None:
             plane.fake_loop.dials[0].refuse()
             plane.run()
     assert [exchange.pool for exchange in plane.finished] == ["web", "inner"]
+
+
+@pytest.mark.parametrize(("trusted", "pool"), [((), "web"), (("192.0.2.0/24",), "secure")])
+def test_what_a_proxy_says_is_a_condition_only_if_it_is_trusted(trusted: tuple[str, ...], pool: str) -> None:
+    """Anyone can write X-Forwarded-Proto."""
+    routes = (Route(None, None, "web"), Route(None, None, "secure", headers=(("X-Forwarded-Proto", "https"),)))
+    stage = Stage(make_config(make_pool("web"), make_pool("secure"), routes=routes, trusted_proxies=trusted))
+    stage.start(get(b"/", b"X-Forwarded-Proto: https"))
+    stage.leave()
+    assert [exchange.pool for exchange in stage.plane.finished] == [pool]
+
+
+def test_a_field_named_in_connection_is_no_condition() -> None:
+    """It was meant for us, whichever it is."""
+    names = (b"X-Canary", b"X-Forwarded-Proto")
+    for name in names:
+        routes = (Route(None, None, "web"), Route(None, None, "other", headers=((name.decode(), "1"),)))
+        trusted = ("192.0.2.0/24",)
+        stage = Stage(make_config(make_pool("web"), make_pool("other"), routes=routes, trusted_proxies=trusted))
+        stage.start(get(b"/", b"%b: 1" % name, b"Connection: %b" % name))
+        stage.leave()
+        assert [exchange.pool for exchange in stage.plane.finished] == ["web"]

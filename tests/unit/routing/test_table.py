@@ -483,3 +483,15 @@ def test_many_routes() -> None:
     for index in range(0, 10_000, 7):
         assert match(big, b"H%d:80" % (index % 100), b"/p%d/x" % index) == index
         assert match(big, b"h%d" % ((index + 1) % 100), b"/p%d" % index) == 10_000
+
+
+def test_invented_hosts_are_not_remembered_for_ever() -> None:
+    """What is remembered of them is bounded, and forgetting changes nothing."""
+    table = make(route("a.example"), route("*.example"))
+    for _ in range(2):
+        for number in range(1500):
+            assert match(table, b"h%d.example" % number) == 1
+        assert match(table, b"a.example") == 0
+        assert match(table, b"x" * 300 + b".example") == 1
+    assert len(table._known) <= 1024
+    assert max(map(len, table._known)) <= 255
