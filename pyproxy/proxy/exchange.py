@@ -200,16 +200,14 @@ class Exchange:
 
     def _attempt(self, served: "ServedPool") -> None:
         """Begin the next attempt, wait for room, or give up for want of a backend."""
-        pool = served.pool
-        backend = None
-        if not (pool.is_limited and served.line.count()):  # nobody overtakes those who wait
-            backend = pool.pick(self.tried(), self.key, self.plane.now)
+        backend = served.pick(self)
         if backend is not None:
             self.begin(backend)
-        elif not pool.eligible:
+        elif not served.pool.eligible:
             self.fail(NoBackend())
         elif served.line.join(self):
             self.response = QUEUED
+            self.downstream.await_nothing()
         else:
             self.fail(QueueFull())
 
@@ -221,6 +219,7 @@ class Exchange:
         """Begin an attempt on the backend that was picked."""
         plane, served = self.plane, self.served
         assert served is not None
+        self.response = CONNECTING
         attempt = Attempt(backend, plane.now)
         self.attempts.append(attempt)
         attempt.begin(plane.row)
@@ -232,7 +231,6 @@ class Exchange:
         if upstream is not None:
             self._send(upstream, attempt)
         else:
-            self.response = CONNECTING
             self._dial = plane.dial(self, backend, keepalive, served.timeouts.connect)
 
     def connected(self, upstream: "Upstream") -> None:

@@ -187,10 +187,10 @@ def _explain_route(plane: "DataPlane", route: "ServedRoute", head: RequestHead, 
 
 
 def _explain_pool(plane: "DataPlane", served: "ServedPool", key: bytes, answer: Answer) -> None:
-    """Look who would be picked, as ``Exchange._attempt`` does."""
+    """Look who would be picked, as ``ServedPool.pick`` does."""
     pool, queued = served.pool, served.line.count()
     picked, rows = pool.explain(key, monotonic())
-    if pool.is_limited and queued:
+    if served.must_wait():
         picked = None  # nobody overtakes those who wait
     for row in rows:
         row["picked"] = row["name"] == picked

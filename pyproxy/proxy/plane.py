@@ -148,6 +148,8 @@ class DataPlane:
         _log.exception("internal error in %r", exchange)
         if exchange is None:
             return
+        if exchange.finished and exchange.downstream.exchange is not None:
+            exchange = exchange.downstream.exchange  # the end of one begins the next: that's the one that failed
         try:
             exchange.break_off(Internal())
         except Exception:
@@ -170,6 +172,10 @@ class DataPlane:
             for backend in gone:
                 for upstream in backend.keepalive.retire():
                     upstream.close()
+            for watched in list(self.sweeper.watched) if self.pools[data["name"]].send_proxy is not None else ():
+                if isinstance(watched, Upstream) and watched.is_idle and watched.backend in gone:
+                    watched.keepalive.discard(watched)
+                    watched.close()
 
     def drain(self) -> None:
         """Stop keeping connections: idle ones close now, the others after their answer."""

@@ -22,6 +22,7 @@ from pyproxy.routing.networks import Networks
 from pyproxy.routing.rewrite import Template, make_rewrite
 
 if TYPE_CHECKING:
+    from pyproxy.proxy.exchange import Exchange
     from pyproxy.proxy.plane import DataPlane
 
 
@@ -92,6 +93,22 @@ class ServedPool:
         self.line = WaitingLine(
             plane, self.pool, config.queue, layout.queued(config.name), layout.queue_head(config.name)
         )
+
+    def pick(self, exchange: "Exchange") -> Backend | None:
+        """
+        Give the backend for an exchange's next attempt; None if there is none, or none yet.
+
+        Nobody overtakes those who wait, but a request that was served already and is tried again: its place is
+        free. Nor is anybody refused for the sake of another worker's queue, which may hang, while there is room.
+        """
+        if self.must_wait() and not exchange.attempts:
+            return None
+        return self.pool.pick(exchange.tried(), exchange.key, exchange.plane.now)
+
+    def must_wait(self) -> bool:
+        """Whether a newcomer has to go to the end of the line."""
+        line = self.line
+        return self.pool.is_limited and line.count() > 0 and (len(line) > 0 or not line.is_full())
 
     def update(self, configs: tuple[BackendConfig, ...], unit: int) -> list[Backend]:
         """

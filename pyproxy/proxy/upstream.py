@@ -55,6 +55,11 @@ class Upstream(Leg):
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for its next exchange."""
+        return self.exchange is None and self.tunnel is None
+
     def __repr__(self) -> str:
         return f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
 

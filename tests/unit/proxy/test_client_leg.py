@@ -127,3 +127,13 @@ def test_a_unix_client_has_no_address() -> None:
     sent = bytes(origin.sent)
     assert b"X-Forwarded-For: unix:\r\n" in sent
     assert b"X-Forwarded-Port" not in sent
+
+
+def test_a_backend_that_leaves_takes_private_connections_with_it() -> None:
+    """Nobody will use them any more."""
+    stage = Stage(make_config(make_pool(send_proxy="v1")))
+    origin = stage.start(GET)
+    stage.answer(origin, OK)
+    stage.plane.update_pools([{"name": "web", "unit": 1, "backends": []}])
+    stage.plane.run()
+    assert origin.is_lost

@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 from pyproxy.config.runtime import Listener, Retry
+from pyproxy.http1.head import RequestHead
+from pyproxy.proxy.exchange import Exchange
 from tests.unit.proxy.planes import FakePlane, Stage, make_backend, make_config, make_pool
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -107,3 +110,21 @@ def test_the_log_is_written(tmp_path: Path) -> None:
 def test_repr() -> None:
     """Logs say which configuration it serves."""
     assert repr(FakePlane()) == "<DataPlane 0123456789ab 0 watched>"
+
+
+def test_what_goes_wrong_in_the_next_exchange_is_the_next_ones() -> None:
+    """The end of an answer begins the next request: if that fails, it ends, and its client isn't left waiting."""
+    stage = Stage()
+    stage.plane.contains_crashes = True
+    start = Exchange.start
+
+    def fail_second(self: Exchange, head: RequestHead) -> None:
+        if head.target == b"/2":
+            raise RuntimeError("seen by the log only")
+        start(self, head)
+
+    with patch.object(Exchange, "start", fail_second):
+        origin = stage.start(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        stage.answer(origin, OK)
+    assert stage.ends == [(200, "--"), (500, "PH")]
+    assert b"HTTP/1.1 500 " in stage.got

@@ -227,3 +227,45 @@ def test_a_stopping_program_does_not_forget_who_waits() -> None:
     place.plane.abandon()
     assert sorted(place.ends) == [(503, "PD")] * 2
     assert place.line.count() == 0
+
+
+def test_a_queue_elsewhere_is_no_reason_to_refuse_while_there_is_room() -> None:
+    """Another worker's line is full and doesn't move: better to overtake it than to refuse."""
+    place = Place(size=2)
+    place.other[place.plane.layout.queued("web")] = 2
+    place.come()
+    place.accept()
+    place.come()
+    assert place.ends == [(503, "PQ")]
+    place.answer()
+    assert place.served() == [b"/0"]
+
+
+def test_a_retry_keeps_its_place() -> None:
+    """A connection that turns out to be stale costs nobody else's turn, nor a 503 because the line is full."""
+    place = Place(size=1)
+    place.come()
+    place.accept()
+    place.answer()
+    place.come()
+    place.come()
+    assert len(place.line) == 1
+    place.origins[0].receive(None)
+    place.plane.run()
+    place.accept()
+    assert place.served()[-1] == b"/1"
+    place.answer()
+    assert place.served()[-1] == b"/2"
+    place.answer()
+    assert place.ends == [(200, "--")] * 3
+
+
+def test_who_waits_for_a_100_is_not_called_slow() -> None:
+    """A client that announced its body and waits for the word to send it isn't the one that keeps us waiting."""
+    place = Place(timeout=60.0)
+    place.come()
+    place.accept()
+    place.come(POST.replace(b"body", b"").replace(b"\r\nContent", b"\r\nExpect: 100-continue\r\nContent"))
+    place.plane.fake_loop.advance(13.0)
+    assert place.ends == []
+    assert len(place.line) == 1
