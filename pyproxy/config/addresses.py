@@ -214,7 +214,7 @@ def route_host(host: str) -> str:
 
 
 def route_path(path: str) -> str:
-    """Check a path prefix, written as it is matched: percent-decoded, without dot segments."""
+    """Check a path prefix, written as it is matched: percent-decoded, slashes merged, without dot segments."""
     if not path.startswith("/"):
         raise ValueError("must begin with /")
     if "?" in path or "#" in path:
@@ -223,6 +223,8 @@ def route_path(path: str) -> str:
         raise ValueError("must be written percent-decoded, as it is matched")
     if {".", ".."} & set(path.split("/")):
         raise ValueError("must not contain . or .. segments; requests are matched without them")
+    if "//" in path:
+        raise ValueError("must not contain //; requests are matched with slashes merged")
     return path
 
 

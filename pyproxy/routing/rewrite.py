@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from pyproxy.config.runtime import HeaderChanges
-from pyproxy.routing.target import encode_path, host_key, routing_path, split_target
+from pyproxy.routing.target import encode_path, has_dot_segments, host_key, routing_path, split_target
 
 VARIABLES: Final = ("host", "request_uri", "uri", "scheme", "client_ip", "request_id")
 
@@ -127,7 +127,7 @@ def strip_prefix(target: bytes, prefix: bytes) -> bytes:
     Take a route's path off a target that the route fits; scheme, authority and query stay.
 
     What is left stays as the client wrote it. Only where the written segments aren't those that were compared
-    (dot segments, or an encoded slash within the prefix) it is written anew from the path that was.
+    (dot segments, or a second or an encoded slash within the prefix) it is written anew from the path that was.
 
     >>> strip_prefix(b"/api/a%2Fb?c", b"/api/"), strip_prefix(b"/x/../api", b"/api"), strip_prefix(b"/api%2fb", b"/api")
     (b'/a%2Fb?c', b'/', b'/b')
@@ -136,13 +136,11 @@ def strip_prefix(target: bytes, prefix: bytes) -> bytes:
     if not prefix:
         return target
     origin, path, query = split_target(target)
-    decoded = unquote_to_bytes(path)
-    compared = routing_path(path)
     end = _end_of_segments(path, prefix.count(b"/"))
-    if decoded == compared and unquote_to_bytes(path[:end]) == prefix:
+    if unquote_to_bytes(path[:end]) == prefix and not has_dot_segments(unquote_to_bytes(path)):
         rest = path[end:]
     else:
-        rest = encode_path(compared[len(prefix) :])
+        rest = encode_path(routing_path(path)[len(prefix) :])
     return origin + (rest or b"/") + query
 
 

@@ -5,10 +5,12 @@ Must not know routes. A target that a reader has let through is in origin-form (
 (``http://host/path?query``) or ``*`` (RFC 9112, section 3.2); other bytes do no harm here.
 """
 
+import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 #: What may stand in a path unencoded beside letters and digits (RFC 3986, section 3.3), and the slash.
 _PATH_BYTES = b"/-._~!$&'()*+,;=:@"
+_SLASHES = re.compile(rb"/{2,}")
 
 
 def host_key(host: bytes) -> bytes:
@@ -53,17 +55,27 @@ def split_target(target: bytes) -> tuple[bytes, bytes, bytes]:
 
 def routing_path(target: bytes) -> bytes:
     """
-    Give the path that routes are compared with: no query, percent-decoded once, dot segments removed.
+    Give the path that routes are compared with: no query, percent-decoded once, slashes merged, dot segments removed.
 
-    >>> routing_path(b"/a/%62/../c?x=/d"), routing_path(b"http://h/x"), routing_path(b"/../..")
+    Slashes are merged as nginx does: behind a backend that does it too, ``//admin`` must not pass by what was said
+    of ``/admin``.
+
+    >>> routing_path(b"/a/%62/../c?x=/d"), routing_path(b"http://h//x"), routing_path(b"/../..")
     (b'/a/c', b'/x', b'/')
     """
     path = target.partition(b"?")[0] if target.startswith(b"/") else split_target(target)[1]
     if b"%" in path:
         path = unquote_to_bytes(path)
+    if b"//" in path:
+        path = _SLASHES.sub(b"/", path)
     if b"/." in path:
         path = _without_dot_segments(path)
     return path
+
+
+def has_dot_segments(path: bytes) -> bool:
+    """Say whether a decoded path is another one without its dot segments."""
+    return b"/." in path and not {b".", b".."}.isdisjoint(path.split(b"/"))
 
 
 def _without_dot_segments(path: bytes) -> bytes:

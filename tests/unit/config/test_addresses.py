@@ -146,13 +146,13 @@ def test_bad_route_hosts(host: str) -> None:
         route_host(host)
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/a b/ü", "/100%", "//", "/.well-known"])
+@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/a b/ü", "/100%", "/.well-known"])
 def test_route_paths(path: str) -> None:
     """Paths stay as they are written."""
     assert route_path(path) == path
 
 
-@pytest.mark.parametrize("path", ["api", "/a?b", "/a#b", "/a%20b", "/a/../b", "/.", "/a/.."])
+@pytest.mark.parametrize("path", ["api", "/a?b", "/a#b", "/a%20b", "/a/../b", "/.", "/a/..", "//", "/a//b"])
 def test_bad_route_paths(path: str) -> None:
     """A path that can't match what requests are matched as is refused."""
     with pytest.raises(ValueError, match="must "):
