@@ -7,22 +7,31 @@ Theory of operation. A name with one address is one backend under its own name; 
 named ``NAME[ADDRESS]``. The weight of the name is shared between them, and since weights are integers, all
 weights of the pool are multiplied by a ``unit`` that makes the shares whole.
 
-Each backend has a seat, a block of columns in the scoreboard, and no two that live have the same::
+A member's name is a label only: an address may be ``app`` today and ``app[10.0.0.1:80]`` tomorrow, and ``app``
+another address. What is in flight on an address is of that address alone, so it is addresses that have seats, blocks
+of columns in the scoreboard. A seat belongs to a backend of the file at one address, and no two that live share one::
 
-                 joins                      leaves
-    (never used) ──────▶ taken ◀──────────────────────▶ leaving
-                           ▲     the same name is back     │ every worker has applied the version without it,
-        the same name: as  │                               │ and nothing is in flight on it
-        it was; another: cleared                           ▼
-                           └───────────────────────────── free
+                 joins                            leaves
+    (never used) ──────▶ taken ◀────────────────────────────▶ leaving
+                           ▲      the same address is back      │ every worker has applied the version without it,
+                           │                                    │ and nothing is in flight on it
+                           │      the same address, or another  ▼
+                           └────────────────────────────────── free
 
-A worker whose last request on a leaving backend ends late thus counts it where it belongs, never elsewhere.
+A worker whose last request on a leaving address ends late thus counts it where it belongs, never elsewhere.
+
+Counters are shown by name, and none falls while its name lives. What a name counts is the sum over its seats: the
+one that it has, and those that are leaving and were its own (``all_seats``). When one of these becomes free its
+counts are folded into the one that the name has; if the name is gone by then, they rest until the seat is taken.
+An address that stays takes its counts along to another name. One that comes back goes on where it was under the
+name that it had, unless that name has lived on elsewhere since its seat was free; otherwise it begins at zero, so
+that nothing is shown as new that was counted before.
 """
 
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -35,41 +44,70 @@ SPARE_SEATS = 4096
 #: The common denominator of shares stays below; 1 to 10 divide half of it. What needs more is rounded.
 MAX_UNIT = 5040
 
-Key = tuple[str, str]  # pool, backend
+Label = tuple[str, str]  # pool, name of a member
+_Place = tuple[str, str, str]  # pool, name in the file, address
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Seat:
+    number: int
+    label: Label  # that its address has, or had when it left
+    version: int = 0  # the first one without its address, once it has left
 
 
 class Members:
     """
     The members of all pools; ``version`` counts the changes.
 
-    ``clear`` is called with a seat before it is given to another backend: its counters must be zeroed.
+    ``clear`` is called with a seat whose counters must begin anew, though something may be in flight there.
+    ``fold`` is called with a seat that nobody counts on any more and the one that its counts go to.
     """
 
     def __init__(
         self,
         config: RuntimeConfig,
         clear: Callable[[int], None] = lambda _seat: None,
+        fold: Callable[[int, int], None] = lambda _source, _target: None,
         clock: Callable[[], float] = wall,
     ) -> None:
         self.version = 1
-        self.seats: dict[Key, int] = {}
-        self.joined: dict[Key, float] = {}  # when, by the clock on the wall
+        self.joined: dict[str, dict[str, float]] = {}  # by pool and name: since when, by the clock on the wall
         self.used = 0  # seats from this number on were never taken
         self.capacity = sum(len(pool.backends) for pool in config.pools) + SPARE_SEATS
         self._clear = clear
+        self._fold = fold
         self._clock = clock
-        self._leaving: dict[Key, tuple[int, int]] = {}  # seat, version without the backend
-        self._free: dict[Key, int] = {}  # the one that has been free for longest comes first
-        self._answers: dict[Key, Answer] = {}
+        self._taken: dict[_Place, _Seat] = {}
+        self._leaving: dict[_Place, _Seat] = {}
+        self._free: dict[_Place, _Seat] = {}  # the one that has been free for longest comes first
+        self._answers: dict[Label, Answer] = {}  # by the name in the file
         self._pools = {pool.name: pool for pool in config.pools}
         self._resolved: dict[str, Pool] = {}
         for name in self._pools:
             self._resolve(name)
 
     def __repr__(self) -> str:
-        return f"<Members version {self.version} {len(self.seats)} of {self.capacity} seats>"
+        return f"<Members version {self.version} {len(self._taken)} of {self.capacity} seats>"
+
+    @property
+    def seats(self) -> dict[Label, int]:
+        """The seat that each member has."""
+        return {
+            (pool.name, backend.name): backend.seat
+            for pool in self._resolved.values()
+            for backend in pool.backends
+            if not backend.lookup
+        }
+
+    def all_seats(self) -> dict[Label, list[int]]:
+        """Give the seats whose sum each member's counters are: the one that it has, then those that are leaving."""
+        seats = {label: [seat] for label, seat in self.seats.items()}
+        for seat in self._leaving.values():
+            if seat.label in seats:
+                seats[seat.label].append(seat.number)
+        return seats
 
     def pool(self, name: str) -> Pool:
         """
@@ -107,69 +145,83 @@ class Members:
         ``applied`` is the oldest version that any worker may still go by, ``is_idle`` says of a seat that no worker
         has anything in flight on it.
         """
-        for key, (seat, version) in list(self._leaving.items()):
-            if version <= applied and is_idle(seat):
-                del self._leaving[key]
-                self._free[key] = seat
+        heirs = self.seats
+        for place, seat in list(self._leaving.items()):
+            if seat.version <= applied and is_idle(seat.number):
+                self._free[place] = self._leaving.pop(place)
+                if seat.label in heirs:
+                    self._fold(seat.number, heirs[seat.label])
 
     def _resolve(self, name: str) -> None:
         """Work out the members of a pool, and let come and go who isn't or is no longer among them."""
         configured = self._pools[name]
-        parts: list[tuple[Backend, Fraction]] = []
+        parts = self._parts(configured)
+        unit = min(math.lcm(*(weight.denominator for _, _, weight in parts)), MAX_UNIT)
+        self._leave(name, {place for place, backend, _ in parts if not backend.lookup})
+        found = (
+            self._sit(place, replace(backend, weight=_scale(weight, unit, backend.weight)))
+            for place, backend, weight in parts
+        )
+        members = tuple(member for member in found if member is not None)
+        before, now = self.joined.get(name, {}), self._clock()
+        self.joined[name] = {member.name: before.get(member.name, now) for member in members if not member.lookup}
+        self._resolved[name] = replace(configured, backends=members, unit=unit)
+
+    def _parts(self, configured: Pool) -> list[tuple[_Place, Backend, Fraction]]:
+        """Put its addresses in the place of each name that has any, with their exact weights."""
+        parts: list[tuple[str, Backend, Fraction]] = []
         taken = {backend.name for backend in configured.backends}
         for backend in configured.backends:
-            answer = self._answers.get((name, backend.name), ())
+            answer = self._answers.get((configured.name, backend.name), ())
             if not backend.lookup or not answer:
-                parts.append((backend, Fraction(backend.weight)))
+                parts.append((backend.name, backend, Fraction(backend.weight)))
             elif len(answer) == 1:
-                parts.append(_member(backend, backend.name, answer[0]))
+                parts.append((backend.name, *_member(backend, backend.name, answer[0])))
             else:
                 for address in answer:
                     long_name = f"{backend.name}[{join_address(address.host, address.port)}]"
                     if long_name not in taken:  # by a backend that the configuration calls so
                         taken.add(long_name)
-                        parts.append(_member(backend, long_name, address))
-        unit = min(math.lcm(*(weight.denominator for _, weight in parts)), MAX_UNIT)
-        self._leave(name, {backend.name for backend, _ in parts if not backend.lookup})
-        members = (
-            self._seat(name, replace(backend, weight=_scale(weight, unit, backend.weight))) for backend, weight in parts
-        )
-        self._resolved[name] = replace(
-            configured, backends=tuple(member for member in members if member is not None), unit=unit
-        )
+                        parts.append((backend.name, *_member(backend, long_name, address)))
+        return [((configured.name, name, backend.address), backend, weight) for name, backend, weight in parts]
 
-    def _leave(self, pool: str, staying: set[str]) -> None:
-        for key in [key for key in self.seats if key[0] == pool and key[1] not in staying]:
-            self._leaving[key] = (self.seats.pop(key), self.version)
-            del self.joined[key]
+    def _leave(self, pool: str, staying: set[_Place]) -> None:
+        for place in [place for place in self._taken if place[0] == pool and place not in staying]:
+            seat = self._leaving[place] = self._taken.pop(place)
+            seat.version = self.version
 
-    def _seat(self, pool: str, backend: Backend) -> Backend | None:
+    def _sit(self, place: _Place, backend: Backend) -> Backend | None:
         """Give a member its seat; None if there is none left."""
-        key = pool, backend.name
         if backend.lookup:
             return backend
-        if key not in self.seats:
-            seat = self._find_seat(key)
-            if seat is None:
-                _log.error("%s/%s gets no traffic: there are too many backends", *key)
-                return None
-            self.seats[key] = seat
-            self.joined[key] = self._clock()
-        return replace(backend, seat=self.seats[key])
-
-    def _find_seat(self, key: Key) -> int | None:
-        if key in self._leaving:
-            return self._leaving.pop(key)[0]
-        if key in self._free:
-            return self._free.pop(key)
-        if self._free:
-            seat = self._free.pop(next(iter(self._free)))
-            self._clear(seat)
-            return seat
-        if self.used == self.capacity:
+        label = place[0], backend.name
+        seat = self._taken.get(place) or self._find_seat(place, label)
+        if seat is None:
+            _log.error("%s/%s gets no traffic: there are too many backends", *label)
             return None
-        self.used += 1
-        return self.used - 1
+        seat.label = label
+        self._taken[place] = seat
+        return replace(backend, seat=seat.number)
+
+    def _find_seat(self, place: _Place, label: Label) -> _Seat | None:
+        if place in self._leaving:
+            seat = self._leaving.pop(place)
+            goes_on = seat.label == label
+        elif place in self._free:
+            seat = self._free.pop(place)
+            # What rests there isn't among the counts of a name that has lived on elsewhere.
+            goes_on = seat.label == label and label[1] not in self.joined.get(label[0], {})
+        elif self._free:
+            seat = self._free.pop(next(iter(self._free)))
+            goes_on = False
+        elif self.used < self.capacity:
+            self.used += 1
+            return _Seat(self.used - 1, label)
+        else:
+            return None
+        if not goes_on:
+            self._clear(seat.number)
+        return seat
 
 
 def _member(backend: Backend, name: str, address: Address) -> tuple[Backend, Fraction]:

@@ -75,9 +75,9 @@ class Report:
 
     def sample(self) -> None:
         """Look at the totals; to be called once a second, so that rates can be told."""
-        layout, seats = self._parts.layout, self._parts.members.seats
-        sums = self._parts.scoreboard.sums(layout.backend_total(seat) for seat in seats.values())
-        self._rates.record(monotonic(), dict(zip(seats, sums, strict=True)))
+        column, sums = self._parts.layout.backend_total, self._parts.scoreboard.sums
+        seats = self._parts.members.all_seats()
+        self._rates.record(monotonic(), {label: sum(sums(map(column, seats[label]))) for label in seats})
 
     def is_ready(self) -> bool:
         return not self._parts.is_stopping() and self._parts.workers.ready > 0
@@ -95,26 +95,36 @@ class Report:
         }
 
     def pools(self) -> list[PoolView]:
-        totals = self._parts.scoreboard.totals()
+        totals = self._totals()
         return [self._pool(self._parts.members.pool(pool.name), totals) for pool in self._parts.config.pools]
 
     def metrics(self) -> str:
         parts = self._parts
         lag = parts.layout.loop_lag_ns
         # Without probes and without commands a backend is up and ready; there are neither yet.
-        states = dict.fromkeys(parts.members.seats, ("ready", "up"))
+        seats = parts.members.seats
+        states = dict.fromkeys(seats, ("ready", "up"))
         return render(
             parts.layout,
-            parts.scoreboard.totals(),
+            self._totals(),
             digest=parts.config.digest,
             restarts=parts.workers.restarts,
             loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
             states=states,
-            seats=parts.members.seats,
+            seats=seats,
         )
 
     async def explain(self, question: Question) -> ExplanationView:
         return await self._parts.explainer.explain(question)
+
+    def _totals(self) -> list[int]:
+        """Sum up all rows; at the seat that a member has, what its name counts on those that are leaving is added."""
+        totals, columns = self._parts.scoreboard.totals(), self._parts.layout.seat
+        for seat, *leaving in self._parts.members.all_seats().values():
+            for other in leaving:
+                for target, source in zip(columns(seat), columns(other), strict=True):
+                    totals[target] += totals[source]
+        return totals
 
     def _worker(self, slot: int) -> WorkerView:
         layout = self._parts.layout
@@ -150,7 +160,7 @@ class Report:
         }
 
     def _backend(self, pool: Pool, backend: Backend, totals: Sequence[int]) -> BackendView:
-        layout, key = self._parts.layout, (pool.name, backend.name)
+        layout = self._parts.layout
         # A name without an address isn't a member yet: nothing is counted for it, and nothing is sent to it.
         is_member = not backend.lookup
         weight = backend.weight / pool.unit
@@ -168,6 +178,6 @@ class Report:
             "active": totals[layout.backend_active(backend.seat)] if is_member else 0,
             "total": totals[layout.backend_total(backend.seat)] if is_member else 0,
             "errors": totals[layout.backend_errors(backend.seat)] if is_member else 0,
-            "rate": round(self._rates.rate(key), 1),
-            "since": rfc3339(self._parts.members.joined.get(key, self._started)),
+            "rate": round(self._rates.rate((pool.name, backend.name)), 1),
+            "since": rfc3339(self._parts.members.joined[pool.name].get(backend.name, self._started)),
         }

@@ -5,7 +5,8 @@ Must not know what a column means: it is told which ones are gauges.
 
 One row of int64 a worker slot, written by that slot's worker alone and without a lock, and a base row that
 only the supervisor writes. When a worker has died its totals are folded into the base row and its own row
-is zeroed: no gauge leaks, no counter falls.
+is zeroed: no gauge leaks, no counter falls. What is to be counted in another column, or no longer, is added to
+or taken off the base row, where a number may thus be negative: no sum ever is.
 
 Most columns of a row are for backends that may come later. Only the first ``used`` ones are ever looked at:
 memory that nobody has touched isn't there, and reading it would be touching it.
@@ -14,7 +15,7 @@ memory that nobody has touched isn't there, and reading it would be touching it.
 import fcntl
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _ITEM = 8  # bytes of an int64
 
@@ -60,11 +61,20 @@ class Scoreboard:
                     base[column] += value
                 row[column] = 0
 
-    def clear(self, columns: Iterable[int]) -> None:
-        """Zero some columns in all rows; nobody may be counting there."""
-        for column in columns:
-            for row in range(self.rows + 1):
-                self._items[row * self.columns + column] = 0
+    def clear(self, columns: Sequence[int]) -> None:
+        """Let some totals begin at zero, also while they are counted; gauges stay as they are."""
+        base = self.row(self.rows)
+        for column, value in zip(columns, self.sums(columns), strict=True):
+            if value and column not in self._gauges:
+                base[column] -= value
+
+    def fold(self, source: Sequence[int], target: Sequence[int]) -> None:
+        """Move the totals of some columns to as many others; gauges stay as they are."""
+        base = self.row(self.rows)
+        for old, new, value in zip(source, target, self.sums(source), strict=True):
+            if value and old not in self._gauges:
+                base[old] -= value
+                base[new] += value
 
     def close(self) -> None:
         """Close the descriptor; the counters stay readable."""

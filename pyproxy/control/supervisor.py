@@ -51,7 +51,7 @@ class Supervisor:
         self._signals = 0
         self._exit_code = 0
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
-        self._members = Members(self._config, self._clear_seat)
+        self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied: dict[int, int] = {}  # by slot: the version of the members that its worker goes by
@@ -211,6 +211,9 @@ class Supervisor:
 
     def _clear_seat(self, seat: int) -> None:
         self._scoreboard.clear(self._layout.seat(seat))
+
+    def _fold_seat(self, source: int, target: int) -> None:
+        self._scoreboard.fold(self._layout.seat(source), self._layout.seat(target))
 
     def _handle_hopeless(self, reason: str) -> None:
         _log.critical("no worker can be started: %s", reason)

@@ -191,7 +191,9 @@ class Exchange:
         self.downstream.await_nothing()
         end = self._body.end() if self._body is not None else ()
         upstream = self.upstream
-        if upstream is not None:
+        if upstream is None:
+            self.downstream.release_body()  # there is no more of it: whoever leaves now is to be noticed
+        else:
             upstream.send_parts(end)
             if not upstream.write_paused:
                 self.expect_more(upstream)

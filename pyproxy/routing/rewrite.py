@@ -126,8 +126,9 @@ def strip_prefix(target: bytes, prefix: bytes) -> bytes:
     """
     Take a route's path off a target that the route fits; scheme, authority and query stay.
 
-    What is left stays as the client wrote it. Only where the written segments aren't those that were compared
-    (dot segments, or a second or an encoded slash within the prefix) it is written anew from the path that was.
+    What is left stays as the client wrote it, but begins with one slash: two would name a host. Only where the
+    written segments aren't those that were compared (dot segments, or a second or an encoded slash within the
+    prefix) it is written anew from the path that was.
 
     >>> strip_prefix(b"/api/a%2Fb?c", b"/api/"), strip_prefix(b"/x/../api", b"/api"), strip_prefix(b"/api%2fb", b"/api")
     (b'/a%2Fb?c', b'/', b'/b')
@@ -141,7 +142,7 @@ def strip_prefix(target: bytes, prefix: bytes) -> bytes:
         rest = path[end:]
     else:
         rest = encode_path(routing_path(path)[len(prefix) :])
-    return origin + (rest or b"/") + query
+    return origin + b"/" + rest.lstrip(b"/") + query
 
 
 def _end_of_segments(path: bytes, count: int) -> int:

@@ -191,6 +191,33 @@ def test_the_addresses_of_a_name_are_shown_with_their_share(world: World) -> Non
     assert [repr(backend["weight"]) for backend in app["backends"]] == ["1", "1"]
 
 
+def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing falls when its address changes: totals, gauges, metrics and the rate are those of all its seats."""
+    monkeypatch.setattr(report_module, "monotonic", iter([100.0, 101.0]).__next__)
+    layout, board = world.layout, world.board
+    world.members.update("app", "app", share_equally(["10.1.0.1"], 80))
+    old = world.seat("app", "app")
+    board.row(0)[layout.backend_total(old)] = 5
+    board.row(0)[layout.backend_active(old)] = 1
+    board.row(0)[layout.backend_codes(old) + 1] = 4
+    world.report.sample()
+    world.members.update("app", "app", share_equally(["10.1.0.2"], 80))
+    new = world.seat("app", "app")
+    assert new != old
+    board.used = layout.columns_for(world.members.used)
+    board.row(1)[layout.backend_total(new)] = 3
+    board.row(1)[layout.backend_active(new)] = 1
+    board.row(1)[layout.backend_codes(new) + 1] = 2
+    world.report.sample()
+    *_, app = world.report.pools()
+    (backend,) = app["backends"]
+    assert (backend["address"], backend["total"], backend["active"]) == ("10.1.0.2:80", 8, 2)
+    assert backend["rate"] == 3.0
+    text = world.report.metrics()
+    assert '\npyproxy_backend_requests_total{pool="app",backend="app",code="2xx"} 6\n' in text
+    assert '\npyproxy_backend_active{pool="app",backend="app"} 2\n' in text
+
+
 def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples a second apart give each backend its own requests per second."""
     clock: Callable[[], float] = iter([100.0, 101.0]).__next__

@@ -116,10 +116,35 @@ def test_memory_that_nobody_counts_in_is_never_allocated() -> None:
         board.close()
 
 
-def test_clear_zeroes_some_columns_in_every_row(board: Scoreboard) -> None:
-    """A backend that gets another one's columns begins at zero, also in what dead workers left behind."""
+def test_clear_lets_some_totals_begin_anew(board: Scoreboard) -> None:
+    """What was counted is gone, also what dead workers left behind; what is in flight is still in flight."""
     for slot in range(3):
         for column in range(8):
             board.row(slot)[column] = 9
-    board.clear(range(2, 4))
-    assert [list(board.row(slot)) for slot in range(3)] == [[9, 9, 0, 0, 9, 9, 9, 9]] * 3
+    board.clear(range(2, 5))
+    assert board.totals() == [27, 27, 0, 27, 0, 27, 27, 27]
+
+
+def test_fold_moves_totals(board: Scoreboard) -> None:
+    """They are added to what is there, taken from where they were, and gauges stay."""
+    for slot in range(3):
+        for column in range(8):
+            board.row(slot)[column] = column + 1
+    board.fold((0, 1, 2), (4, 3, 6))
+    assert board.totals() == [0, 6, 0, 12, 18, 18, 30, 24]
+    board.fold((0, 1, 2), (4, 3, 6))
+    assert board.totals() == [0, 6, 0, 12, 18, 18, 30, 24]
+
+
+def test_a_workers_row_is_its_own(board: Scoreboard) -> None:
+    """One that counts at this moment would write back what it read: only the base row is changed."""
+    for slot in (0, 1):
+        board.row(slot)[0] = 5
+    board.fold([0], [2])
+    board.clear([2])
+    assert [board.row(slot)[0] for slot in (0, 1)] == [5, 5]
+    board.row(0)[0] += 1
+    assert board.sums([0, 2]) == [1, 0]
+    board.retire(0)
+    board.retire(1)
+    assert board.sums([0, 2]) == [1, 0]

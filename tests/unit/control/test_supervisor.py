@@ -127,7 +127,7 @@ async def test_a_seat_goes_to_another_when_all_have_let_go_of_it(stage: Stage) -
     seat = stage.seat("web", "app")
     active, total = stage.layout.backend_active(seat), stage.layout.backend_total(seat)
     stage.board.row(1)[active], stage.board.row(1)[total] = 1, 9
-    stage.answer("web", 1, 2)
+    stage.answer("web", 2, 3)
     for worker in stage.workers:
         stage.apply(worker, 3)
     release()  # something is in flight
@@ -144,9 +144,25 @@ async def test_a_seat_goes_to_another_when_all_have_let_go_of_it(stage: Stage) -
     stage.supervisor._handle_end(slow.slot)
     release()
     assert stage.board.totals()[total] == 9
-    stage.answer("api", 4, 5)
+    stage.answer("api", 4, 5, 6)
     assert seat in stage.supervisor._members.seats.values()
     assert stage.board.totals()[total] == 0
+
+
+async def test_what_a_name_counted_stays_when_its_address_changes(stage: Stage) -> None:
+    """When the seat of the old address is free, its totals are the new one's."""
+    stage.answer("web", 1)
+    old = stage.layout.backend_total(stage.seat("web", "app"))
+    stage.board.row(0)[old] = 5
+    stage.answer("web", 2)
+    new = stage.layout.backend_total(stage.seat("web", "app"))
+    stage.board.row(1)[new] = 2
+    stage.supervisor._release_seats()
+    assert stage.board.sums([old, new]) == [5, 2]
+    for worker in stage.workers:
+        stage.apply(worker, 3)
+    stage.supervisor._release_seats()
+    assert stage.board.sums([old, new]) == [0, 7]
 
 
 async def test_an_answer_of_unknown_type_is_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

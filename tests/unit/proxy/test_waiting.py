@@ -269,3 +269,15 @@ def test_who_waits_for_a_100_is_not_called_slow() -> None:
     place.plane.fake_loop.advance(13.0)
     assert place.ends == []
     assert len(place.line) == 1
+
+
+def test_a_client_that_leaves_after_its_whole_body_gives_up_its_place() -> None:
+    """Nothing is left to be read but the news that it is gone."""
+    place = Place()
+    place.come()
+    place.come(POST)
+    assert len(place.line) == 1
+    place.clients[1].receive(None)
+    place.plane.run()
+    assert place.ends == [(499, "CQ")]
+    assert len(place.line) == 0
