@@ -9,7 +9,7 @@ from tests.integration.client import RawClient
 from tests.integration.nginx import Nginx, require
 from tests.integration.origin import Origin
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend, run_until_stopped
 from tests.integration.shared import HASTY, PATIENT, SharedProgram
 
 
@@ -40,37 +40,27 @@ def ports() -> Ports:
 @pytest.fixture(scope="session")
 def patient_program(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[SharedProgram]:
     """Run the shared configuration for all tests of this process."""
-    yield from _run_shared(SharedProgram(tmp_path_factory.mktemp("proxy"), ports, PATIENT))
+    yield from run_until_stopped(SharedProgram(tmp_path_factory.mktemp("proxy"), ports, PATIENT))
 
 
 @pytest.fixture(scope="session")
 def hasty_program(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[SharedProgram]:
     """Run the shared configuration with little patience for clients."""
-    yield from _run_shared(SharedProgram(tmp_path_factory.mktemp("hasty"), ports, HASTY))
-
-
-def _run_shared(program: SharedProgram) -> Iterator[SharedProgram]:
-    try:
-        yield program.start()
-        program.stop()
-    finally:
-        program.kill()
+    yield from run_until_stopped(SharedProgram(tmp_path_factory.mktemp("hasty"), ports, HASTY))
 
 
 @pytest.fixture
 async def proxy(patient_program: SharedProgram) -> AsyncIterator[SharedProgram]:
     """The shared program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield patient_program
-    await patient_program.settled()
-    patient_program.check_stderr()
+    async for lent in lend(patient_program):
+        yield lent
 
 
 @pytest.fixture
 async def hasty(hasty_program: SharedProgram) -> AsyncIterator[SharedProgram]:
     """The shared program that gives up on clients after 300 ms; checked as ``proxy`` is."""
-    yield hasty_program
-    await hasty_program.settled()
-    hasty_program.check_stderr()
+    async for lent in lend(hasty_program):
+        yield lent
 
 
 @pytest.fixture

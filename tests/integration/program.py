@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.integration.access_log import AccessLog
 from tests.integration.ports import Ports
@@ -25,6 +25,9 @@ TROUBLE = ("Traceback", "never retrieved", "Task was destroyed", "was never awai
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$")
 
 Labels = dict[str, str]
+
+
+P = TypeVar("P", bound="Program")
 
 
 class Program:
@@ -182,6 +185,22 @@ class Program:
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def run_until_stopped(program: P) -> Iterator[P]:
+    """Start a program, lend it out and stop it as an operator does, in a fixture."""
+    try:
+        yield program.start()
+        program.stop()
+    finally:
+        program.kill()
+
+
+async def lend(program: P) -> AsyncIterator[P]:
+    """Lend a running program to one test; when that one's clients and origins are gone, nothing may be in flight."""
+    yield program
+    await program.settled()
+    program.check_stderr()
 
 
 def _labels(text: str) -> Labels:

@@ -102,6 +102,53 @@ async def test_an_address_that_changes_under_traffic(
     assert {await ask() for _ in range(20)} == {"new"}
 
 
+async def test_what_is_in_flight_on_the_old_address_is_not_in_the_way(
+    server: DnsServer, start_program: StartProgram, start_origin: StartOrigin, connect_to: Connect
+) -> None:
+    """
+    With room for one request an address is full, and the next address of the name is not.
+
+    What the name has counted is shown on, while the old one still serves and after, and when it is back.
+    """
+    old = start_origin(name="old")
+    new = start_origin(old.port, "127.0.0.2", name="new")
+    server.put("app.test", "A", "127.0.0.1")
+    backend = {"name": "app", "address": f"app.test:{old.port}", "max_conns": 1}
+    program = start_program(configure(server, backend, workers=2))
+    ask = asker(program, connect_to)
+    shown = [0]
+
+    def is_at(host: str) -> bool:
+        """Whether the address has changed; what is shown on the way is noted."""
+        app = members(program)["app"]
+        shown.append(app["total"])
+        return bool(app["address"] == f"{host}:{old.port}")
+
+    for _ in range(3):
+        assert await ask() == "old"
+    slow = await connect_to(program.port)
+    await slow.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nbo")
+    await until(lambda: members(program)["app"]["active"] == 1, "the slow request is in flight")
+    server.put("app.test", "A", "127.0.0.2")
+    await until(lambda: is_at("127.0.0.2"), "the new address")
+    assert [await ask() for _ in range(5)] == ["new"] * 5
+    app = members(program)["app"]
+    assert (app["active"], app["total"], app["max_conns"]) == (1, 9, 1)
+    await slow.send(b"dy")
+    assert (await slow.read_response()).get("x-origin") == b"old"
+    for number, host in enumerate(("127.0.0.1", "127.0.0.2"), start=10):
+        server.put("app.test", "A", host)
+        await until(lambda host=host: is_at(host), host)  # type: ignore[misc]
+        await until_all(ask, "old" if host == "127.0.0.1" else "new")
+        assert members(program)["app"]["total"] >= number
+    assert shown == sorted(shown)
+    await until(lambda: members(program)["app"]["active"] == 0, "idle")
+    served = len(old.requests) + len(new.requests)
+    assert members(program)["app"]["total"] == served
+    assert program.metric("pyproxy_backend_requests_total", backend="app") == served
+    assert program.metric("pyproxy_backend_response_seconds_count", backend="app") == served
+
+
 async def test_a_name_with_several_addresses(
     server: DnsServer, start_program: StartProgram, start_origin: StartOrigin, connect_to: Connect
 ) -> None:

@@ -11,7 +11,7 @@ from tests.integration.client import RawClient, chunked, get, post
 from tests.integration.conftest import Connect, StartOrigin
 from tests.integration.origin import Origin, reply
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend, run_until_stopped
 from tests.integration.wire import DEADLINE
 
 LIMIT = 1000  # of bodies, globally
@@ -75,20 +75,14 @@ class Refusing(Program):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[Refusing]:
     """One program for all tests here."""
-    program = Refusing(tmp_path_factory.mktemp("refusing"), ports)
-    try:
-        yield program.start()
-        program.stop()
-    finally:
-        program.kill()
+    yield from run_until_stopped(Refusing(tmp_path_factory.mktemp("refusing"), ports))
 
 
 @pytest.fixture
 async def program(running: Refusing) -> AsyncIterator[Refusing]:
     """The program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield running
-    await running.settled()
-    running.check_stderr()
+    async for lent in lend(running):
+        yield lent
 
 
 @pytest.fixture

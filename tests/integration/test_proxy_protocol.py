@@ -12,7 +12,7 @@ from tests.integration.conftest import Connect, StartOrigin, StartProgram
 from tests.integration.origin import Origin, OriginConnection, Script, serve
 from tests.integration.peers import haproxy, nginx
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend, run_until_stopped
 from tests.integration.wire import End, Message, parse_head
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -63,20 +63,14 @@ class Proxied(Program):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[Proxied]:
     """One program for all tests here."""
-    program = Proxied(tmp_path_factory.mktemp("proxied"), ports)
-    try:
-        yield program.start()
-        program.stop()
-    finally:
-        program.kill()
+    yield from run_until_stopped(Proxied(tmp_path_factory.mktemp("proxied"), ports))
 
 
 @pytest.fixture
 async def program(running: Proxied) -> AsyncIterator[Proxied]:
     """The program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield running
-    await running.settled()
-    running.check_stderr()
+    async for lent in lend(running):
+        yield lent
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.integration.client import RawClient, get, post, unique_source
 from tests.integration.conftest import Connect, StartOrigin
 from tests.integration.origin import Origin
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend, run_until_stopped
 from tests.integration.wire import Message
 
 STATUSES = (301, 302, 303, 307, 308)
@@ -61,20 +61,14 @@ class Redirecting(Program):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[Redirecting]:
     """One program for all tests here."""
-    program = Redirecting(tmp_path_factory.mktemp("redirecting"), ports)
-    try:
-        yield program.start()
-        program.stop()
-    finally:
-        program.kill()
+    yield from run_until_stopped(Redirecting(tmp_path_factory.mktemp("redirecting"), ports))
 
 
 @pytest.fixture
 async def program(running: Redirecting) -> AsyncIterator[Redirecting]:
     """The program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield running
-    await running.settled()
-    running.check_stderr()
+    async for lent in lend(running):
+        yield lent
 
 
 @pytest.fixture

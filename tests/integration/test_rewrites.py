@@ -11,7 +11,7 @@ from tests.integration.client import RawClient, chunked, get, post, unique_sourc
 from tests.integration.conftest import Connect, StartOrigin
 from tests.integration.origin import Origin, reply, serve
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend, run_until_stopped
 from tests.integration.wire import Message
 
 SECRET = "Bearer s3cret"
@@ -95,20 +95,14 @@ class Rewriting(Program):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[Rewriting]:
     """One program for all tests here."""
-    program = Rewriting(tmp_path_factory.mktemp("rewriting"), ports)
-    try:
-        yield program.start()
-        program.stop()
-    finally:
-        program.kill()
+    yield from run_until_stopped(Rewriting(tmp_path_factory.mktemp("rewriting"), ports))
 
 
 @pytest.fixture
 async def program(running: Rewriting) -> AsyncIterator[Rewriting]:
     """The program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield running
-    await running.settled()
-    running.check_stderr()
+    async for lent in lend(running):
+        yield lent
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.integration.client import RawClient, get, post, unique_source
 from tests.integration.conftest import Connect, StartOrigin
 from tests.integration.origin import Origin, OriginConnection
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend, run_until_stopped
 from tests.integration.wire import Message
 
 MANY = 1960  # routes that only have to be told apart; with the others there are two thousand
@@ -121,20 +121,14 @@ class Routed(Program):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[Routed]:
     """One program for all tests here."""
-    program = Routed(tmp_path_factory.mktemp("routed"), ports)
-    try:
-        yield program.start()
-        program.stop()
-    finally:
-        program.kill()
+    yield from run_until_stopped(Routed(tmp_path_factory.mktemp("routed"), ports))
 
 
 @pytest.fixture
 async def program(running: Routed) -> AsyncIterator[Routed]:
     """The program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield running
-    await running.settled()
-    running.check_stderr()
+    async for lent in lend(running):
+        yield lent
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.integration.conftest import Connect, StartOrigin
 from tests.integration.origin import Origin, OriginConnection, serve
 from tests.integration.peers import nginx
 from tests.integration.ports import Ports
-from tests.integration.program import Program
+from tests.integration.program import Program, lend
 from tests.integration.wire import DEADLINE, End, Message
 
 NODES = ("one", "two", "thrice")  # thrice ends a connection after three requests
@@ -92,9 +92,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[
 @pytest.fixture
 async def program(running: Sending) -> AsyncIterator[Sending]:
     """The program; when the test's clients and origins are gone, nothing may be left in flight."""
-    yield running
-    await running.settled()
-    running.check_stderr()
+    async for lent in lend(running):
+        yield lent
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_a_seat_is_free_when_nobody_can_count_there() -> None:
 
 
 def test_who_comes_back_finds_the_old_seat() -> None:
-    """An address that flaps keeps its counters, while its seat is being vacated and after, until somebody else needs it."""
+    """An address that flaps keeps its counters: while its seat is vacated, and after until somebody else needs it."""
     cleared: list[int] = []
     members = Members(CONFIG, cleared.append)
     for is_free in (False, True):

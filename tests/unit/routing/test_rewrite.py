@@ -197,5 +197,5 @@ def test_what_is_left_means_what_was_compared(
 
 @given(paths(*SEGMENTS))
 def test_what_is_left_is_spelled_as_the_client_did(rest: bytes) -> None:
-    """Without dots, what stands behind the prefix stays to the byte, but for slashes in front that would name a host."""
+    """Without dots, what stands behind the prefix stays to the byte, but for slashes in front that name a host."""
     assert strip_prefix(b"/%61pi" + rest, b"/api") == b"/" + rest.lstrip(b"/")
