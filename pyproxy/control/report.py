@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pyproxy import __version__
 from pyproxy.admin.control import (
     BackendView,
+    CandidateView,
     ExplanationView,
     ListenerView,
     PoolView,
@@ -44,6 +45,26 @@ def make_layout(config: RuntimeConfig, seats: int) -> Layout:
     """Lay out the scoreboard for a configuration, as every worker does for itself."""
     listeners = [listener.name for listener in config.listeners]
     return Layout(listeners, [pool.name for pool in config.pools], seats)
+
+
+def _weight(pool: Pool, backend: Backend) -> float:
+    """Give a member's weight as the file counts, or its share of that."""
+    weight = backend.weight / pool.unit
+    return int(weight) if weight.is_integer() else round(weight, 3)
+
+
+def _candidate(pool: Pool, backend: Backend) -> CandidateView:
+    """Say of a name why it can't be picked."""
+    return {
+        "name": backend.name,
+        "address": backend.address,
+        "weight": _weight(pool, backend),
+        "active": 0,
+        "eligible": False,
+        "score": None,
+        "reason": "has no address yet",
+        "picked": False,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +136,12 @@ class Report:
         )
 
     async def explain(self, question: Question) -> ExplanationView:
-        return await self._parts.explainer.explain(question)
+        answer = await self._parts.explainer.explain(question)
+        if answer["pool"] is not None:
+            # The workers don't know of names that have no address yet.
+            pool = self._parts.members.pool(answer["pool"])
+            answer["backends"] += [_candidate(pool, backend) for backend in pool.backends if backend.lookup]
+        return answer
 
     def _totals(self) -> list[int]:
         """Sum up all rows; at the seat that a member has, what its name counts on those that are leaving is added."""
@@ -163,11 +189,10 @@ class Report:
         layout = self._parts.layout
         # A name without an address isn't a member yet: nothing is counted for it, and nothing is sent to it.
         is_member = not backend.lookup
-        weight = backend.weight / pool.unit
         return {
             "name": backend.name,
             "address": backend.address,
-            "weight": int(weight) if weight.is_integer() else round(weight, 3),
+            "weight": _weight(pool, backend),
             "backup": backend.backup,
             "max_conns": backend.max_conns,
             "state": "ready",

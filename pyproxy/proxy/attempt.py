@@ -50,9 +50,9 @@ class Attempt:
         """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
         backend = self.on
         self.duration = now - self.started
-        backend.active -= 1
-        row[backend.columns.active] -= 1
         if failed or self.status in GATEWAY_ERRORS:
             row[backend.columns.errors] += 1
             if backend.latency is not None:
                 backend.latency.record_failure(self.duration, now)
+        backend.active -= 1
+        row[backend.columns.active] -= 1  # last: a seat on which nothing is in flight may be given away

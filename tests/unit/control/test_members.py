@@ -129,11 +129,11 @@ def test_what_a_name_that_is_gone_has_counted_is_nobodys() -> None:
 def test_another_name_begins_anew_on_a_seat_that_had_left() -> None:
     """What the address has counted as ``app[10.1.0.2:80]`` must not show up as requests of ``app`` at once."""
     cleared: list[int] = []
-    for is_free in (False, True):
+    for is_free, meanwhile in ((False, hosts(1)), (True, hosts(1)), (True, hosts(2, first=8))):
         members = Members(CONFIG, cleared.append)
         members.update("web", "app", hosts(2))
         seat = members.seats["web", "app[10.1.0.2:80]"]
-        members.update("web", "app", hosts(1))
+        members.update("web", "app", meanwhile)
         if is_free:
             members.release(members.version, lambda _seat: True)
         members.update("web", "app", hosts(1, first=2))

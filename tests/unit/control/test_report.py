@@ -239,3 +239,20 @@ def test_metrics_tell_what_only_the_supervisor_knows(world: World) -> None:
     assert f'digest="{world.report.status()["config"]["digest"]}"' in text
     assert '\npyproxy_backend_state{pool="web",backend="web2",state="ready"} 1\n' in text
     assert '\npyproxy_backend_up{pool="api",backend="10.0.0.3:80"} 1\n' in text
+
+
+@pytest.mark.parametrize("is_resolved", [False, True])
+async def test_explain_shows_names_without_an_address(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_resolved: bool
+) -> None:
+    """A worker hears of a name only when it has an address; until then the answer would be an empty pool."""
+    if is_resolved:
+        world.members.update("app", "app", share_equally(["10.0.0.9"], 80))
+
+    async def answer(_self: Explainer, _question: Any) -> dict[str, Any]:
+        return {"pool": "app", "backends": []}
+
+    monkeypatch.setattr(Explainer, "explain", answer)
+    explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
+    rows = [(row["name"], row["address"], row["weight"], row["reason"]) for row in explained["backends"]]
+    assert rows == ([] if is_resolved else [("app", "app.internal:80", 2, "has no address yet")])
