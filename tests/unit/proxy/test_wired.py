@@ -425,8 +425,10 @@ class Network(RuleBasedStateMachine):
             for origin in self.origins:
                 if origin.answer is not None and origin.answer.ends_with_connection:
                     origin.finish()
-        if len(self.plane.pools["web"].line):
-            self.loop.advance(6.0)  # tunnels may hold every place for good: who waits for one is refused in time
+        # Tunnels may hold every place for good: who waits is refused in time, then its client's next request waits.
+        for _ in range(len(self.asked)):
+            if len(self.plane.pools["web"].line):
+                self.loop.advance(6.0)
         for client in self.clients:
             whole = client.check()
             if not (client.has_left or client.transport.is_lost or client.transport.has_ended or client.tunnel):
