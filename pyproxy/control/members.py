@@ -157,6 +157,8 @@ class Members:
         configured = self._pools[name]
         parts = self._parts(configured)
         unit = min(math.lcm(*(weight.denominator for _, _, weight in parts)), MAX_UNIT)
+        if any(backend.weight and not weight for _, backend, weight in parts):
+            unit *= MAX_UNIT // unit  # a share of nothing becomes 1: that must be little beside the others
         self._leave(name, {place for place, backend, _ in parts if not backend.lookup})
         found = (
             self._sit(place, replace(backend, weight=_scale(weight, unit, backend.weight)))

@@ -185,9 +185,9 @@ def test_the_others_of_a_service_are_backups() -> None:
     services = [Service(1, 1, 80, ("10.1.0.1",)), Service(1, 0, 80, ("10.1.0.2",)), Service(2, 1, 80, ("10.1.0.3",))]
     members.update("web", "app", share_services(services))
     found = {backend.host: (backend.weight, backend.backup) for backend in members.pool("web").backends}
-    assert found["10.1.0.1"] == (2, False)
+    assert found["10.1.0.1"] == (2 * MAX_UNIT, False)
     assert found["10.1.0.2"] == (1, False)
-    assert found["10.1.0.3"] == (2, True)
+    assert found["10.1.0.3"] == (2 * MAX_UNIT, True)
 
 
 def test_a_backup_stays_one() -> None:
