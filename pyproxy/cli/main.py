@@ -137,9 +137,11 @@ def _print_schema() -> int:
 
 def _check(file: str) -> int:
     from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+    from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
+    from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
-    make_settings(load_config(file), file)
+    check_machine(from_plain(make_settings(load_config(file), file).plain))
     print(f"{file}: ok")
     return DONE
 

@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pyproxy.config.addresses import NetworkText, RouteHost, RoutePath
+from pyproxy.config.runtime import VARIABLES
 from pyproxy.config.section import Section
 from pyproxy.config.values import FieldName, Items, Name, did_you_mean, size, text
-
-VARIABLES = ("host", "request_uri", "uri", "scheme", "client_ip", "request_id")
 
 _VARIABLE = re.compile(r"\$([A-Za-z][A-Za-z_]*)")
 _TARGET = r"(/|https?://[!-~]|\$[A-Za-z])[!-~]*"
@@ -32,6 +31,13 @@ def _known_variables(value: str) -> str:
             known = " ".join(f"${known}" for known in VARIABLES)
             hint = did_you_mean(name, VARIABLES).replace("mean ", "mean $")
             raise ValueError(f"unknown variable ${name}; known are {known}{hint}")
+    return value
+
+
+def _leads_somewhere(value: str) -> str:
+    _known_variables(value)
+    if value.startswith("$") and not value.startswith(("$uri", "$request_uri", "$scheme://")):
+        raise ValueError(f"would be a path beside the one that was asked for; did you mean https://{value}?")
     return value
 
 
@@ -60,7 +66,7 @@ RedirectTarget = Annotated[
         _TARGET,
         "must begin with /, http://, https:// or a variable and have neither spaces nor letters beyond ASCII",
         most=8192,
-        check=_known_variables,
+        check=_leads_somewhere,
     ),
 ]
 Wanted = Annotated[str, text("text", check=_no_outer_spaces)]

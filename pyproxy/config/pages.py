@@ -64,7 +64,9 @@ def read_pages(source: Source) -> dict[str, bytes]:
             source.report(place, str(error))
         except ValueError:
             continue  # told with the types
-    if sum(map(len, found.values())) > MAX_PAGES_BYTES:
+    # Each status counts: workers are sent a page for every one of them.
+    used = [value for value in (written or {}).values() if isinstance(value, str)] if isinstance(written, dict) else []
+    if sum(len(found.get(value, b"")) for value in used) > MAX_PAGES_BYTES:
         source.report(("error_pages",), "are larger than 8 MiB together")
     return found
 

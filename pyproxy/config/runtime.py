@@ -127,6 +127,10 @@ class Pool:
     unit: int = 1
 
 
+#: What a text of a route may refer to as ``$name``.
+VARIABLES = ("host", "request_uri", "uri", "scheme", "client_ip", "request_id")
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderChanges:
     """Headers to set, as (name, text with variables), and names to take away."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyproxy.config.runtime import VARIABLES
 from pyproxy.config.tree import MAX_DEPTH, Node, UnreadableError
 from pyproxy.errors import Problem
 
@@ -184,7 +185,8 @@ class _Walk:
             if default is not None and not value:
                 value = default
             if value is None:
-                problems.append(f"environment variable {name} is not set")
+                hint = f"; the variable of a request is ${name}" if name in VARIABLES else ""
+                problems.append(f"environment variable {name} is not set{hint}")
             elif not _is_text(value):
                 problems.append(f"environment variable {name} is not valid UTF-8")
             return value or ""

@@ -48,7 +48,8 @@ def open_listeners(listeners: Sequence[Listener], slots: int) -> list[OpenListen
             try:
                 opened.append(_open(listener, slots))
             except OSError as error:
-                raise StartError(f"can't listen on {listener.address} ({listener.name}): {explain(error)}") from error
+                name = f" ({listener.name})" if listener.name != listener.address else ""
+                raise StartError(f"can't listen on {listener.address}{name}: {explain(error)}") from error
             stack.callback(opened[-1].close)
         stack.pop_all()
     return opened

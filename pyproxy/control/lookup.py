@@ -25,6 +25,7 @@ from pyproxy.errors import PyproxyError
 _SERVER_SECONDS = 1.0  # for the first try of a server; the second one gets twice as long
 _SERVER_TRIES = 2
 _SECONDS = 10.0  # however many servers there are
+_GONE = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND}
 
 
 class LookupFailed(PyproxyError):
@@ -48,6 +49,7 @@ class Lookup:
         self._is_service = backend.lookup == "srv"
         self._servers = list(servers)
         self._targets: dict[str, tuple[str, ...]] = {}  # last good addresses of a service's targets
+        self._good: dict[str, tuple[str, ...]] = {}  # last good addresses of any name
 
     def __repr__(self) -> str:
         return f"<Lookup {self.name}>"
@@ -69,7 +71,7 @@ class Lookup:
             raise LookupFailed(str(error)) from error
 
     async def _find_addresses(self, dns: aiodns.DNSResolver) -> Found:
-        hosts, ttl = await _addresses(dns, self.name)
+        hosts, ttl = await self._addresses(dns, self.name)
         return Found(share_equally(hosts, self._port), ttl, max(len(hosts) - MAX_ADDRESSES, 0))
 
     async def _find_services(self, dns: aiodns.DNSResolver) -> Found:
@@ -92,22 +94,42 @@ class Lookup:
         count = len({(host, service.port) for service in services for host in service.hosts})
         return Found(share_services(services), min(ttl, *(ttl for _, ttl in found)), max(count - MAX_ADDRESSES, 0))
 
+    async def _addresses(self, dns: aiodns.DNSResolver, name: str) -> tuple[tuple[str, ...], float]:
+        """Ask for all addresses of a name, IPv4 and IPv6, and for how many seconds that is good."""
+        hosts, ttl = await _ask(dns, name, socket.AF_UNSPEC)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            known = [host for host in self._good.get(name, ()) if _family(host) == family]
+            if known and not any(_family(host) == family for host in hosts):
+                hosts += await self._still_good(dns, name, family, known)
+        self._good[name] = tuple(hosts)
+        return _usable(hosts), ttl
+
+    async def _still_good(
+        self, dns: aiodns.DNSResolver, name: str, family: socket.AddressFamily, known: list[str]
+    ) -> list[str]:
+        """Tell whether a kind of address is gone, or only its half of the question failed: then it stays."""
+        try:
+            return (await _ask(dns, name, family))[0]
+        except (aiodns.error.DNSError, pycares.AresError) as error:
+            return [] if error.args[0] in _GONE else known
+        except LookupFailed:
+            return []
+
     async def _find_target(self, dns: aiodns.DNSResolver, target: str) -> tuple[tuple[str, ...], float]:
         """Look up a target; one that fails keeps its last good addresses, and the others aren't held up."""
         try:
-            return await _addresses(dns, target)
+            return await self._addresses(dns, target)
         except (aiodns.error.DNSError, pycares.AresError, LookupFailed):
             return self._targets.get(target, ()), 0.0
 
 
-async def _addresses(dns: aiodns.DNSResolver, name: str) -> tuple[tuple[str, ...], float]:
-    """Ask for all addresses of a name, IPv4 and IPv6, and for how many seconds that is good."""
-    result = await dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
+async def _ask(dns: aiodns.DNSResolver, name: str, family: socket.AddressFamily) -> tuple[list[str], float]:
+    """Ask for the addresses of a name, and for how many seconds they are good."""
+    result = await dns.getaddrinfo(name, family=family, type=socket.SOCK_STREAM)
     hosts = list(dict.fromkeys(node.addr[0].decode() for node in result.nodes))
     if not hosts:
         raise LookupFailed("it has no address")
-    ttl = min([node.ttl for node in result.nodes] + [alias.ttl for alias in result.cnames])
-    return _usable(hosts), float(ttl)
+    return hosts, float(min([node.ttl for node in result.nodes] + [alias.ttl for alias in result.cnames]))
 
 
 def _usable(hosts: list[str]) -> tuple[str, ...]:
@@ -121,9 +143,12 @@ def _usable(hosts: list[str]) -> tuple[str, ...]:
     return tuple(host for host in hosts if _has_route(host)) or tuple(hosts)
 
 
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def _has_route(host: str) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+    with contextlib.suppress(OSError), socket.socket(_family(host), socket.SOCK_DGRAM) as sock:
         sock.connect((host, 9))  # sends nothing
         return True
     return False

@@ -81,6 +81,7 @@ class _Watch:
         self._on_answer = on_answer
         self._answer: Answer = ()
         self._failures = 0  # in a row
+        self._reasons: set[str] = set()  # that were told since the last answer
         self._is_crowded = False
 
     async def run(self) -> None:
@@ -89,13 +90,12 @@ class _Watch:
             try:
                 async with self._turns:
                     found = await self._lookup.find()
+                seconds = self._handle_answer(found)
             except LookupFailed as error:
                 seconds = self._handle_failure(str(error))
             except Exception as error:
                 _log.exception("looking up %s went wrong", self._title)
                 seconds = self._handle_failure(str(error))
-            else:
-                seconds = self._handle_answer(found)
             self.asked.set()
             await asyncio.sleep(seconds)
 
@@ -105,17 +105,19 @@ class _Watch:
             _log.warning("%s has more than %d addresses, the others are left out", self._title, MAX_ADDRESSES)
         self._is_crowded = found.left_out > 0
         if found.answer != self._answer:
-            self._answer = found.answer
             _log.info("%s is %s", self._title, _text(found.answer))
             self._on_answer(self._pool, self._backend, found.answer)
+            self._answer = found.answer
         elif self._failures:
             _log.info("%s is answered again, nothing has changed", self._title)
         self._failures = 0
+        self._reasons.clear()
         return min(max(found.ttl, MIN_TTL), MAX_TTL)
 
     def _handle_failure(self, reason: str) -> float:
-        """Say it once an outage, and return the seconds until the next lookup."""
-        if not self._failures:
+        """Say it once an outage for each reason, and return the seconds until the next lookup."""
+        if reason not in self._reasons:
+            self._reasons.add(reason)
             stays = f"it stays {_text(self._answer)}" if self._answer else "it has no address yet"
             _log.warning("can't look up %s: %s; %s", self._title, reason, stays)
         self._failures += 1

@@ -9,6 +9,7 @@ import grp
 import logging
 import os
 import pwd
+import re
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from pyproxy.errors import PyproxyError
 
 LOG_MODE = 0o640
+
+_VISIBLE = re.compile(r"[!-~]+")  # what a token may consist of, in the file of the configuration as well
 
 # Beside connections a process has listening sockets, the channel, the scoreboard, the log, the loop's own.
 _SPARE_DESCRIPTORS = 64
@@ -103,4 +106,7 @@ def read_token(token: str | None, token_file: str | None) -> str | None:
         raise StartError(f"admin.token_file: can't read {token_file}: {reason}", exit_code=2) from error
     if not text.strip():
         raise StartError(f"admin.token_file: {token_file} is empty", exit_code=2)
+    if not _VISIBLE.fullmatch(text):
+        problem = "must be one line of visible ASCII characters without spaces"
+        raise StartError(f"admin.token_file: {token_file} {problem}", exit_code=2)
     return text

@@ -154,9 +154,9 @@ class Supervisor:
         await self._workers.ended.wait()
 
     def _sample(self) -> None:
+        self._timers["sample"] = self._loop.call_later(SAMPLE_EVERY, self._sample)
         self._report.sample()
         self._release_seats()
-        self._timers["sample"] = self._loop.call_later(SAMPLE_EVERY, self._sample)
 
     def _handle_start(self, worker: Worker) -> None:
         """Give a fresh worker its configuration and its descriptors."""

@@ -50,7 +50,7 @@ def bind_unix(path: str, backlog: int, mode: int | None = None, owner: str | Non
     Nobody gets in before mode and owner are right: until then the socket doesn't listen.
     """
     try:
-        ids = None if owner is None else _find_owner(owner)
+        ids = None if owner is None else find_owner(owner)
         _remove_stale(path)
         return _bind(path, backlog, mode, ids)
     except (OSError, StartError) as error:
@@ -72,7 +72,7 @@ def explain(error: OSError, path: str) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _find_owner(owner: str) -> tuple[int, int]:
+def find_owner(owner: str) -> tuple[int, int]:
     """Look up the numbers of ``user`` or ``user:group``; -1 leaves the group as it is."""
     user, _, group = owner.partition(":")
     try:
@@ -89,12 +89,9 @@ def _find_owner(owner: str) -> tuple[int, int]:
 def _bind(path: str, backlog: int, mode: int | None, ids: tuple[int, int] | None) -> UnixSocket:
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        sock.bind(path)
+        _bind_with_mode(sock, path, mode)
         bound = UnixSocket(sock, path)
         undo.callback(bound.remove_path)
-        # First the mode: once it is another user's, he may put a link to a file of root's in its place.
-        if mode is not None:
-            Path(path).chmod(mode)
         if ids is not None:
             _give_away(path, ids)
         sock.listen(backlog)
@@ -102,11 +99,35 @@ def _bind(path: str, backlog: int, mode: int | None, ids: tuple[int, int] | None
     return bound
 
 
-def _give_away(path: str, ids: tuple[int, int]) -> None:
+def _bind_with_mode(sock: socket.socket, path: str, mode: int | None) -> None:
+    """
+    Make the path with its mode.
+
+    It gets that of the socket, less the umask. A chmod afterwards would follow a link that the directory's owner
+    has put in its place, to a file of root's.
+    """
+    if mode is None:
+        sock.bind(path)
+        return
+    os.fchmod(sock.fileno(), mode)
+    umask = os.umask(0)
     try:
-        os.chown(path, *ids, follow_symlinks=False)
+        sock.bind(path)
+    finally:
+        os.umask(umask)
+
+
+def _give_away(path: str, ids: tuple[int, int]) -> None:
+    """Change the owner of what the path leads to if that is a socket, and of nothing that is put there meanwhile."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        os.chown(f"/proc/self/fd/{descriptor}", *ids)
     except PermissionError:
         raise StartError("only root can give it to that owner") from None
+    finally:
+        os.close(descriptor)
 
 
 def _remove_stale(path: str) -> None:

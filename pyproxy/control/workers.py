@@ -126,7 +126,7 @@ class Workers:
         self.slots[slot] = worker
         try:
             self._on_start(worker)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             _log.error("worker %d can't be told to start: %s", slot, error)
             worker.kill()
 

@@ -231,6 +231,9 @@ def _backend_lines(layout: Layout, totals: Sequence[int], seats: Mapping[tuple[s
         base = layout.backend_response(seat)
         columns = totals[base : base + WIDTH]
         yield from sample_lines("pyproxy_backend_response_seconds", labels, columns)
+    yield from _head("backend_errors_total", "counter", "Attempts that failed: no answer, a broken one, or 502 to 504.")
+    for labels, seat in backends:
+        yield f"pyproxy_backend_errors_total{{{labels}}} {totals[layout.backend_errors(seat)]}"
     yield from _head("backend_active", "gauge", "Requests and tunnels in flight on a backend.")
     for labels, seat in backends:
         yield f"pyproxy_backend_active{{{labels}}} {totals[layout.backend_active(seat)]}"

@@ -170,10 +170,14 @@ def write_v1(source: str, source_port: int, destination: str, destination_port: 
 
 
 def write_v2(source: str, source_port: int, destination: str, destination_port: int) -> bytes:
-    """Write a header of version 2; PROXY with UNSPEC unless both are addresses of one family."""
+    """
+    Write a header of version 2; LOCAL unless both are addresses of one family.
+
+    PROXY with UNSPEC would say the same, but HAProxy 2.6 resets such a connection.
+    """
     one, other = _parse(source), _parse(destination)
     if one is None or other is None or one.version != other.version:
-        return _V2_FIXED.pack(_V2_SIGNATURE, _V2_PROXY, _UNSPEC, 0)
+        return _V2_FIXED.pack(_V2_SIGNATURE, _V2_LOCAL, _UNSPEC, 0)
     family, block = (_TCP4, _TCP4_BLOCK) if one.version == 4 else (_TCP6, _TCP6_BLOCK)
     fixed = _V2_FIXED.pack(_V2_SIGNATURE, _V2_PROXY, family, block.size)
     return fixed + block.pack(one.packed, other.packed, source_port, destination_port)

@@ -6,13 +6,10 @@ visible ASCII, and the other values have been checked by those who read them.
 """
 
 import re
-from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from pyproxy.config.runtime import HeaderChanges
+from pyproxy.config.runtime import VARIABLES, HeaderChanges
 from pyproxy.routing.target import encode_path, has_dot_segments, host_key, routing_path, split_target
-
-VARIABLES: Final = ("host", "request_uri", "uri", "scheme", "client_ip", "request_id")
 
 _VARIABLE = re.compile(r"\$([A-Za-z][A-Za-z_]*)")
 _NOT_VISIBLE = re.compile(rb"[^!-~]")

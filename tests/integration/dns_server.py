@@ -25,6 +25,7 @@ class DnsServer:
         self.asked: Counter[tuple[str, str]] = Counter()  # by name and kind
         self.is_silent = False  # hears everything, answers nothing
         self.failure: dns.rcode.Rcode | None = None  # what every answer is
+        self.failures: dict[str, dns.rcode.Rcode] = {}  # what answers to questions of one kind are
         self._records: dict[str, dict[str, dns.rrset.RRset]] = {}
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -83,9 +84,11 @@ class DnsServer:
         name, kind = question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype)
         self.asked[name, kind] += 1
         kinds = self._records.get(name)
-        if self.failure is not None:
-            answer.set_rcode(self.failure)
-        elif kinds is None:
+        failure = self.failures.get(kind, self.failure)
+        if failure is not None:
+            answer.set_rcode(failure)
+            return answer
+        if kinds is None:
             answer.set_rcode(dns.rcode.NXDOMAIN)
         while kinds is not None and "CNAME" in kinds and kind != "CNAME":
             answer.answer.append(kinds["CNAME"])

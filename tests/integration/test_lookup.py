@@ -54,6 +54,21 @@ async def test_one_kind_is_enough(server: DnsServer) -> None:
     assert await found(lookup(server, "six.test")) == [("::1", 80, "1", False)]
 
 
+async def test_half_a_failure_takes_no_address_away(server: DnsServer) -> None:
+    """What a server fails to tell of one kind of address stays; when it says that they are gone, they are."""
+    watched = lookup(server)
+    server.put("app.test", "A", "127.0.0.2")
+    server.put("app.test", "AAAA", "::1")
+    both = await found(watched)
+    assert [host for host, *_ in both] == ["127.0.0.2", "::1"]
+    for kind in ("A", "AAAA"):
+        server.failures = {kind: dns.rcode.SERVFAIL}
+        assert await found(watched) == both
+    server.failures = {}
+    server.put("app.test", "AAAA")
+    assert await found(watched) == [("127.0.0.2", 80, "1", False)]
+
+
 async def test_an_alias_is_followed(server: DnsServer) -> None:
     """The name's own time to live counts, if it is the shorter one."""
     server.put("www.test", "CNAME", "app.test.", ttl=7)

@@ -2,10 +2,12 @@
 
 import grp
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,3 +187,23 @@ def test_all_or_nothing(tmp_path: Path, path: Path) -> None:
     with pytest.raises(StartError, match="in use"):
         open_listeners([good, Listener("again", "", 0, path=str(path))], slots=2)
     assert not path.exists()
+
+
+def test_a_link_in_the_paths_place_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory's owner may put one there at any moment: neither mode nor owner of its target may change."""
+    victim, path = tmp_path / "victim", tmp_path / "http.sock"
+    victim.touch(0o600)
+    before = victim.stat()
+    real = socket.socket.bind
+
+    class Racing(socket.socket):
+        def bind(self, address: Any) -> None:
+            real(self, address)
+            path.unlink()
+            path.symlink_to(victim)
+
+    monkeypatch.setattr("pyproxy.control.unix_sockets.socket.socket", Racing)
+    with pytest.raises(StartError, match="can't listen on"):
+        bind_unix(str(path), 1, 0o666, pwd.getpwuid(os.geteuid()).pw_name)
+    after = victim.stat()
+    assert (after.st_mode, after.st_uid, after.st_ctime_ns) == (before.st_mode, before.st_uid, before.st_ctime_ns)

@@ -268,6 +268,7 @@ def test_the_model_is_frozen() -> None:
         ("routes.1.redirect.to", "/a b", "must begin with /, http://, https:// or a variable"),
         ("routes.1.redirect.to", "/ä", "must begin with /, http://, https:// or a variable"),
         ("routes.1.redirect.to", "$hst/x", "unknown variable $hst"),
+        ("routes.1.redirect.to", "$host$request_uri", "would be a path beside the one that was asked for; did you"),
         ("routes.1.redirect.status", 200, "must be one of 301, 302, 303, 307, 308"),
         ("pools.web.hash", "ip", "must be client_ip, uri, header:NAME or cookie:NAME"),
         ("pools.web.health.expect", "600", "must be status codes"),

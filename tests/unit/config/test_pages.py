@@ -75,6 +75,8 @@ def test_the_largest_page_and_too_many_of_them(tmp_path: Path) -> None:
     several = [f"{500 + number}: {tmp_path}/{number}" for number in range(9)]
     assert len(pages("{" + ", ".join(several[:8]) + "}")[500].body) == MAX_PAGE_BYTES
     assert problems("{" + ", ".join(several) + "}") == ["3:14: error_pages: are larger than 8 MiB together"]
+    same = [f"{500 + number}: {tmp_path}/0" for number in range(9)]  # of one file each status has its own
+    assert problems("{" + ", ".join(same) + "}") == ["3:14: error_pages: are larger than 8 MiB together"]
 
 
 @pytest.mark.parametrize("content", ["[a]", "{503: [a]}", "{503: null}", "/etc/x"])

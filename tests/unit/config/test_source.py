@@ -142,6 +142,7 @@ def test_environment_brings_no_structure(value: str) -> None:
     [
         ("${A}", {}, "environment variable A is not set"),
         ('"x ${A} y"', {}, "environment variable A is not set"),
+        ("${host}", {}, "environment variable host is not set; the variable of a request is $host"),
         ("${}", {}, "after ${ there must be NAME} or NAME:-default}"),
         ("${A-b}", {"A": "x"}, "after ${ there must be NAME} or NAME:-default}"),
         ("${1A}", {}, "after ${ there must be NAME} or NAME:-default}"),

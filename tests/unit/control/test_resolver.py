@@ -125,12 +125,13 @@ async def test_after_a_failure_it_is_tried_again_soon(play: Play) -> None:
 
 
 async def test_the_last_good_answer_stays(play: Play, caplog: pytest.LogCaptureFixture) -> None:
-    """A failure passes nothing on; one line when it begins, with what stays, and one when it is over."""
-    failures = [LookupFailed("server failure"), LookupFailed("timeout"), LookupFailed("no such name")]
+    """A failure passes nothing on; one line for each reason, with what stays, and one when it is over."""
+    failures = [LookupFailed(text) for text in ("server failure", "no such name", "server failure", "no such name")]
     script = await play(found("10.1.0.1"), *failures, found("10.1.0.1"), failures[0])
     assert len(script.answers) == 1
     assert caplog.messages[1:] == [
         "can't look up app.internal (web/app): server failure; it stays 10.1.0.1:80",
+        "can't look up app.internal (web/app): no such name; it stays 10.1.0.1:80",
         "app.internal (web/app) is answered again, nothing has changed",
         "can't look up app.internal (web/app): server failure; it stays 10.1.0.1:80",
     ]

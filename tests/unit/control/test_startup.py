@@ -133,15 +133,15 @@ def test_a_log_that_cannot_be_opened_is_named(tmp_path: Path, kind: str) -> None
 def test_the_token_comes_from_its_file_without_the_newline(tmp_path: Path) -> None:
     """An editor's final newline isn't part of the token; the token in the configuration needs no file."""
     path = tmp_path / "token"
-    path.write_text("s3cret word\r\n")
-    assert read_token(None, str(path)) == "s3cret word"
+    path.write_text("s3cret-word\r\n")
+    assert read_token(None, str(path)) == "s3cret-word"
     assert read_token("plain", None) == "plain"
     assert read_token(None, None) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"  \n", b"\xff\xfe\n", None])
+@pytest.mark.parametrize("content", [b"", b"\n", b"  \n", b"\xff\xfe\n", b"# mine\ns3cret\n", b"two words", None])
 def test_a_token_file_that_is_no_good_is_bad_configuration(tmp_path: Path, content: bytes | None) -> None:
-    """Missing, empty or unreadable as text: exit code 2, and never an API without a token."""
+    """Missing, empty, not one word or no text at all: exit code 2, and never an API without a token."""
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)

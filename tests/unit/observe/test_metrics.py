@@ -174,6 +174,7 @@ def test_every_counter_reaches_its_sample() -> None:
         ("pyproxy_queue_length", ("api",)): layout.queued("api"),
         ("pyproxy_terminations_total", ("cD",)): layout.end("cD"),
         ("pyproxy_backend_active", ("web", "web2")): layout.backend_active(2),
+        ("pyproxy_backend_errors_total", ("web", "web2")): layout.backend_errors(2),
         ("pyproxy_connections", ("http",)): layout.connections("http"),
         ("pyproxy_connections_total", ("http",)): layout.connections_total("http"),
         ("pyproxy_bytes_total", ("in",)): layout.bytes_in,

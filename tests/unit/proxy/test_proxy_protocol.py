@@ -164,7 +164,7 @@ def test_written_by_the_specification() -> None:
 def test_without_two_addresses_of_one_family_nothing_is_claimed(source: str, destination: str) -> None:
     """A client on a unix socket or of another family than its destination is UNKNOWN, in v2 of no family."""
     assert write_v1(source, 1, destination, 2) == b"PROXY UNKNOWN\r\n"
-    assert write_v2(source, 1, destination, 2) == v2(0x21, 0x00, b"")
+    assert write_v2(source, 1, destination, 2) == v2(0x20, 0x00, b"")
 
 
 def test_zones_and_mapped_addresses_are_written_plainly() -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyproxy.config.runtime import HeaderChanges
-from pyproxy.routing.rewrite import VARIABLES, Template, Variables, make_rewrite, strip_prefix
+from pyproxy.config.runtime import VARIABLES, HeaderChanges
+from pyproxy.routing.rewrite import Template, Variables, make_rewrite, strip_prefix
 from pyproxy.routing.target import routing_path
 
 
