@@ -18,7 +18,7 @@ from tests.integration.ports import Ports
 from tests.integration.program import PYTHON, Program
 from tests.integration.wire import DEADLINE
 
-TOKEN = "open sesame"
+TOKEN = "s3cret-for-explain"
 TRUSTED, STRANGER = "127.9.1.1", "127.77.1.1"
 
 

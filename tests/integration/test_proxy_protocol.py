@@ -273,12 +273,12 @@ async def test_from_header_to_header(
 
 
 async def test_a_client_on_a_unix_socket_is_unknown(program: Proxied, origin: Origin) -> None:
-    """It has no address to be told of; in version 2 that is a header of no family."""
+    """It has no address to be told of; in version 2 the header says LOCAL."""
     headers: list[bytes] = []
     origin.play(after_header(headers), after_header(headers, 16))
     assert (await ask_unix(program.path, get("v1", "/", CLOSE))).status == 200
     assert (await ask_unix(program.path, get("v2", "/", CLOSE))).status == 200
-    assert headers == [b"PROXY UNKNOWN\r\n", SIGNATURE + b"\x21\x00\x00\x00"]
+    assert headers == [b"PROXY UNKNOWN\r\n", SIGNATURE + b"\x20\x00\x00\x00"]
 
 
 # ---- HAProxy and nginx on the other side
