@@ -173,6 +173,8 @@ class Channel:
             try:
                 self._on_message(message, fds)
             except Exception:
+                # The line lives on: the other end's next messages must not be lost with this one, and what is
+                # sent as a snapshot comes whole with the next change.
                 _log.exception("a message of type %r was not handled", message.get("type"))
 
     def _claim_fds(self, message: dict[str, Any]) -> list[int]:

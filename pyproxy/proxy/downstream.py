@@ -125,7 +125,7 @@ class Downstream(ClientLeg):
                 self._hold(data)
                 self._pump()
         except Exception:
-            self._crash()
+            self._crash()  # which logs it, and ends the exchange and the connection that it happened to
 
     def eof_received(self) -> bool:
         """Note that the client left; in a tunnel only one half of it ends."""

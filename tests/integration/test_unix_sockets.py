@@ -112,6 +112,7 @@ def test_a_stale_socket_is_replaced(path: Path, bind: Bind) -> None:
     bind(path)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
+        assert client.getpeername() == str(path)
 
 
 def test_a_socket_that_answers_is_left_alone(path: Path, bind: Bind) -> None:

@@ -205,6 +205,7 @@ async def test_a_second_drain_changes_nothing() -> None:
     channel.on_message({"type": "drain", "grace": 100.0}, [])
     channel.on_close()
     await stopped(worker)
+    assert worker.stopped.is_set()
 
 
 async def test_the_log_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
