@@ -27,7 +27,7 @@ class Watched(Protocol):
 
 
 class Sweeper:
-    """Hold the set of everything that has a deadline, and call ``on_tick(now, lag)`` with every sweep."""
+    """Hold everything that has a deadline, and call ``on_tick(now, lag)`` with every sweep."""
 
     def __init__(
         self,
@@ -35,12 +35,20 @@ class Sweeper:
         clock: Callable[[], float],
         on_tick: Callable[[float, float], None],
     ) -> None:
-        self.watched: set[Watched] = set()
+        self.watched: dict[Watched, None] = {}  # in order of arrival: who came first expires first
         self._loop = loop
         self._clock = clock
         self._on_tick = on_tick
         self._due = clock() + SWEEP_SECONDS
         self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def watch(self, watched: Watched) -> None:
+        """Look at this deadline from now on."""
+        self.watched[watched] = None
+
+    def unwatch(self, watched: Watched) -> None:
+        """Forget it, if it is known at all."""
+        self.watched.pop(watched, None)
 
     def close(self) -> None:
         """Stop sweeping."""

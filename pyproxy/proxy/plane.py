@@ -79,8 +79,8 @@ class DataPlane:
         self.date = http_date(wall())
         self._next_second = self.now + 1.0
         self.sweeper = Sweeper(self.loop, monotonic, self._on_tick)
-        self.watch = self.sweeper.watched.add
-        self.unwatch = self.sweeper.watched.discard
+        self.watch = self.sweeper.watch
+        self.unwatch = self.sweeper.unwatch
         self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
         routes = [ServedRoute(route, n, self.pools, config.limits.body) for n, route in enumerate(config.routes)]
         self.routes = RouteTable(config.routes, routes)

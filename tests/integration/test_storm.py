@@ -352,6 +352,7 @@ async def test_storm(seed: int, start_program: StartProgram, start_origin: Start
 def _check_log(storm: Storm, lines: list[Line]) -> None:
     """Each line is possible, each id comes once, each answer that arrived whole has its line."""
     statuses: dict[str, int] = {}
+    given_up = 0
     for line in lines:
         allowed = CONSISTENT[line.end]
         is_backends = 2 in allowed and line.us[-1] == str(line.status)
@@ -362,5 +363,14 @@ def _check_log(storm: Storm, lines: list[Line]) -> None:
         if line.id != "-":  # a malformed request has none
             assert line.id not in statuses, f"logged twice: {line.text}"
             statuses[line.id] = line.status
-    missing = {token for token in storm.answered if statuses.get(token) != storm.answered[token]}
-    assert not missing, f"no line with the status that the client got: {sorted(missing)[:10]}"
+        elif line.status == 408:
+            given_up += 1
+    # A head whose rest was late, as on a machine that stood still, was never read: nobody knows its id.
+    unread = [token for token, status in storm.answered.items() if status == 408 and token not in statuses]
+    assert len(unread) <= given_up
+    astray = [
+        f"{token} got {status}, logged: {[line.text for line in lines if token in line.text]}"
+        for token, status in storm.answered.items()
+        if statuses.get(token) != status and token not in unread
+    ]
+    assert not astray, astray[:10]

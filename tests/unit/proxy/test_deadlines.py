@@ -26,7 +26,7 @@ class Watched:
         if self.error is not None:
             raise self.error
         if self.takes_along is not None and self.sweeper is not None:
-            self.sweeper.watched.discard(self.takes_along)
+            self.sweeper.unwatch(self.takes_along)
         self.deadline = float("inf")
 
 
@@ -45,7 +45,7 @@ class Sweep:
     def watch(self, seconds: float) -> Watched:
         """Watch something due in so many seconds."""
         watched = Watched(self.loop.now + seconds)
-        self.sweeper.watched.add(watched)
+        self.sweeper.watch(watched)
         return watched
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_longer_watched_is_not_fired() -> None:
     """Something that ends between the looks is left in peace."""
     sweep = Sweep()
     watched = sweep.watch(0.05)
-    sweep.loop.call_later(SWEEP_SECONDS + 0.0005, lambda: sweep.sweeper.watched.discard(watched))
+    sweep.loop.call_later(SWEEP_SECONDS + 0.0005, lambda: sweep.sweeper.unwatch(watched))
     sweep.loop.advance(1.0)
     assert watched.fired == []
 

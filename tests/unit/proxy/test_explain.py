@@ -33,10 +33,10 @@ def ask(
 ) -> Answer:
     """Ask; an underscore in a header's name stands for a hyphen."""
     pairs = [[name.replace("_", "-"), value] for name, value in headers.items()]
-    row, watched = plane.shared_row.tolist(), set(plane.sweeper.watched)
+    row, watched = plane.shared_row.tolist(), list(plane.sweeper.watched)
     answer = explain(plane, {"method": method, "url": url, "headers": pairs, "sender": sender})
     assert plane.shared_row.tolist() == row
-    assert plane.sweeper.watched == watched
+    assert list(plane.sweeper.watched) == watched
     return answer
 
 
