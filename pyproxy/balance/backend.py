@@ -25,12 +25,12 @@ class Backend:
 
     ``active`` counts the attempts in flight in this worker. ``keepalive`` belongs to the byte path, which puts it
     here so that a pick leads to it without another lookup; nothing here looks inside. ``latency`` is there if the
-    pool's policy asks for it.
+    pool's policy asks for it. ``label`` is the name for log lines.
     """
 
     __slots__ = (
-        *("active", "address", "backup", "columns", "host", "keepalive", "latency", "max_conns", "name", "path"),
-        *("pool", "port", "weight"),
+        *("active", "address", "backup", "columns", "host", "keepalive", "label", "latency", "max_conns", "name"),
+        *("path", "pool", "port", "weight"),
     )
 
     def __init__(
@@ -38,6 +38,7 @@ class Backend:
     ) -> None:
         self.pool = pool
         self.name = config.name
+        self.label = config.name.encode()
         self.host = config.host
         self.port = config.port
         self.path = config.path

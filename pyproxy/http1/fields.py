@@ -32,7 +32,8 @@ _SPELLED: Final = {
 FRAMING_FIELDS: Final = frozenset(
     {b"connection", b"proxy-connection", b"content-length", b"transfer-encoding", b"upgrade"}
 )
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_UNDERSCORE: Final = ord("_")
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 def tokens(value: bytes) -> list[bytes]:
@@ -191,7 +192,7 @@ def learn_request_field(head: RequestHead, name: bytes, value: bytes) -> bool:
     """Handle a field whose spelling is new, and remember the spelling."""
     lower = name.lower()
     # PHP turns both X-Forwarded-For and X_Forwarded_For into HTTP_X_FORWARDED_FOR: names with "_" don't pass.
-    handler = _drop if b"_" in lower else _REQUEST.get(lower)
+    handler = _drop if _UNDERSCORE in lower else _REQUEST.get(lower)
     if len(REQUEST_FIELDS) < SPELLINGS_MAX and len(name) <= SPELLING_LENGTH_MAX:
         REQUEST_FIELDS[name] = handler
     return handler is None or handler(head, name, value)
@@ -207,3 +208,6 @@ def learn_response_field(head: ResponseHead, name: bytes, value: bytes) -> bool:
 
 REQUEST_FIELDS: Final[dict[bytes, RequestHandler | None]] = dict(_REQUEST)
 RESPONSE_FIELDS: Final[dict[bytes, ResponseHandler | None]] = dict(_RESPONSE)
+#: What the tables are asked with; as Final a C variable where this is compiled, unlike a function's own name.
+LEARN_REQUEST_FIELD: Final[RequestHandler] = learn_request_field
+LEARN_RESPONSE_FIELD: Final[ResponseHandler] = learn_response_field

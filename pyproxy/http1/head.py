@@ -16,7 +16,10 @@ class Framing(IntEnum):
 
 
 # Names of their own: a member looked up on its class costs 55 ns on CPython 3.11, a global 4.
-NO_BODY, LENGTH, CHUNKED, UNTIL_EOF = Framing
+NO_BODY: Final = Framing.NO_BODY
+LENGTH: Final = Framing.LENGTH
+CHUNKED: Final = Framing.CHUNKED
+UNTIL_EOF: Final = Framing.UNTIL_EOF
 
 
 class End:

@@ -11,7 +11,7 @@ from typing import Final
 import httptools
 
 from pyproxy.errors import BadResponse, ConnectionReset, ExchangeError, HeadTruncated, ResponseTruncated
-from pyproxy.http1.fields import FRAMING_FIELDS, RESPONSE_FIELDS, learn_response_field, without_nominated
+from pyproxy.http1.fields import FRAMING_FIELDS, LEARN_RESPONSE_FIELD, RESPONSE_FIELDS, without_nominated
 from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, ResponseHead
 from pyproxy.http1.reader import Event, MessageReader
 
@@ -151,7 +151,7 @@ class ResponseReader(MessageReader):
         if head is None:
             self._take_trailer(name, value)
             return
-        handler = RESPONSE_FIELDS.get(name, learn_response_field)
+        handler = RESPONSE_FIELDS.get(name, LEARN_RESPONSE_FIELD)
         if handler is None or handler(head, name, value):
             head.lines.append(b"%b: %b\r\n" % (name, value))
 
@@ -259,7 +259,7 @@ class ResponseReader(MessageReader):
         return head.problem
 
     def _find_framing(self, head: ResponseHead) -> Framing:
-        if self._head_only or head.status in {204, 304} or head.content_length == 0:
+        if self._head_only or (head.status == 204 or head.status == 304) or head.content_length == 0:
             return NO_BODY
         if head.content_length is not None:
             return LENGTH

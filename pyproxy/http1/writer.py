@@ -11,9 +11,10 @@ from typing import Final
 from pyproxy.http1.head import LENGTH, NO_BODY, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
-_STATUS_LINES: dict[tuple[int, bytes], bytes] = {}
-#: Reason phrases are a backend's to choose; a table of them must not grow without end.
-_STATUS_LINES_MAX: Final = 256
+#: By status: the reason phrase that came with it first, and the line that they make. Backends choose the phrases,
+#: but hardly ever differ.
+_REASONS: Final[list[bytes | None]] = [None] * 600
+_STATUS_LINES: Final[list[bytes]] = [b""] * 600
 
 
 def http_date(wall: float) -> bytes:
@@ -92,9 +93,9 @@ def interim_head(head: ResponseHead) -> bytes:
     return b"%b%b%b\r\n" % (_status_line(head.status, head.reason), b"".join(head.lines), tail)
 
 
-def chunk(data: bytes) -> tuple[bytes, bytes, bytes]:
+def chunk(data: bytes) -> list[bytes]:
     """Frame a piece of a chunked body (RFC 9112, section 7.1); the piece itself is not copied."""
-    return b"%x\r\n" % len(data), data, b"\r\n"
+    return [b"%x\r\n" % len(data), data, b"\r\n"]
 
 
 def last_chunk(trailers: list[bytes]) -> bytes:
@@ -121,9 +122,10 @@ def own_response(status: int, lines: list[bytes], content: bytes, *, version: in
 
 
 def _status_line(status: int, reason: bytes) -> bytes:
-    line = _STATUS_LINES.get((status, reason))
-    if line is None:
-        line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
-        if len(_STATUS_LINES) < _STATUS_LINES_MAX:
-            _STATUS_LINES[status, reason] = line
+    if _REASONS[status] == reason:
+        return _STATUS_LINES[status]
+    line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    if _REASONS[status] is None:
+        _REASONS[status] = reason
+        _STATUS_LINES[status] = line
     return line

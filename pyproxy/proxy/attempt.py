@@ -14,13 +14,17 @@ GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
 
 
 class Attempt:
-    """``status`` 0 is no answer; times are seconds, from ``started`` on, None for what did not happen."""
+    """
+    ``backend`` is its name, ``status`` 0 is no answer.
+
+    Times are seconds, from ``started`` on, None for what did not happen.
+    """
 
     __slots__ = ("backend", "connect_time", "duration", "header_time", "on", "started", "status")
 
     def __init__(self, on: Backend, started: float) -> None:
         self.on = on
-        self.backend = on.name
+        self.backend = on.label
         self.started = started
         self.status = 0
         self.connect_time: float | None = None

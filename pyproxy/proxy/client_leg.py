@@ -6,7 +6,6 @@ Must not know requests or exchanges.
 
 import socket
 import struct
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +34,11 @@ class Mode(IntEnum):
     PREFACE = 4
 
 
-HTTP, TUNNEL, LINGERING, CLOSING, PREFACE = Mode
+HTTP: Final = Mode.HTTP
+TUNNEL: Final = Mode.TUNNEL
+LINGERING: Final = Mode.LINGER
+CLOSING: Final = Mode.CLOSING
+PREFACE: Final = Mode.PREFACE
 
 
 class ClientLeg(Leg):
@@ -110,9 +113,11 @@ class ClientLeg(Leg):
             plane.row[plane.bytes_out_column] += len(data)
             transport.write(data)
 
-    def send_parts(self, parts: Sequence[bytes]) -> None:
+    def send_parts(self, parts: list[bytes]) -> None:
         """Write several pieces; large ones are not copied together."""
-        size = sum(map(len, parts))
+        size = 0
+        for part in parts:
+            size += len(part)
         if size <= JOIN_BYTES:
             self.send(b"".join(parts))
         elif self.is_open and self.transport is not None:

@@ -60,13 +60,13 @@ class Downstream(ClientLeg):
 
     __slots__ = (
         *("reader", "requests", "tunnel", "_linger_until"),
-        *("exchange", "_head_since", "_input", "_events", "_pumping"),
+        *("exchange", "_head_since", "_input", "_taken_bytes", "_events", "_pumping"),
     )
 
     def __init__(self, plane: "DataPlane", listener: "ServedListener") -> None:
         super().__init__(plane, listener)
         # per connection
-        self.reader = RequestReader(plane.limits)
+        self.reader = RequestReader(plane.head_limits)
         self.requests = 0
         self.tunnel: Tunnel | None = None
         self._linger_until = 0.0
@@ -74,6 +74,7 @@ class Downstream(ClientLeg):
         self.exchange: Exchange | None = None
         self._head_since = 0.0  # when the first bytes of an incomplete head came; 0 = there are none
         self._input: deque[bytes] | None = None  # not parsed yet
+        self._taken_bytes = 0  # of the first of it
         self._events: list[Event] = []  # parsed, not handled yet
         self._pumping = False
 
@@ -233,11 +234,23 @@ class Downstream(ClientLeg):
         return self.exchange is not None and self.exchange.request is REQUEST_DONE
 
     def _next_slice(self, waiting: deque[bytes]) -> bytes:
-        data = waiting.popleft()
-        if len(data) > SLICE_BYTES and not self.reader.in_plain_body:
-            waiting.appendleft(data[SLICE_BYTES:])
-            data = data[:SLICE_BYTES]
-        return data
+        data, start = waiting[0], self._taken_bytes
+        rest = len(data) - start
+        if rest > SLICE_BYTES and not self.reader.in_plain_body:
+            self._taken_bytes += SLICE_BYTES
+            return data[start : start + SLICE_BYTES]
+        waiting.popleft()
+        self._taken_bytes = 0
+        return data[start:]  # which is no copy where nothing was taken
+
+    def _take_input(self) -> list[bytes]:
+        """Give what waits, all at once."""
+        waiting = list(self._input or ())
+        if self._taken_bytes:
+            waiting[0] = waiting[0][self._taken_bytes :]
+        self._input = None
+        self._taken_bytes = 0
+        return waiting
 
     def _handle(self, event: Event) -> None:
         exchange = self.exchange
@@ -334,8 +347,7 @@ class Downstream(ClientLeg):
         """Pass bytes on from now on, first of all those that came too early."""
         self.tunnel = tunnel
         self.mode = TUNNEL
-        early, self._input = [self.reader.rest, *(self._input or ())], None
-        for data in early:
+        for data in [self.reader.rest, *self._take_input()]:
             if data:
                 tunnel.from_client(data)
         self.resume_reading(PIPELINED)
@@ -358,7 +370,7 @@ class Downstream(ClientLeg):
             rest = self.reader.rest
             self.reader.resume()
             if rest:
-                self._input = deque([rest, *(self._input or ())])
+                self._input = deque([rest, *self._take_input()])
                 self.pause_reading(PIPELINED)
         if self.plane.draining:
             self.close()

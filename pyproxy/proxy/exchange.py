@@ -13,7 +13,7 @@ exactly once, in ``_end_attempt``, which gives the connection back or closes it.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyproxy.errors import (
     BadResponse,
@@ -36,7 +36,6 @@ from pyproxy.proxy import answers, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
 from pyproxy.proxy.forwarding import change_request, find_client, host_for, make_variables
 from pyproxy.proxy.outcome import (
-    AFTER_ANSWER,
     ANSWERED,
     ANSWERING,
     CLIENT_GONE,
@@ -52,6 +51,7 @@ from pyproxy.proxy.outcome import (
     Fate,
     RequestSide,
     ResponseSide,
+    fate_after_answer,
 )
 from pyproxy.proxy.request_body import RequestBody
 from pyproxy.routing.rewrite import Variables
@@ -59,12 +59,13 @@ from pyproxy.routing.rewrite import Variables
 if TYPE_CHECKING:
     from pyproxy.balance.backend import Backend
     from pyproxy.proxy.downstream import Downstream
+    from pyproxy.proxy.keepalive import Keepalive
     from pyproxy.proxy.plane import DataPlane
     from pyproxy.proxy.served import ServedPool, ServedRoute
     from pyproxy.proxy.upstream import Dial, Upstream
 
 
-REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
+REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
 class Exchange:
@@ -189,7 +190,7 @@ class Exchange:
             return
         self.request = REQUEST_DONE
         self.downstream.await_nothing()
-        end = self._body.end() if self._body is not None else ()
+        end = self._body.end() if self._body is not None else []
         upstream = self.upstream
         if upstream is None:
             self.downstream.release_body()  # there is no more of it: whoever leaves now is to be noticed
@@ -226,7 +227,7 @@ class Exchange:
         self.attempts.append(attempt)
         attempt.begin(plane.row)
         served.pool.active += 1
-        keepalive = backend.keepalive
+        keepalive: Keepalive[Upstream] = backend.keepalive
         if served.send_proxy is not None:
             keepalive = self.downstream.find_keepalive(backend, served)
         upstream = keepalive.take()
@@ -421,7 +422,7 @@ class Exchange:
             out.append(last_chunk(upstream.reader.trailers if request.te_trailers else []))
         self._end_attempt(keep=upstream.reader.reusable and self.request is REQUEST_DONE)
         self._flush(out)
-        self._answered("--", AFTER_ANSWER[self.request][self._keep])
+        self._answered("--", fate_after_answer(self.request, keep=self._keep))
 
     def _answered(self, end: str, fate: Fate) -> None:
         """Finish now, or when the client has read: a client that doesn't read gets no further answers."""
@@ -459,7 +460,7 @@ class Exchange:
         self.bytes_sent = len(answer.content) if has_body else 0
         version = head.version if head is not None else 11
         self.downstream.send(answer.render(version=version, keep=self._keep, body=has_body))
-        self._answered(end, AFTER_ANSWER[self.request][self._keep] if understood else LINGER)
+        self._answered(end, fate_after_answer(self.request, keep=self._keep) if understood else LINGER)
 
     def break_off(self, error: ExchangeError) -> None:
         """End it before its time, with an answer if there is still room for one."""

@@ -9,7 +9,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pyproxy.clock import monotonic
-from pyproxy.config.runtime import Limits
 from pyproxy.errors import (
     BadRequest,
     BodyTooLarge,
@@ -21,7 +20,7 @@ from pyproxy.errors import (
     QueueFull,
 )
 from pyproxy.http1.head import RequestHead
-from pyproxy.http1.request import RequestReader
+from pyproxy.http1.request import HeadLimits, RequestReader
 from pyproxy.proxy.exchange import REFUSED_METHODS
 from pyproxy.proxy.forwarding import find_client, make_variables
 from pyproxy.routing.forwarded import Sender
@@ -81,7 +80,7 @@ def explain(plane: "DataPlane", question: Answer) -> Answer:
         "worker": plane.slot,
         "notes": _notes(plane, url, listener, is_certain=is_certain),
     }
-    read = _read(plane.limits, url, question)
+    read = _read(plane.head_limits, url, question)
     if isinstance(read, ExchangeError):
         answer["refused"] = _refusal(read)
     else:
@@ -109,7 +108,7 @@ def _notes(plane: "DataPlane", url: Url, listener: "ServedListener", *, is_certa
     return notes
 
 
-def _read(limits: Limits, url: Url, question: Answer) -> RequestHead | ExchangeError:
+def _read(limits: HeadLimits, url: Url, question: Answer) -> RequestHead | ExchangeError:
     """Let the reader of the byte path read the head that a client would write."""
     headers = [(name, value) for name, value in question["headers"]]
     if url.authority and not any(name.lower() == "host" for name, _ in headers):

@@ -15,14 +15,16 @@ from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import RuntimeConfig, members_from_plain
 from pyproxy.errors import Internal
+from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
-from pyproxy.observe.access_log import FORMATS, LineWriter
+from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import BOUNDS, WIDTH
 from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.log_lines import combined, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
@@ -55,6 +57,7 @@ class DataPlane:
         self.now = monotonic()  # when the present callback began; whoever is called by the loop sets it
         self.config = config
         self.limits = config.limits
+        self.head_limits = HeadLimits(config.limits)
         self.client = config.client
         self.trusted_proxies = Networks(config.trusted_proxies)
         self.slot = slot
@@ -73,7 +76,8 @@ class DataPlane:
         self.end_columns = {end: layout.end(end) for end in ENDS}
         self._connection_columns = [listener.connections_column for listener in self.listeners.values()]
         # log
-        self._format = FORMATS[config.access_log.format]
+        self._logs_json = config.access_log.format == "json"
+        self._epoch = wall() - self.now  # of the monotonic clock; looked at again with every sweep
         self.log_writer = LineWriter(log_fd) if log_fd is not None else None
         self.make_request_id = _request_ids().__next__
         self.date = http_date(wall())
@@ -134,7 +138,8 @@ class DataPlane:
     def log(self, exchange: Exchange) -> None:
         """Write the access log line of a finished exchange."""
         if self.log_writer is not None:
-            self.log_writer.write(self._format(exchange, wall()))
+            now = self._epoch + self.now
+            self.log_writer.write(json_line(exchange, now) if self._logs_json else combined(exchange, now))
 
     def contain(self, exchange: Exchange, step: Callable[[Any], None], argument: Any) -> None:
         """Take a step of an exchange from outside its legs' callbacks: what goes wrong costs this exchange only."""
@@ -207,6 +212,7 @@ class DataPlane:
 
     def _on_tick(self, now: float, lag: float) -> None:
         self.now = now
+        self._epoch = wall() - now
         self.row[self._layout.loop_lag_ns] = int(lag * 1e9)
         if self.log_writer is not None:
             self.log_writer.flush()

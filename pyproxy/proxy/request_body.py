@@ -38,10 +38,10 @@ class RequestBody:
         """Keep a piece until there is a connection."""
         self._held.append(data)
 
-    def frame(self, data: bytes) -> tuple[bytes, ...]:
+    def frame(self, data: bytes) -> list[bytes]:
         """Make of a piece what the backend is sent of it."""
         self.is_consumed = True
-        return chunk(data) if self._is_chunked else (data,)
+        return chunk(data) if self._is_chunked else [data]
 
     def release(self) -> list[bytes]:
         """Give what was kept, framed, with the end if that has come."""
@@ -53,7 +53,7 @@ class RequestBody:
             out += self.end()
         return out
 
-    def end(self) -> tuple[bytes, ...]:
+    def end(self) -> list[bytes]:
         """Note that it is complete, and give what tells the backend so."""
         self.is_whole = True
-        return (last_chunk([]),) if self._is_chunked else ()
+        return [last_chunk([])] if self._is_chunked else []

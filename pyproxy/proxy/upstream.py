@@ -7,8 +7,7 @@ Must not know routes, policies or retries: what comes in goes to the exchange, w
 import asyncio
 import errno
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("worker")
 
 #: Up to here one write of joined bytes beats a list of buffers.
-JOIN_BYTES = 16 * 1024
+JOIN_BYTES: Final = 16 * 1024
 
 
 class Upstream(Leg):
@@ -82,9 +81,12 @@ class Upstream(Leg):
         if transport is not None and not transport.is_closing():  # else its end is on the way to the exchange
             transport.write(data)
 
-    def send_parts(self, parts: Sequence[bytes]) -> None:
+    def send_parts(self, parts: list[bytes]) -> None:
         """Write several pieces; large ones are not copied together."""
-        if sum(map(len, parts)) <= JOIN_BYTES:
+        size = 0
+        for part in parts:
+            size += len(part)
+        if size <= JOIN_BYTES:
             self.send(b"".join(parts))
         elif self.is_open and self.transport is not None:
             self.transport.writelines(parts)

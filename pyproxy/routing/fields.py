@@ -5,7 +5,9 @@ Must not know how a head is read, only where the reader has left the fields.
 """
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Final, Protocol
+
+_UNDERSCORE: Final = ord("_")
 
 
 class Fields(Protocol):
@@ -41,7 +43,7 @@ def field_values(head: Fields, names: Collection[bytes]) -> dict[bytes, bytes]:
             at = lower.find(needle, end)
     for spelled, value in head.handled:
         name = spelled.lower()
-        if name in names and b"_" not in name:
+        if name in names and _UNDERSCORE not in name:
             _add(found, name, value)
     return found
 

@@ -6,11 +6,15 @@ Must not know routes. A target that a reader has let through is in origin-form (
 """
 
 import re
+from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 #: What may stand in a path unencoded beside letters and digits (RFC 3986, section 3.3), and the slash.
-_PATH_BYTES = b"/-._~!$&'()*+,;=:@"
-_SLASHES = re.compile(rb"/{2,}")
+_PATH_BYTES: Final = b"/-._~!$&'()*+,;=:@"
+_SLASHES: Final = re.compile(rb"/{2,}")
+#: Bytes are looked for as numbers: CPython looks for bytes in bytes only after an exception (0.2 µs more).
+_COLON: Final = ord(":")
+_PERCENT: Final = ord("%")
 
 
 def host_key(host: bytes) -> bytes:
@@ -21,7 +25,7 @@ def host_key(host: bytes) -> bytes:
     (b'www.example.com', b'[::1]', b'[::1]')
     """
     host = host.lower()
-    if b":" in host and not host.endswith(b"]"):
+    if _COLON in host and not host.endswith(b"]"):
         host = host.rpartition(b":")[0]
     return host.removesuffix(b".")
 
@@ -64,7 +68,7 @@ def routing_path(target: bytes) -> bytes:
     (b'/a/c', b'/x', b'/')
     """
     path = target.partition(b"?")[0] if target.startswith(b"/") else split_target(target)[1]
-    if b"%" in path:
+    if _PERCENT in path:
         path = unquote_to_bytes(path)
     if b"//" in path:
         path = _SLASHES.sub(b"/", path)

@@ -11,7 +11,7 @@ from pyproxy.config.runtime import Limits
 from pyproxy.errors import ExchangeError
 from pyproxy.http1.head import END, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
-from pyproxy.http1.request import RequestReader
+from pyproxy.http1.request import HeadLimits, RequestReader
 from pyproxy.http1.response import ResponseReader
 
 LIMITS = Limits(request_line=8192, headers=32 * 1024, header_count=100, body=None, connections=0)
@@ -48,7 +48,7 @@ def normal(events: list[Event]) -> list[Any]:
 
 def read_requests(segments: list[bytes], limits: Limits = LIMITS) -> tuple[list[Event], bytes]:
     """Feed segments as a caller does: not after an error, not while suspended; give events and what was kept."""
-    reader = RequestReader(limits)
+    reader = RequestReader(HeadLimits(limits))
     events: list[Event] = []
     kept = b""
     for segment in segments:

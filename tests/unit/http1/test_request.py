@@ -7,7 +7,7 @@ import pytest
 from pyproxy.errors import BadRequest
 from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import OVERHEAD_MAX_BYTES
-from pyproxy.http1.request import _GOOD_HOSTS, RequestReader
+from pyproxy.http1.request import _GOOD_HOSTS, HeadLimits, RequestReader
 from tests.unit.http1.feeding import LIMITS, every_cut, normal, only_head, read_requests, refusal, request
 
 LENGTH_5 = request("Content-Length: 5", start="POST /p HTTP/1.1")
@@ -102,7 +102,7 @@ def test_keep_alive(raw: bytes, keep: bool) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_connection_that_is_kept_reads_the_next_request(name: str, word: str, version: str) -> None:
     """We and the parser agree on what keeps a connection: else the next request would vanish without an answer."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     (head,) = reader.feed(request(f"{name}: {word}", start=f"GET / HTTP/{version}"))
     following = reader.feed(PLAIN)
     if head.keep_alive:
@@ -154,7 +154,7 @@ def test_nominated_fields_are_dropped() -> None:
 
 def test_a_plain_body_is_not_copied() -> None:
     """From the second feed on, a body of known length passes as the very objects that were fed."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     reader.feed(request("Content-Length: 4000", start="POST / HTTP/1.1"))
     assert reader.in_plain_body
     pieces = [bytes([65 + index]) * 1000 for index in range(4)]
@@ -166,7 +166,7 @@ def test_a_plain_body_is_not_copied() -> None:
 
 def test_what_follows_a_plain_body_in_the_same_segment() -> None:
     """The rest of the segment is the next request, read by a parser that knows nothing of the body."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     reader.feed(LENGTH_5)
     events = reader.feed(b"hello" + PLAIN + LENGTH_5 + b"world" + PLAIN)
     kinds = [type(event).__name__ for event in events]
@@ -176,7 +176,7 @@ def test_what_follows_a_plain_body_in_the_same_segment() -> None:
 
 def test_chunks_of_one_feed_are_one_event() -> None:
     """Many small chunks cost one event, not one each."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     reader.feed(CHUNKED)
     assert reader.feed(b"1\r\na\r\n" * 50) == [b"a" * 50]
 
@@ -200,7 +200,7 @@ def test_trailers_that_the_parser_would_believe_are_refused(name: str) -> None:
 @pytest.mark.parametrize("is_extension", [True, False])
 def test_chunk_overhead_is_bounded(is_extension: bool) -> None:
     """Extensions and trailers can't go on for ever: the parser itself would let them."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     reader.feed(CHUNKED + (b"5;a=" if is_extension else b"0\r\nX: "))
     fed = 0
     events: list[Any] = []
@@ -216,7 +216,7 @@ def test_large_chunks_are_no_overhead() -> None:
     size = 4 * OVERHEAD_MAX_BYTES
     for cut in (size + 100, OVERHEAD_MAX_BYTES + 1, 1000):
         raw = b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
-        reader = RequestReader(LIMITS)
+        reader = RequestReader(HeadLimits(LIMITS))
         events = reader.feed(CHUNKED)
         for at in range(0, len(raw), cut):
             events += reader.feed(raw[at : at + cut])
@@ -225,7 +225,7 @@ def test_large_chunks_are_no_overhead() -> None:
 
 def test_many_small_chunks_with_extensions_are_bounded_only_without_body() -> None:
     """Overhead counts in a row: a slow body with extensions is legal, however long it takes."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     reader.feed(CHUNKED)
     for _ in range(20):
         assert reader.feed(b"1;" + b"a" * 10_000 + b"\r\nx\r\n") == [b"x"]
@@ -233,7 +233,7 @@ def test_many_small_chunks_with_extensions_are_bounded_only_without_body() -> No
 
 def test_an_upgrade_suspends_the_reader() -> None:
     """What follows an offer to upgrade belongs to nobody until the answer is known."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     (head,) = reader.feed(UPGRADE + b"GET /2")
     assert head.upgrade == b"websocket"
     assert reader.suspended
@@ -242,7 +242,7 @@ def test_an_upgrade_suspends_the_reader() -> None:
 
 def test_a_refused_upgrade_resumes_behind_its_head() -> None:
     """After another answer than 101 what was kept is read as requests."""
-    reader = RequestReader(LIMITS)
+    reader = RequestReader(HeadLimits(LIMITS))
     reader.feed(UPGRADE + PLAIN[:10])
     rest = reader.rest
     reader.resume()
@@ -314,7 +314,7 @@ def test_methods_that_are_not_ours_are_read_as_any_other(start: str) -> None:
 def test_close_lets_go_of_the_parser() -> None:
     """A closed reader gives no more events, whatever state it was in, and needs no garbage collector."""
     for raw in (b"", b"GET", LENGTH_5, CHUNKED, UPGRADE):
-        reader = RequestReader(LIMITS)
+        reader = RequestReader(HeadLimits(LIMITS))
         reader.feed(raw)
         reader.close()
         assert reader.feed(PLAIN) == []

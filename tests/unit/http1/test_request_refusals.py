@@ -13,7 +13,7 @@ from pyproxy.errors import (
     TransferCodingUnsupported,
     VersionUnsupported,
 )
-from pyproxy.http1.request import RequestReader
+from pyproxy.http1.request import HeadLimits, RequestReader
 from tests.unit.http1.feeding import LIMITS, every_cut, normal, only_head, read_requests, refusal, request
 
 POST = "POST / HTTP/1.1"
@@ -172,7 +172,7 @@ def test_limits(write: Callable[[int], bytes], bound: int, kind: type[ExchangeEr
 @pytest.mark.parametrize(("write", "bound", "kind"), BOUNDS)
 def test_limits_hold_for_each_request(write: Callable[[int], bytes], bound: int, kind: type[ExchangeError]) -> None:
     """What earlier requests of a connection took is not counted."""
-    reader = RequestReader(SMALL)
+    reader = RequestReader(HeadLimits(SMALL))
     for _ in range(30):
         assert len(reader.feed(write(bound))) == 1
     assert [type(event) for event in reader.feed(write(bound + 1))] == [kind]
@@ -180,7 +180,7 @@ def test_limits_hold_for_each_request(write: Callable[[int], bytes], bound: int,
 
 def test_a_target_without_end_is_refused_early() -> None:
     """Nobody can make us remember a target much longer than allowed."""
-    reader = RequestReader(SMALL)
+    reader = RequestReader(HeadLimits(SMALL))
     fed = 0
     events: list[object] = reader.feed(b"GET /")
     while not events:
@@ -193,7 +193,7 @@ def test_a_target_without_end_is_refused_early() -> None:
 @pytest.mark.parametrize("filler", [b"X: y\r\n", b"aaaaaa", b"      "])
 def test_a_head_without_end_is_refused(filler: bytes) -> None:
     """Nor fields, a name, or blanks without end."""
-    reader = RequestReader(SMALL)
+    reader = RequestReader(HeadLimits(SMALL))
     events: list[object] = reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nA: ")
     fed = 0
     while not events:

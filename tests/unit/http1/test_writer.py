@@ -280,14 +280,14 @@ def test_a_changed_head_differs_in_target_and_lines_only() -> None:
     )
 
 
-def test_reason_phrases_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backend that invents reasons can't make us remember them all."""
-    monkeypatch.setattr(writer, "_STATUS_LINES", {})
+def test_reason_phrases_are_the_backends() -> None:
+    """Whatever phrase came first with a status, each answer has its own; and they don't pile up."""
+    known = len(writer._STATUS_LINES)
     for index in range(2000):
         head = a_response(NO_BODY)
         head.reason = b"R%d" % index
         assert response_head(head, version=11, keep=True, trailers=False).startswith(b"HTTP/1.1 200 R%d\r\n" % index)
-    assert len(writer._STATUS_LINES) <= 256
+    assert len(writer._STATUS_LINES) == known
 
 
 def test_the_request_id_of_the_client_is_not_written_twice() -> None:

@@ -27,11 +27,11 @@ from pyproxy.config.runtime import (
     RuntimeConfig,
     Timeouts,
 )
-from pyproxy.observe.access_log import FORMATS
 from pyproxy.observe.metrics import Layout
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
+from pyproxy.proxy.log_lines import combined, json_line
 from pyproxy.proxy.plane import DataPlane
 from pyproxy.proxy.upstream import Upstream
 from tests.fakes import FakeLoop, FakeTransport
@@ -132,8 +132,8 @@ class FakePlane(DataPlane):
     def log(self, exchange: Exchange) -> None:
         """Remember; write the line in both formats, since either may stumble over a record."""
         self.finished.append(exchange)
-        self.lines.append(FORMATS["combined"](exchange, 0.0))
-        FORMATS["json"](exchange, 0.0)
+        self.lines.append(combined(exchange, 0.0))
+        json_line(exchange, 0.0)
         super().log(exchange)
 
     def crash(self, exchange: Exchange | None) -> None:

@@ -46,5 +46,5 @@ def test_a_fresh_attempt() -> None:
     """Nothing is known of it but whom it is for."""
     attempt, backend, _ = an_attempt()
     seen = SimpleNamespace(on=attempt.on, backend=attempt.backend, status=attempt.status)
-    assert (seen.on, seen.backend, seen.status) == (backend, "a", 0)
+    assert (seen.on, seen.backend, seen.status) == (backend, b"a", 0)
     assert (attempt.connect_time, attempt.header_time) == (None, None)

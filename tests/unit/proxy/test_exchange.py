@@ -59,7 +59,7 @@ def test_a_record_for_the_log() -> None:
     assert (record.client, record.listener, record.pool, record.request_id) == (b"192.0.2.1", "http", "web", b"theirs")
     assert (record.status, record.bytes_sent, record.end) == (200, 2, "--")
     assert record.duration == pytest.approx(1.75, abs=0.11)
-    assert (attempt.backend, attempt.status) == ("web1", 200)
+    assert (attempt.backend, attempt.status) == (b"web1", 200)
     assert attempt.connect_time == pytest.approx(0.5, abs=0.11)
     assert attempt.header_time == pytest.approx(1.5, abs=0.11)
     assert attempt.duration == pytest.approx(1.75, abs=0.11)
@@ -107,7 +107,10 @@ def test_a_refused_connection_goes_to_another_backend() -> None:
     assert origin.sent.endswith(b"\r\n\r\nbody")
     stage.answer(origin, OK)
     assert stage.ends == [(200, "--")]
-    assert [(attempt.backend, attempt.status) for attempt in stage.plane.finished[0].attempts] == [("a", 0), ("b", 200)]
+    assert [(attempt.backend, attempt.status) for attempt in stage.plane.finished[0].attempts] == [
+        (b"a", 0),
+        (b"b", 200),
+    ]
 
 
 def test_a_dead_connection_is_tried_again_only_for_what_may_be_sent_twice() -> None:

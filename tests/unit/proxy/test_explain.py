@@ -96,7 +96,7 @@ def test_the_pick_is_the_next_one_and_asking_takes_no_turn() -> None:
         said = {ask(stage.plane)["backend"] for _ in range(3)}
         origin = stage.start(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         stage.answer(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        assert said == {stage.plane.finished[-1].attempts[0].backend}
+        assert said == {stage.plane.finished[-1].attempts[0].on.name}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from pyproxy.errors import ExchangeError
 from pyproxy.observe.metrics import ENDS
 from pyproxy.proxy import outcome
 from pyproxy.proxy.outcome import (
-    AFTER_ANSWER,
     CLIENT_GONE,
     CLOSE,
     LINGER,
@@ -21,6 +20,7 @@ from pyproxy.proxy.outcome import (
     RequestSide,
     ResponseSide,
     error_text,
+    fate_after_answer,
 )
 
 
@@ -49,13 +49,12 @@ def test_client_gone_follows_the_contract(states: tuple[RequestSide, ResponseSid
         assert end == ("CH" if response is ResponseSide.WAITING else "CC")
 
 
-def test_after_answer_is_complete() -> None:
-    """For each request side and either wish: next only if all was read, linger if the client may still send."""
-    assert len(AFTER_ANSWER) == len(RequestSide)
-    assert all(len(row) == 2 for row in AFTER_ANSWER)
-    assert AFTER_ANSWER[REQUEST_DONE][True] is NEXT
-    assert AFTER_ANSWER[REQUEST_DONE][False] is CLOSE
-    assert AFTER_ANSWER[REQUEST_BODY] == (LINGER, LINGER)
+def test_after_an_answer() -> None:
+    """Next only if all was read, linger if the client may still send, whatever was wished."""
+    assert fate_after_answer(REQUEST_DONE, keep=True) is NEXT
+    assert fate_after_answer(REQUEST_DONE, keep=False) is CLOSE
+    assert fate_after_answer(REQUEST_BODY, keep=True) is LINGER
+    assert fate_after_answer(REQUEST_BODY, keep=False) is LINGER
 
 
 def test_short_names() -> None:

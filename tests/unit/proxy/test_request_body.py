@@ -17,8 +17,8 @@ def body(*, length: int | None = None, limit: int | None = None) -> RequestBody:
 def test_a_body_of_known_length_passes_as_it_is() -> None:
     """Nothing is added, at its end neither."""
     upload = body(length=5)
-    assert upload.frame(b"hello") == (b"hello",)
-    assert upload.end() == ()
+    assert upload.frame(b"hello") == [b"hello"]
+    assert upload.end() == []
 
 
 def test_a_chunked_body_is_framed_anew() -> None:
