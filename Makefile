@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # The program as the image has it; making it needs a C compiler and Python's headers.
 COMPILED := .venv-compiled
 
-.PHONY: help run test test-installed check format docs bench-instructions bench-scale bench-small bench-memory bench-slow clean
+.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
@@ -18,11 +18,11 @@ help:
 	@echo 'make check   lint, format, types, Dockerfile, architecture'
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make docs    write docs/configuration.md anew from the model'
-	@echo 'make bench-small         CPU per small request beside nginx (needs nginx and wrk)'
-	@echo 'make bench-memory        memory of large transfers and of 5,000 idle connections (needs nginx)'
+	@echo 'make bench               beside nginx, HAProxy, Caddy and others, 20 minutes; the report is in bench/results/'
+	@echo 'make bench-quick         what has a bar, beside nginx, in a minute (needs nginx and wrk)'
+	@echo 'make bench-memory        memory of large transfers (needs nginx)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
 	@echo 'make bench-scale         the same for 1 and 10,000 routes, 3 and 1,000 backends; takes ten minutes'
-	@echo 'make bench-slow          what one slow backend of three does, by policy (needs wrk)'
 	@echo 'make clean   remove .venv and the caches'
 
 run: $(VENV)/installed
@@ -55,15 +55,15 @@ bench-instructions: $(VENV)/installed
 bench-scale: $(VENV)/installed
 	$(BIN)/python bench/instructions.py --scale
 
-# These measure the program as the image has it, compiled; with .venv/bin/python instead, as it lies here.
-bench-small: $(COMPILED)
-	$(COMPILED)/bin/python bench/small.py
+# This measures the program as the image has it, compiled; with .venv/bin/python instead, as it lies here.
+bench: $(VENV)/installed-bench $(COMPILED)
+	PYPROXY_PYTHON=$(CURDIR)/$(COMPILED)/bin/python $(BIN)/python bench/run.py
+
+bench-quick: $(VENV)/installed-bench $(COMPILED)
+	PYPROXY_PYTHON=$(CURDIR)/$(COMPILED)/bin/python $(BIN)/python bench/run.py --quick
 
 bench-memory: $(COMPILED)
 	$(COMPILED)/bin/python bench/memory.py
-
-bench-slow: $(COMPILED)
-	$(COMPILED)/bin/python bench/slow_backend.py
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
 	rm -rf $(COMPILED)
@@ -80,6 +80,10 @@ $(VENV)/python: pyproject.toml
 
 $(VENV)/installed: $(VENV)/python
 	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

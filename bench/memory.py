@@ -1,13 +1,12 @@
 """
-Resident memory: how much large bodies add, and what an idle connection costs.
+Resident memory: how much large bodies add.
 
-Exit code 1 if a bar is missed. Must not know how bytes or connections are held.
+Exit code 1 if the bar is missed. Must not know how bytes are held.
 
-Bodies: 1 GiB down, 1 GiB up, and a client that reads 1 MiB a second while the backend could send at once. The
-memory of all processes is looked at ten times a second; what counts is the maximum above the level before, of
-each transfer and of all three together. Connections: one request each, then idle, 5,000 of them; what counts
-is what the worker has grown by. Kernel memory (socket buffers) is in neither. Each part has a fresh proxy,
-which has served a few small requests before. The clients are processes of their own.
+1 GiB down, 1 GiB up, and a client that reads 1 MiB a second while the backend could send at once. The memory of
+all processes is looked at ten times a second; what counts is the maximum above the level before, of each transfer
+and of all three together. Kernel memory (socket buffers) is not in it. The proxy is a fresh one, which has served a
+few small requests before. The clients are processes of their own.
 """
 
 import argparse
@@ -24,13 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import stage
 
-GIB, MIB, KIB = 1024**3, 1024**2, 1024
+GIB, MIB = 1024**3, 1024**2
 GROWTH_BAR_BYTES = 16 * MIB
-CONNECTION_BAR_BYTES = 6 * KIB
 BODY_BYTES = GIB
 SLOW_SECONDS = 30
 SLOW_RATE = MIB  # bytes a second
-CONNECTIONS = 5000
 SAMPLE_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 WARM_UP_CONNECTIONS = 20
@@ -50,16 +47,14 @@ NGINX = """
 
 def main() -> int:
     """Measure, print, compare."""
-    parser = argparse.ArgumentParser(description="Resident memory under large bodies and idle connections.")
+    parser = argparse.ArgumentParser(description="Resident memory under large bodies.")
     parser.add_argument("--json", action="store_true", help="print a result for machines")
     options = parser.parse_args()
     with stage.temporary_directory() as directory, backend(directory / "backend") as port:
         bodies = measure_bodies(directory, port)
-        idle = measure_idle(directory, port)
     most = max(transfer["growth_bytes"] for transfer in bodies.values())
-    met = most < GROWTH_BAR_BYTES and idle["bytes_per_connection"] < CONNECTION_BAR_BYTES
-    bars = {"growth_bytes": GROWTH_BAR_BYTES, "bytes_per_connection": CONNECTION_BAR_BYTES}
-    result = {"bodies": bodies, "idle": idle, "bars": bars, "met": met}
+    met = most < GROWTH_BAR_BYTES
+    result = {"bodies": bodies, "bars": {"growth_bytes": GROWTH_BAR_BYTES}, "met": met}
     if options.json:
         print(json.dumps(result, indent=2))
     else:
@@ -100,16 +95,16 @@ def running(directory: Path, port: int) -> Iterator[stage.Proxy]:
     with stage.proxy(directory, [port]) as proxy:
         with client(proxy.port, "idle", "/", WARM_UP_CONNECTIONS):
             pass
-        await_connections(proxy, 0)
+        await_no_connections(proxy)
         yield proxy
 
 
-def await_connections(proxy: stage.Proxy, count: int) -> None:
-    """Wait until the proxy has this many connections, and for what it still does about them."""
+def await_no_connections(proxy: stage.Proxy) -> None:
+    """Wait until the proxy has no connection, and for what it still does about the last ones."""
     until = time.monotonic() + stage.START_SECONDS
-    while (now := proxy.connections()) != count:
+    while (now := proxy.connections()) > 0:
         if time.monotonic() > until:
-            raise stage.StageError(f"the proxy has {now} connections, not {count}")
+            raise stage.StageError(f"the proxy still has {now} connections")
         time.sleep(SAMPLE_SECONDS)
     time.sleep(SETTLE_SECONDS)
 
@@ -155,24 +150,6 @@ def growth(samples: list[int], seconds: float) -> dict[str, Any]:
     }
 
 
-def measure_idle(directory: Path, port: int) -> dict[str, int]:
-    """Hold idle connections; return what the worker has grown by for each of them."""
-    with running(directory / "idle", port) as proxy:
-        workers = proxy.workers()
-        before = stage.resident_bytes(workers)
-        with client(proxy.port, "idle", "/", CONNECTIONS) as started:
-            assert started.stdout is not None
-            started.stdout.readline()
-            await_connections(proxy, CONNECTIONS)
-            after = stage.resident_bytes(workers)
-    return {
-        "connections": CONNECTIONS,
-        "before_bytes": before,
-        "after_bytes": after,
-        "bytes_per_connection": round((after - before) / CONNECTIONS),
-    }
-
-
 def describe(result: dict[str, Any]) -> str:
     """Write the result for people."""
     rows = [["resident memory, MiB", "before", "peak", "growth", "seconds", "samples"]]
@@ -181,24 +158,9 @@ def describe(result: dict[str, Any]) -> str:
         sizes = [f"{transfer[key] / MIB:.2f}" for key in keys]
         rows.append([name, *sizes, f"{transfer['seconds']:.1f}", str(transfer["samples"])])
     most = max(transfer["growth_bytes"] for transfer in result["bodies"].values())
-    idle = result["idle"]
-    each = idle["bytes_per_connection"]
-    return "\n".join(
-        [
-            stage.table(rows),
-            verdict("growth", most, GROWTH_BAR_BYTES, MIB, "MiB"),
-            "",
-            f"{idle['connections']} idle connections: worker {idle['before_bytes'] / MIB:.2f} MiB before, "
-            f"{idle['after_bytes'] / MIB:.2f} MiB with them",
-            verdict("each", each, CONNECTION_BAR_BYTES, KIB, "KiB"),
-        ]
-    )
-
-
-def verdict(what: str, value: int, bar: int, unit: int, name: str) -> str:
-    """Compare a size with its bar."""
-    met = "met" if value < bar else "MISSED"
-    return f"bar: {what} below {bar / unit:g} {name}: {value / unit:.2f}, {met}"
+    verdict = "met" if result["met"] else "MISSED"
+    bar = f"bar: growth below {GROWTH_BAR_BYTES / MIB:g} MiB: {most / MIB:.2f}, {verdict}"
+    return f"{stage.table(rows)}\n{bar}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -71,6 +72,14 @@ class StageError(Exception):
     """A reason why nothing could be measured, as the line for the user."""
 
 
+class Missing(StageError):
+    """A program isn't installed; ``package`` is Debian's name of what brings it."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"not installed; Debian: apt-get install {package}")
+        self.package = package
+
+
 class Cpu(NamedTuple):
     """Seconds of CPU."""
 
@@ -102,15 +111,28 @@ def require(program: str) -> str:
 
 def free_port() -> int:
     """Return a port on which nothing listens."""
-    for _ in range(1000):
-        port = random.SystemRandom().choice(_PORTS)
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Return different ports on which nothing listens."""
+    found = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError:
                 continue
-            return port
+        found.append(port)
+        if len(found) == count:
+            return tuple(found)
     raise StageError("no free port")
+
+
+def raise_file_limit() -> None:
+    """Let this process, and what it starts, open as many files as it may."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def two_cores() -> tuple[int, int]:
@@ -192,15 +214,6 @@ class Proxy(NamedTuple):
     pid: int
     port: int
     admin_port: int
-
-    def workers(self) -> list[int]:
-        """The process ids of the workers."""
-        return [pid for pid in process_tree(self.pid) if pid != self.pid]
-
-    def totals(self, pool: str) -> list[int]:
-        """How many attempts were begun on each backend of a pool so far."""
-        backends = json.loads(_get(self.admin_port, f"/api/v1/pools/{pool}/backends")[1])
-        return [backend["total"] for backend in backends]
 
     def connections(self) -> int:
         """How many client connections the workers have."""
@@ -294,6 +307,18 @@ def resident_bytes(pids: Sequence[int]) -> int:
     # The counter in status lags behind by some pages a thread, this one is summed up when it is read.
     texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
     return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:4] == "Rss:") * 1024
+
+
+def reset_peak(pids: Sequence[int]) -> None:
+    """Let the peak of each process's memory begin anew, at what it has now."""
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_bytes(pids: Sequence[int]) -> int:
+    """Return the sum of the peaks of resident memory; pages that processes share count in each."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:6] == "VmHWM:") * 1024
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

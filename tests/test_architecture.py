@@ -60,6 +60,7 @@ PURE = (
     "health.outlier",
     "proxy.answers",
     "proxy.attempt",
+    "proxy.ending",
     "proxy.exchange",
     "proxy.forwarding",
     "proxy.outcome",

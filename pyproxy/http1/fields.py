@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pyproxy.errors import BadRequest, BadResponse, TransferCodingUnsupported
-from pyproxy.http1.head import RequestHead, ResponseHead
+from pyproxy.http1.head import Head, RequestHead, ResponseHead
 
 RequestHandler = Callable[[RequestHead, bytes, bytes], bool]
 ResponseHandler = Callable[[ResponseHead, bytes, bytes], bool]
@@ -51,7 +51,7 @@ def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
     return [line for line in lines if line[: line.index(b":")].lower() not in nominated]
 
 
-def _connection(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+def _connection(head: Head, _name: bytes, value: bytes) -> bool:
     """Note what Connection says of the connection, and collect the fields that must not travel on."""
     for token in _SPELLED.get(value) or tokens(value):
         if token == b"close":
@@ -63,23 +63,23 @@ def _connection(head: RequestHead | ResponseHead, _name: bytes, value: bytes) ->
     return False
 
 
-def _proxy_connection(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+def _proxy_connection(head: Head, _name: bytes, value: bytes) -> bool:
     """Note what the parser takes from it, though it never was a standard: only that it ends the connection."""
     if b"close" in tokens(value):
         head.keep_alive = False
     return False
 
 
-def _content_length(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+def _content_length(head: Head, _name: bytes, value: bytes) -> bool:
     head.content_length = int(value)  # the parser has refused everything but digits and blanks around them
     return False
 
 
-def _drop(_head: RequestHead | ResponseHead, _name: bytes, _value: bytes) -> bool:
+def _drop(_head: Head, _name: bytes, _value: bytes) -> bool:
     return False
 
 
-def _upgrade(head: RequestHead | ResponseHead, _name: bytes, value: bytes) -> bool:
+def _upgrade(head: Head, _name: bytes, value: bytes) -> bool:
     head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
     return False
 

@@ -37,6 +37,11 @@ class MessageReader:
         self._remaining = 0  # of a body that bypasses the parser
         self._overhead = 0
 
+    @property
+    def remaining(self) -> int:
+        """How many bytes of a body are to come of which only the number matters."""
+        return self._remaining
+
     def on_body(self, body: bytes) -> None:
         """Collect a piece; several of one feed become one event."""
         self._chunks.append(body)

@@ -106,6 +106,11 @@ class ResponseReader(MessageReader):
             self._handle_unfinished(len(data))
         return events
 
+    def pass_by(self) -> None:
+        """Take what remains of a plain body for read: it went another way."""
+        self._remaining = 0
+        self._finish()
+
     def end_of_stream(self, *, clean: bool) -> Event | None:
         """
         Tell what the end of the connection means; ``clean`` is an orderly one (FIN), not a reset.

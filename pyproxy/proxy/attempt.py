@@ -4,11 +4,10 @@ One try of an exchange on one backend: what the access log shows of it, and the 
 Must not know connections. ``begin`` and ``end`` come in pairs, so what goes up comes down.
 """
 
-from bisect import bisect_left
 from typing import Final
 
 from pyproxy.balance.backend import Backend
-from pyproxy.observe.histogram import BOUNDS, WIDTH
+from pyproxy.observe.histogram import WIDTH, bucket_of
 
 GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
 
@@ -44,7 +43,7 @@ class Attempt:
         self.header_time = taken = now - self.started
         columns = self.on.columns
         row[columns.codes + status // 100 - 1] += 1
-        row[columns.response + bisect_left(BOUNDS, taken)] += 1
+        row[columns.response + bucket_of(taken)] += 1
         row[columns.response + WIDTH - 1] += int(taken * 1e9)
         latency = self.on.latency
         if latency is not None and status not in GATEWAY_ERRORS:

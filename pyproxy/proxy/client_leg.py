@@ -58,9 +58,9 @@ class ClientLeg(Leg):
 
     # who is there
 
-    def identify(self, ends: ProxyHeader) -> None:
-        """Take who is at the ends for the sender of what comes."""
-        self.sender = Sender(ends.source, ends.destination_port, self.plane.trusted_proxies)
+    def identify(self, address: str, port: int) -> None:
+        """Take this address for the sender of what comes in on this port of ours; 0 is none."""
+        self.sender = Sender(address, port, self.plane.trusted_proxies)
 
     def take_preface(self, data: bytes) -> bytes:
         """
@@ -78,7 +78,7 @@ class ClientLeg(Leg):
         self.mode = HTTP
         if header.source:
             self._proxied = header
-            self.identify(header)
+            self.identify(header.source, header.destination_port)
         return data[size:]
 
     def find_keepalive(self, backend: Backend, served: "ServedPool") -> Keepalive[Upstream]:

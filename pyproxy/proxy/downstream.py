@@ -35,9 +35,9 @@ from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.request import RequestReader
 from pyproxy.proxy.client_leg import CLOSING, HTTP, LINGERING, PREFACE, TUNNEL, ClientLeg
-from pyproxy.proxy.ends import ends_of
+from pyproxy.proxy.ends import sender_of
 from pyproxy.proxy.exchange import Exchange
-from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, WRITE_FULL
+from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, SPLICED, WRITE_FULL
 from pyproxy.proxy.outcome import LINGER, NEXT, REQUEST_BODY, REQUEST_DONE, RESET, Fate
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class Downstream(ClientLeg):
         plane.row[self.listener.connections_total_column] += 1
         if self.listener.proxy_protocol:
             self.mode = PREFACE
-        self.identify(ends_of(transport, is_unix=self.listener.is_unix))
+        listener = self.listener
+        self.identify(sender_of(transport, is_unix=listener.is_unix), listener.port)
         self.deadline = plane.now + plane.client.header_timeout
         if plane.is_over_connection_limit():
             # Not from here: what ends a transport has no effect inside connection_made. Until then nothing is read.
@@ -115,8 +116,11 @@ class Downstream(ClientLeg):
                     return
             if self.exchange is None and self._input is None and len(data) <= SLICE_BYTES:
                 events = self.reader.feed(data)
-                if len(events) == 1 and type(events[0]) is RequestHead:
+                is_head = bool(events) and type(events[0]) is RequestHead
+                if is_head and len(events) == 1:
                     self._begin(events[0])
+                elif is_head and len(events) == 3 and events[2] is END:
+                    self._begin(events[0], events[1])
                 else:
                     self._events += events
                     self._pump()
@@ -266,14 +270,15 @@ class Downstream(ClientLeg):
         else:
             exchange.break_off(event)
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead, body: bytes | None = None) -> None:
+        """Begin an exchange; ``body`` if that came in one piece with the head, which goes on in one piece."""
         self.requests += 1
         plane = self.plane
         started = self._head_since or plane.now
         self._head_since = 0.0
         self.deadline = FOREVER
         exchange = self.exchange = Exchange(plane, self, head, started)
-        exchange.start(head)
+        exchange.start(head, body)
 
     def _refuse(self, error: ExchangeError) -> None:
         """Answer something that never became a request."""
@@ -313,6 +318,11 @@ class Downstream(ClientLeg):
     def may_keep(self) -> bool:
         """Whether the connection may carry another request."""
         return not self.plane.draining and self.requests < self.plane.max_requests
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something that was read still waits for its turn."""
+        return self._input is not None or bool(self._events)
 
     def hold_body(self) -> None:
         """Stop reading the body until the exchange has a connection."""
@@ -391,7 +401,7 @@ class Downstream(ClientLeg):
         self._linger_until = now + LINGER_SECONDS
         self.deadline = now + LINGER_SILENCE_SECONDS
         transport.write_eof()
-        self.resume_reading(NOT_CONNECTED | PIPELINED | WRITE_FULL)
+        self.resume_reading(NOT_CONNECTED | PIPELINED | WRITE_FULL | SPLICED)
 
     def drain(self) -> None:
         """Close if nothing is going on; while stopping, the next answer says ``Connection: close``."""

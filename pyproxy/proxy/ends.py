@@ -23,6 +23,13 @@ def ends_of(transport: asyncio.BaseTransport | None, *, is_unix: bool) -> ProxyH
     return ProxyHeader(peer[0], peer[1], sock[0], sock[1])
 
 
+def sender_of(transport: asyncio.BaseTransport, *, is_unix: bool) -> str:
+    """Ask the socket who has connected, and nothing else: our own end takes another system call."""
+    if is_unix:
+        return UNIX
+    return (transport.get_extra_info("peername") or ("-", 0))[0]
+
+
 def host_of(address: str) -> bytes:
     """
     Write an address as a host.

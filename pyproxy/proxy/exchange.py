@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 from pyproxy.errors import (
     BadResponse,
     BodyTooLarge,
-    ClientGone,
-    DownstreamError,
     ExchangeError,
     Forbidden,
     GatewayStatus,
@@ -34,27 +32,20 @@ from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
 from pyproxy.proxy import answers, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.forwarding import change_request, find_client, host_for, make_variables
+from pyproxy.proxy.ending import Ending
+from pyproxy.proxy.forwarding import change_request, find_client, host_for
 from pyproxy.proxy.outcome import (
     ANSWERED,
     ANSWERING,
-    CLIENT_GONE,
     CONNECTING,
-    CUT,
-    LINGER,
     QUEUED,
     REQUEST_BODY,
     REQUEST_DONE,
-    RESET,
     UNASKED,
     WAITING,
-    Fate,
-    RequestSide,
-    ResponseSide,
     fate_after_answer,
 )
 from pyproxy.proxy.request_body import RequestBody
-from pyproxy.routing.rewrite import Variables
 
 if TYPE_CHECKING:
     from pyproxy.balance.backend import Backend
@@ -62,65 +53,45 @@ if TYPE_CHECKING:
     from pyproxy.proxy.keepalive import Keepalive
     from pyproxy.proxy.plane import DataPlane
     from pyproxy.proxy.served import ServedPool, ServedRoute
+    from pyproxy.proxy.splice import Splice
     from pyproxy.proxy.upstream import Dial, Upstream
 
 
 REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
-class Exchange:
-    """See the module's docstring; everything public is called by the legs. ``head`` is None if it was refused."""
+class Exchange(Ending):
+    """See the module's docstring; everything public is called by the legs."""
 
     __slots__ = (
-        *("plane", "downstream", "upstream", "_dial"),
-        *("head", "client", "listener", "pool", "request_id", "attempts", "status", "bytes_sent", "duration", "end"),
-        *("request", "response", "finished"),
-        *("route", "served", "key", "_started", "_request_bytes", "_body"),
-        *("_response_begun", "_chunking", "_unframed", "_keep", "_fate"),
+        *("upstream", "_dial", "served", "key", "_request_bytes", "_body"),
+        *("_response_begun", "_chunking", "_splice"),
     )
 
     def __init__(self, plane: "DataPlane", downstream: "Downstream", head: RequestHead | None, started: float) -> None:
-        self.plane = plane
-        self.downstream = downstream
+        super().__init__(plane, downstream, head, started)
         self.upstream: Upstream | None = None
         self._dial: Dial | None = None
-        # what the access log reads
-        self.head = head
-        self.client = downstream.sender.address
-        self.listener = downstream.listener.name
-        self.pool = ""
-        self.request_id = b"-"
-        self.attempts: list[Attempt] = []
-        self.status = 0
-        self.bytes_sent = 0
-        self.duration = 0.0
-        self.end = "--"
-        # the two sides
-        self.request: RequestSide = REQUEST_DONE if head is None or not head.has_body else REQUEST_BODY
-        self.response: ResponseSide = UNASKED
-        self.finished = False
         # request
-        self.route: ServedRoute | None = None
         self.served: ServedPool | None = None
         self.key = b""  # what policy hash looks at
-        self._started = started
         self._request_bytes = b""
         self._body: RequestBody | None = None
         # response
         self._response_begun = False  # the client has got bytes, if only of an interim answer
         self._chunking = False
-        self._unframed = False  # only the end of the connection ends the body
-        self._keep = False
-        self._fate: Fate = CUT
+        self._splice: Splice | None = None  # a body, of either side, that passes inside the kernel
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head!r} {self.request.name}/{self.response.name} {len(self.attempts)} attempts>"
 
     # the request
 
-    def start(self, head: RequestHead) -> None:
-        """Find who serves the request and send it there, or refuse it."""
+    def start(self, head: RequestHead, body: bytes | None = None) -> None:
+        """Find who serves the request and send it there, or refuse it; ``body`` is the whole one, if it is there."""
         plane = self.plane
+        if body is not None:
+            self.request = REQUEST_DONE
         self.request_id = head.request_id or plane.make_request_id()
         if head.forwarded is not None:
             self.client = find_client(head, self.downstream.sender)
@@ -130,9 +101,9 @@ class Exchange:
         elif route is None:
             self.fail(NoRoute())
         else:
-            self._take(route, head)
+            self._take(route, head, body)
 
-    def _take(self, route: "ServedRoute", head: RequestHead) -> None:
+    def _take(self, route: "ServedRoute", head: RequestHead, body: bytes | None) -> None:
         """Do what the route says."""
         self.route = route
         served = route.pool
@@ -150,21 +121,18 @@ class Exchange:
             if served.hash_key is not None:
                 self.key = served.hash_key.of(head, self.client)
             if head.has_body:
-                self._body = RequestBody(head, route.body_limit)
+                self._body = RequestBody(head, route.body_limit, body)
                 if not self._admit(self._body):
                     return
             self._attempt(served)
-
-    def _variables(self, head: RequestHead) -> Variables:
-        host = head.host or self.downstream.own_host()
-        return make_variables(head, host, self.downstream.sender, self.client, self.request_id)
 
     def _admit(self, body: RequestBody) -> bool:
         """Refuse what is over the limit; else the client's time for the body runs from now on."""
         if body.is_too_large:
             self.break_off(BodyTooLarge())
             return False
-        self.downstream.deadline = self.plane.now + self.plane.client.body_timeout
+        if self.request is REQUEST_BODY:
+            self.downstream.deadline = self.plane.now + self.plane.client.body_timeout
         return True
 
     def handle_body(self, data: bytes) -> None:
@@ -177,6 +145,12 @@ class Exchange:
             return
         upstream = self.upstream
         if upstream is not None:
+            if self._is_large(self.downstream.reader.remaining) and not self.downstream.has_input:
+                body.is_consumed = True
+                self._splice = self.plane.splice_body(self, upstream, data)
+                if self._splice is not None:
+                    self._splice.start()
+                    return
             upstream.send_parts(body.frame(data))
             if self.response is ANSWERING and not upstream.write_paused:
                 self.expect_more(upstream)  # it answers early, and still takes what comes
@@ -195,7 +169,8 @@ class Exchange:
         if upstream is None:
             self.downstream.release_body()  # there is no more of it: whoever leaves now is to be noticed
         else:
-            upstream.send_parts(end)
+            if end:
+                upstream.send_parts(end)
             if not upstream.write_paused:
                 self.expect_more(upstream)
 
@@ -303,6 +278,9 @@ class Exchange:
         response = self.response
         if response is UNASKED or response is ANSWERED:
             return
+        if self._splice is not None:
+            self._splice.stop()
+            self._splice = None
         served = self.served
         assert served is not None
         self.response = ANSWERED if response is ANSWERING else UNASKED
@@ -345,10 +323,20 @@ class Exchange:
                 self._flush(out)
                 self.upstream_failed(event)
                 return
+        if upstream is not None and self._is_large(upstream.reader.remaining):
+            self._splice = self.plane.splice_answer(self, upstream, out)
+            if self._splice is not None:
+                self._response_begun = True
+                self._splice.start()
+                return
         self._flush(out)
         # Only a body has its deadline moved by what comes: a head must be complete in time, however it drips.
         if upstream is not None and self.response is ANSWERING:
             self.expect_more(upstream)
+
+    def _is_large(self, remaining: int) -> bool:
+        """Whether the rest of a body is worth a splice; one way at a time."""
+        return remaining >= self.plane.splice_bytes and self._splice is None
 
     def expect_more(self, upstream: "Upstream") -> None:
         """Set the backend's deadline to what the state of both sides asks for."""
@@ -423,77 +411,3 @@ class Exchange:
         self._end_attempt(keep=upstream.reader.reusable and self.request is REQUEST_DONE)
         self._flush(out)
         self._answered("--", fate_after_answer(self.request, keep=self._keep))
-
-    def _answered(self, end: str, fate: Fate) -> None:
-        """Finish now, or when the client has read: a client that doesn't read gets no further answers."""
-        if self.downstream.write_paused:  # answer_flushed follows, or break_off, or client_gone
-            self.response = ANSWERED
-            self.end, self._fate = end, fate
-        else:
-            self._finish(end, fate)
-
-    def answer_flushed(self) -> None:
-        """Finish an exchange whose answer had to wait for the client to read; one that isn't answered goes on."""
-        if self.response is ANSWERED and not self.finished:
-            self._finish(self.end, self._fate)
-
-    # ends
-
-    def fail(self, error: ExchangeError) -> None:
-        """Answer with an error of ours; nothing of a final answer has been sent."""
-        if self.finished:
-            return
-        self._end_attempt()
-        understood = self.head is not None and not isinstance(error, DownstreamError)
-        plane = self.plane
-        self._answer(answers.refuse(error, plane.error_pages, plane.date), error.end, understood=understood)
-
-    def _answer(self, answer: answers.Answer, end: str, *, understood: bool) -> None:
-        """Send an answer of ours. ``understood``: otherwise nobody knows where the next request would begin."""
-        head, route = self.head, self.route
-        kept = head is not None and bool(head.keep_alive) and self.downstream.may_keep()
-        self._keep = understood and kept and self.request is REQUEST_DONE
-        if head is not None and route is not None and route.response_rewrite is not None:
-            answer.change(route.response_rewrite, self._variables(head))
-        has_body = head is None or head.method != b"HEAD"
-        self.status = answer.status
-        self.bytes_sent = len(answer.content) if has_body else 0
-        version = head.version if head is not None else 11
-        self.downstream.send(answer.render(version=version, keep=self._keep, body=has_body))
-        self._answered(end, fate_after_answer(self.request, keep=self._keep) if understood else LINGER)
-
-    def break_off(self, error: ExchangeError) -> None:
-        """End it before its time, with an answer if there is still room for one."""
-        if self.finished:
-            return
-        if self.response >= ANSWERING:
-            self._end_attempt()
-            self._cut(error)
-        else:
-            self.fail(error)
-
-    def client_gone(self) -> None:
-        """End it without an answer: nobody is there to read it."""
-        if self.finished:
-            return
-        end = CLIENT_GONE[self.request, self.response] if self.head is not None else "CR"
-        self._end_attempt()
-        self.status = self.status or ClientGone.status
-        self._finish(end, CUT)
-
-    def tunnel_ended(self, end: str) -> None:
-        """Finish an exchange that had become a tunnel."""
-        if not self.finished:
-            self._end_attempt(flush=end == "--")
-            self._finish(end, CUT)
-
-    def _cut(self, error: ExchangeError) -> None:
-        self._finish(error.end, RESET if self._unframed else CUT)
-
-    def _finish(self, end: str, fate: Fate) -> None:
-        """Count, log, and leave the client's connection to its fate: the one place where an exchange ends."""
-        self.finished = True
-        self.end = end
-        self.duration = self.plane.now - self._started
-        self.plane.record(self)
-        self.downstream.exchange_done(fate)

@@ -27,6 +27,7 @@ WRITE_BUFFER_LOW_BYTES: Final = 16 * 1024
 WRITE_FULL: Final = 1  # the other leg's buffer is full
 NOT_CONNECTED: Final = 2  # there is no other leg yet
 PIPELINED: Final = 4  # what was read must wait for its turn
+SPLICED: Final = 8  # its bytes go another way, see splice
 
 
 class Leg:
@@ -79,10 +80,19 @@ class Leg:
         """Whether the other side took anything since ``await_drain``."""
         return self.transport is not None and self._count_unsent() < self._unsent_bytes
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the transport has not handed to the kernel yet."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    def fileno(self) -> int:
+        """Give the socket's descriptor; the transport must be there."""
+        assert self.transport is not None
+        return int(self.transport.get_extra_info("socket").fileno())
+
     def _count_unsent(self) -> int:
         """Add up our buffer and the kernel's, which holds megabytes before ours even begins to fill."""
         if self.transport is None:
             return 0
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        queued = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-        return self.transport.get_write_buffer_size() + int(queued)
+        queued = struct.unpack("i", fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        return self.unsent_bytes + int(queued)

@@ -7,7 +7,6 @@ Must not know how a configuration arrives or where listening sockets come from: 
 import asyncio
 import logging
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -18,14 +17,16 @@ from pyproxy.errors import Internal
 from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
-from pyproxy.observe.histogram import BOUNDS, WIDTH
+from pyproxy.observe.histogram import WIDTH, bucket_of
 from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
+from pyproxy.proxy.flow import Leg
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.log_lines import combined, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
+from pyproxy.proxy.splice import SPLICE_BYTES, AnswerSplice, BodySplice, Pipe, Pipes
 from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
 from pyproxy.routing.networks import Networks
@@ -65,6 +66,8 @@ class DataPlane:
         self.error_pages = {page.status: page for page in config.error_pages}
         self.listeners = {listener.name: ServedListener(listener, layout) for listener in config.listeners}
         self.draining = False
+        self.pipes = Pipes()
+        self.splice_bytes = SPLICE_BYTES
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
         self.max_requests = config.client.max_requests if config.client.keepalive else 1
         # counters
@@ -114,6 +117,40 @@ class DataPlane:
         column = backend.columns.active
         return sum([row[column] for row in self.rows])
 
+    def splice_answer(self, exchange: Exchange, upstream: Upstream, first: list[bytes]) -> AnswerSplice | None:
+        """Let the rest of an answer pass inside the kernel, behind these first bytes; None if it can't."""
+        lent = self._lend(upstream, exchange.downstream) if self._is_tcp(exchange, upstream) else None
+        if lent is None:
+            return None
+        data = b"".join(first)
+        self.row[self.bytes_out_column] += len(data)
+        return AnswerSplice(exchange, *lent, upstream, data)
+
+    def splice_body(self, exchange: Exchange, upstream: Upstream, data: bytes) -> BodySplice | None:
+        """Let the rest of a request's body pass inside the kernel, behind these bytes of it; None if it can't."""
+        lent = self._lend(exchange.downstream, upstream) if self._is_tcp(exchange, upstream) else None
+        return BodySplice(exchange, *lent, upstream, data) if lent is not None else None
+
+    def _is_tcp(self, exchange: Exchange, upstream: Upstream) -> bool:
+        return not exchange.downstream.listener.is_unix and not upstream.backend.path
+
+    def _lend(self, source: Leg, sink: Leg) -> tuple[Pipe, int, int] | None:
+        """Give a pipe and descriptors for both ends; None if there are none to be had, or the sink isn't ready."""
+        if not source.is_open or not sink.is_open or sink.unsent_bytes:
+            return None
+        opened: list[int] = []
+        try:
+            for leg in (source, sink):
+                opened.append(os.dup(leg.fileno()))  # noqa: PERF401 - known, for if the next one fails
+            pipe = self.pipes.take()
+        except OSError:  # out of descriptors, or of memory for pipes: copying needs neither
+            pipe = None
+        if pipe is None:
+            for descriptor in opened:
+                os.close(descriptor)
+            return None
+        return pipe, opened[0], opened[1]
+
     def open_tunnel(self, exchange: Exchange) -> None:
         """Join the two legs of an exchange that was answered with 101."""
         upstream, served = exchange.upstream, exchange.served
@@ -130,7 +167,7 @@ class DataPlane:
         row, pool, duration = self.row, exchange.pool, exchange.duration
         row[exchange.downstream.listener.codes[pool] + exchange.status // 100 - 1] += 1
         histogram = self.duration_columns[pool]
-        row[histogram + bisect_left(BOUNDS, duration)] += 1
+        row[histogram + bucket_of(duration)] += 1
         row[histogram + WIDTH - 1] += int(duration * 1e9)
         row[self.end_columns[exchange.end]] += 1
         self.log(exchange)

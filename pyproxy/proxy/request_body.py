@@ -9,17 +9,24 @@ from pyproxy.http1.writer import chunk, last_chunk
 
 
 class RequestBody:
-    """``is_consumed`` says that bytes of it are gone, so that the request can't be sent to another backend."""
+    """
+    ``is_consumed`` says that bytes of it are gone, so that the request can't be sent to another backend.
+
+    ``whole`` is the body if it came at once.
+    """
 
     __slots__ = ("_held", "_is_chunked", "_limit", "_size", "is_consumed", "is_whole")
 
-    def __init__(self, head: RequestHead, limit: int | None) -> None:
+    def __init__(self, head: RequestHead, limit: int | None, whole: bytes | None = None) -> None:
         self._is_chunked = head.chunked
         self._limit = limit
         self._size = head.content_length or 0  # announced, or come so far
         self._held: list[bytes] = []
         self.is_consumed = False
-        self.is_whole = False
+        self.is_whole = whole is not None
+        if whole is not None:
+            self.count(whole)
+            self._held.append(whole)
 
     def __repr__(self) -> str:
         return f"<RequestBody {self._size} bytes {len(self._held)} pieces held>"

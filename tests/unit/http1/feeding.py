@@ -9,7 +9,7 @@ from typing import Any
 
 from pyproxy.config.runtime import Limits
 from pyproxy.errors import ExchangeError
-from pyproxy.http1.head import END, RequestHead, ResponseHead
+from pyproxy.http1.head import END, Head, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.request import HeadLimits, RequestReader
 from pyproxy.http1.response import ResponseReader
@@ -36,7 +36,7 @@ def normal(events: list[Event]) -> list[Any]:
                 continue
             result.append(event)
         elif isinstance(event, (RequestHead, ResponseHead)):
-            slots = {name: getattr(event, name) for name in type(event).__slots__}
+            slots = {name: getattr(event, name) for name in (*Head.__slots__, *type(event).__slots__)}
             result.append({name: value for name, value in slots.items() if name != "problem"})
         elif isinstance(event, ExchangeError):
             result.append(type(event))

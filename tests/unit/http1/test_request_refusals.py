@@ -49,6 +49,8 @@ REFUSALS: list[tuple[str, bytes, type[ExchangeError]]] = [
     ("control byte in the target", request(start="GET /\x01 HTTP/1.1"), BadRequest),
     ("byte beyond ascii in the target", request(start="GET /\xff HTTP/1.1"), BadRequest),
     ("HTTP/0.9", b"GET /\r\n\r\n", VersionUnsupported),
+    ("HTTP/0.9 before what ends like a request line", b"GET /\nX: HTTP/1.1\r\nHost: a\r\n\r\n", VersionUnsupported),
+    ("HTTP/0.9 by a target alone", b"GET /\r\nX: 1 HTTP/1.1\r\nHost: a\r\n\r\n", VersionUnsupported),
     ("HTTP/0.9 by name", request(start="GET / HTTP/0.9"), VersionUnsupported),
     ("HTTP/1.2", request(start="GET / HTTP/1.2"), VersionUnsupported),
     ("HTTP/2.0", request(start="GET / HTTP/2.0"), VersionUnsupported),

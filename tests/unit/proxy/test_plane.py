@@ -118,10 +118,10 @@ def test_what_goes_wrong_in_the_next_exchange_is_the_next_ones() -> None:
     stage.plane.contains_crashes = True
     start = Exchange.start
 
-    def fail_second(self: Exchange, head: RequestHead) -> None:
+    def fail_second(self: Exchange, head: RequestHead, body: bytes | None = None) -> None:
         if head.target == b"/2":
             raise RuntimeError("seen by the log only")
-        start(self, head)
+        start(self, head, body)
 
     with patch.object(Exchange, "start", fail_second):
         origin = stage.start(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
