@@ -33,7 +33,6 @@ _VERSIONS: Final = {"1.1": 11, "1.0": 10}
 _REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
 #: A number, because CPython looks for bytes in bytes only after an exception (0.2 µs more).
 _NUMBER_SIGN: Final = ord("#")
-_BLANK: Final = ord(" ")
 #: How far counting may run ahead: the feed that completes one message may begin the next.
 _FEED_SLACK_BYTES: Final = 16 * 1024
 #: Fields that Connection may name without any of ``lines`` having to go.
@@ -114,7 +113,7 @@ class RequestReader(MessageReader):
         if self._failed or parser is None:
             return events  # closed or refused: the caller may still be in the middle of something
         self._size = len(data)
-        if self._head is None and not self._fed and data[0] > _BLANK:
+        if self._head is None and not self._fed and data[:1] > b" ":
             self._begun = data
         try:
             parser.feed_data(data)
