@@ -29,6 +29,7 @@ COLUMNS = (
 )
 NOTES = """\
 CPU is the user and system time of all processes of a contender; peak memory counts pages that they share in each.
+A ratio is the median of the rounds' own ratios, since noise that lasts for minutes disturbs a whole round alike.
 "others" is the share of the contender's core that went to programs that have no part in this. Percentiles under wrk
 contain the samples that it makes up for what it could not send during a stall; those of uploads and WebSockets are as
 the clients saw them; those at a fixed rate count from the instant at which a request was due."""
@@ -65,10 +66,20 @@ class Outcome:
         cell = self.cells.get(contender)
         return cell.median(figure or self.scenario.figure) if cell else math.nan
 
-    def ratio(self, contender: str) -> float:
-        """Return a contender's figure relative to nginx's in the same run."""
-        base = self.figure(NGINX)
-        return self.figure(contender) / base if base else math.nan
+    def ratio(self, contender: str, base: str = NGINX, figure: str = "") -> float:
+        """
+        Return a contender's figure relative to another one's in the same run: the median of the rounds' own ratios.
+
+        What disturbs one round of everybody, as a noisy minute does, is the same above and below the line there;
+        the medians of two contenders may come from different minutes.
+        """
+        ours, theirs = self.cells.get(contender), self.cells.get(base)
+        if ours is None or theirs is None or math.isnan(ours.median(figure or self.scenario.figure)):
+            return math.nan
+        figure = figure or self.scenario.figure
+        pairs = zip(ours.samples, theirs.samples, strict=False)
+        ratios = [mine[figure] / other[figure] for mine, other in pairs if other.get(figure)]
+        return statistics.median(ratios) if ratios and not math.isnan(theirs.median(figure)) else math.nan
 
 
 @dataclass(frozen=True)
@@ -117,10 +128,12 @@ def verdicts(outcomes: Sequence[Outcome]) -> list[Verdict]:
     for outcome in outcomes:
         for bar in outcome.scenario.bars:
             value = outcome.figure(OURS, bar.figure)
-            if bar.to:
-                against = by_name.get(bar.scenario or outcome.scenario.name)
+            if bar.scenario:  # measured at another time
+                against = by_name.get(bar.scenario)
                 base = against.figure(bar.to, bar.figure) if against else math.nan
                 value = value / base if base else math.nan
+            elif bar.to:
+                value = outcome.ratio(OURS, bar.to, bar.figure)
             if not math.isnan(value):
                 found.append(Verdict(outcome.scenario.name, bar, value))
     return found
