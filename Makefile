@@ -49,8 +49,9 @@ format: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(BIN)/python -m pyproxy.config.document
 
-bench-instructions: $(VENV)/installed
+bench-instructions: $(VENV)/installed $(COMPILED)
 	$(BIN)/python bench/instructions.py
+	$(COMPILED)/bin/python bench/instructions.py
 
 bench-scale: $(VENV)/installed
 	$(BIN)/python bench/instructions.py --scale
