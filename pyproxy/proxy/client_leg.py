@@ -136,7 +136,7 @@ class ClientLeg(Leg):
     def abort(self) -> None:
         """Drop the connection; if bytes are dropped with it, the client can tell that there were more."""
         self.deadline = FOREVER
-        if self.transport is not None and self.transport.get_write_buffer_size():
+        if self.transport is not None and (self.unsent_bytes or self.write_paused):
             self.reset()
         elif self.transport is not None:
             self.mode = CLOSING

@@ -187,7 +187,7 @@ class Downstream(ClientLeg):
             if exchange.upstream is not None:
                 exchange.upstream.resume_reading(WRITE_FULL)
                 exchange.expect_more(exchange.upstream)
-            self._expect_body()
+            self.expect_body()
             exchange.answer_flushed()
 
     # reading requests
@@ -342,14 +342,15 @@ class Downstream(ClientLeg):
         """Read the body again."""
         self.resume_reading(reason)
         if not self.write_paused:
-            self._expect_body()
+            self.expect_body()
 
     def await_nothing(self) -> None:
         """Stop the client's clock: the request is complete."""
         if not self.write_paused:
             self.deadline = FOREVER
 
-    def _expect_body(self) -> None:
+    def expect_body(self) -> None:
+        """Let the client's time for the next piece of a body run, if that is what is awaited."""
         waits = self.exchange is not None and self.exchange.request is REQUEST_BODY and not self.paused_for
         self.deadline = self.plane.now + self.plane.client.body_timeout if waits else FOREVER
 

@@ -341,11 +341,15 @@ class Exchange(Ending):
     def expect_more(self, upstream: "Upstream") -> None:
         """Set the backend's deadline to what the state of both sides asks for."""
         served = self.served
-        if upstream.tunnel is None and not upstream.paused_for and served is not None:
+        if upstream.tunnel is None and upstream.is_heard and served is not None:
             if self.response is ANSWERING:
                 upstream.deadline = self.plane.now + served.timeouts.idle
             elif self.request is REQUEST_DONE:
                 upstream.deadline = self.plane.now + served.timeouts.response
+
+    def splice_ended(self) -> None:
+        """Take it that a body has passed: the other one may pass in the same way now."""
+        self._splice = None
 
     def _flush(self, out: list[bytes]) -> None:
         if out:

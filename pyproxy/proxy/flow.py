@@ -85,6 +85,12 @@ class Leg:
         """What the transport has not handed to the kernel yet."""
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
+    @property
+    def unread_bytes(self) -> int:
+        """What has come and lies in the kernel, while the transport is there."""
+        found = fcntl.ioctl(self.fileno(), termios.FIONREAD, b"\0\0\0\0") if self.transport is not None else b"\0\0\0\0"
+        return int(struct.unpack("i", found)[0])
+
     def fileno(self) -> int:
         """Give the socket's descriptor; the transport must be there."""
         assert self.transport is not None

@@ -139,15 +139,18 @@ class DataPlane:
         if not source.is_open or not sink.is_open or sink.unsent_bytes:
             return None
         opened: list[int] = []
+        pipe = None
         try:
+            pipe = self.pipes.take()
+            if pipe is None:
+                return None
             for leg in (source, sink):
                 opened.append(os.dup(leg.fileno()))  # noqa: PERF401 - known, for if the next one fails
-            pipe = self.pipes.take()
         except OSError:  # out of descriptors, or of memory for pipes: copying needs neither
-            pipe = None
-        if pipe is None:
             for descriptor in opened:
                 os.close(descriptor)
+            if pipe is not None:
+                self.pipes.give_back(pipe)
             return None
         return pipe, opened[0], opened[1]
 

@@ -246,8 +246,9 @@ class AnswerSplice(Splice):
 
     def is_progressing(self) -> None:
         downstream = self.exchange.downstream
-        downstream.write_paused = False
-        downstream.deadline = FOREVER
+        if downstream.write_paused:
+            downstream.write_paused = False
+            downstream.expect_body()
         self._upstream.deadline = self.exchange.plane.now + self._idle_timeout
 
     def is_waiting(self) -> None:
@@ -257,10 +258,14 @@ class AnswerSplice(Splice):
         self._upstream.deadline = FOREVER
 
     def is_through(self) -> None:
-        self.exchange.downstream.write_paused = False
-        self._upstream.reader.pass_by()
-        self._upstream.resume_reading(SPLICED)
-        self.exchange.handle_response([END])
+        exchange, upstream = self.exchange, self._upstream
+        exchange.downstream.write_paused = False
+        upstream.reader.pass_by()
+        if upstream.unread_bytes:
+            upstream.reader.reusable = False  # nobody asked for them: the next answer must not begin with them
+        upstream.resume_reading(SPLICED)
+        exchange.splice_ended()
+        exchange.handle_response([END])
 
     def source_broke(self) -> None:
         self._upstream.close()
@@ -290,7 +295,9 @@ class BodySplice(Splice):
         exchange, upstream = self.exchange, self._upstream
         upstream.write_paused = False
         upstream.deadline = FOREVER
-        exchange.downstream.deadline = exchange.plane.now + exchange.plane.client.body_timeout
+        downstream = exchange.downstream
+        if not downstream.write_paused:
+            downstream.deadline = exchange.plane.now + exchange.plane.client.body_timeout
         if exchange.response is ANSWERING:
             exchange.expect_more(upstream)  # it answers early, and still takes what comes
 
@@ -298,12 +305,13 @@ class BodySplice(Splice):
         exchange, upstream = self.exchange, self._upstream
         upstream.write_paused = True
         upstream.await_drain(exchange.plane.now + upstream.idle_timeout)
-        exchange.downstream.deadline = FOREVER
+        exchange.downstream.await_nothing()
 
     def is_through(self) -> None:
         self._upstream.write_paused = False
         downstream = self.exchange.downstream
         downstream.reader.pass_by()
+        self.exchange.splice_ended()
         self.exchange.handle_body_end()
         downstream.resume_reading(SPLICED)
 
@@ -311,6 +319,8 @@ class BodySplice(Splice):
         self.exchange.downstream.abort()
 
     def sink_broke(self) -> None:
-        # It may have answered before it went; whatever it is, reading tells. Nobody sends it any more of the body.
+        # It may have answered before it went; whatever it is, reading tells, but no longer whether by a reset: that we
+        # have just been told. Nobody sends it any more of the body.
+        self._upstream.is_broken = True
         self._upstream.write_paused = False
         self._upstream.deadline = self.exchange.plane.now + self._upstream.idle_timeout

@@ -21,7 +21,7 @@ from pyproxy.errors import (
     ResponseTimeout,
 )
 from pyproxy.http1.response import ResponseReader
-from pyproxy.proxy.flow import FOREVER, WRITE_FULL, Leg
+from pyproxy.proxy.flow import FOREVER, SPLICED, WRITE_FULL, Leg
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.outcome import ANSWERING
 
@@ -39,7 +39,9 @@ JOIN_BYTES: Final = 16 * 1024
 class Upstream(Leg):
     """A connection to one backend."""
 
-    __slots__ = ("backend", "exchange", "idle_timeout", "keepalive", "plane", "reader", "requests", "tunnel")
+    __slots__ = (
+        *("backend", "exchange", "idle_timeout", "is_broken", "keepalive", "plane", "reader", "requests", "tunnel"),
+    )
 
     def __init__(
         self, plane: "DataPlane", backend: Backend, keepalive: "Keepalive[Upstream]", idle_timeout: float
@@ -50,6 +52,7 @@ class Upstream(Leg):
         self.keepalive = keepalive  # where it waits for its next exchange: its backend's, or one client's own
         self.reader = ResponseReader()
         self.requests = 0
+        self.is_broken = False  # a reset was seen that reading won't report
         self.idle_timeout = idle_timeout  # between two reads or writes of a body
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
@@ -58,6 +61,14 @@ class Upstream(Leg):
     def is_idle(self) -> bool:
         """Whether it waits for its next exchange."""
         return self.exchange is None and self.tunnel is None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether what it sends is taken, by us or by a splice that doesn't wait for the client."""
+        paused_for = self.paused_for
+        if paused_for == SPLICED and self.exchange is not None:
+            return not self.exchange.downstream.write_paused
+        return not paused_for
 
     def __repr__(self) -> str:
         return f"<Upstream {self.backend.pool}/{self.backend.name} {self.requests} requests {self.exchange!r}>"
@@ -149,7 +160,7 @@ class Upstream(Leg):
         """Let the transport close, unless a tunnel still goes the other way."""
         if self.tunnel is not None:
             return self.tunnel.eof_from_backend()
-        self._handle_end(clean=True)
+        self._handle_end(clean=not self.is_broken)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
