@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the control plane
     "cli": BASE | {"control", "demo", "config", "observe.logging_setup"},
     "demo": BASE | {"observe.logging_setup"},
-    "control": BASE | {"admin", "config", "channel", "observe.metrics", "observe.histogram", "observe.logging_setup"},
+    "control": BASE
+    | {"admin", "config", "channel", "health", "observe.metrics", "observe.histogram", "observe.logging_setup"},
     "admin": BASE | {"config", "observe.metrics", "observe.histogram"},
     "config": STATE,
     # the data plane

@@ -9,6 +9,9 @@ from typing import Literal, Protocol, TypedDict
 
 from pyproxy.errors import PyproxyError
 
+State = Literal["ready", "drain", "maint"]
+Health = Literal["up", "down", "checking"]
+
 
 class Unavailable(PyproxyError):
     """What was asked for can't be had at the moment; the text says why."""
@@ -53,11 +56,21 @@ class StatusView(TypedDict):
     listeners: list[ListenerView]
 
 
+class CheckView(TypedDict):
+    """A check of a backend: when it began, what came of it, and how long it took."""
+
+    at: str
+    ok: bool
+    detail: str
+    duration_ms: float
+
+
 class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
 
-    ``weight`` is the file's, or the share of it that one of several addresses of a name has.
+    ``last_check`` is None without checks, and before the first. ``weight`` is the file's, or the share of it that one
+    of several addresses of a name has.
     """
 
     name: str
@@ -65,8 +78,8 @@ class BackendView(TypedDict):
     weight: float
     backup: bool
     max_conns: int
-    state: Literal["ready", "drain", "maint"]
-    health: Literal["up", "down", "checking"]
+    state: State
+    health: Health
     ejected: bool
     available: bool
     origin: Literal["config", "runtime"]
@@ -75,6 +88,7 @@ class BackendView(TypedDict):
     errors: int
     rate: float
     since: str
+    last_check: CheckView | None
 
 
 class PoolView(TypedDict):

@@ -29,8 +29,8 @@ class Backend:
     """
 
     __slots__ = (
-        *("active", "address", "backup", "columns", "host", "keepalive", "label", "latency", "max_conns", "name"),
-        *("path", "pool", "port", "weight"),
+        *("active", "address", "backup", "columns", "health", "host", "keepalive", "label", "latency", "max_conns"),
+        *("name", "path", "pool", "port", "state", "weight"),
     )
 
     def __init__(
@@ -46,10 +46,13 @@ class Backend:
         self.weight = config.weight
         self.backup = config.backup
         self.max_conns = config.max_conns
+        self.state = config.state
+        self.health = config.health
         self.active = 0
         self.keepalive = keepalive
         self.columns = columns or Columns()
         self.latency: Latency | None = None
 
     def __repr__(self) -> str:
-        return f"<Backend {self.pool}/{self.name} {self.address.decode()} weight {self.weight} {self.active} active>"
+        facts = f"{self.health} {self.state} weight {self.weight} {self.active} active"
+        return f"<Backend {self.pool}/{self.name} {self.address.decode()} {facts}>"

@@ -25,12 +25,13 @@ class Pool:
 
     ``offset`` makes the workers begin at different places, ``unit`` is what a weight of 1 in the file counts.
     ``in_flight`` counts over all workers what is in flight on a backend. ``active`` is what this worker has in
-    flight in the pool; whoever begins and ends attempts counts it.
+    flight in the pool; whoever begins and ends attempts counts it. With ``tries_all`` health doesn't matter while
+    nobody is up. ``is_checking`` says that nobody is eligible only because the first checks aren't done.
     """
 
     __slots__ = (
-        *("_in_flight", "_policy_name", "active", "backends", "eligible", "is_limited", "name", "offset", "policy"),
-        *("random", "unit"),
+        *("_in_flight", "_policy_name", "_tries_all", "active", "backends", "eligible", "is_checking", "is_limited"),
+        *("name", "offset", "policy", "random", "unit"),
     )
 
     def __init__(
@@ -41,6 +42,7 @@ class Pool:
         *,
         offset: int = 0,
         unit: int = 1,
+        tries_all: bool = False,
         in_flight: Callable[[Backend], int] | None = None,
     ) -> None:
         self.name = name
@@ -51,8 +53,10 @@ class Pool:
         self.random: Random = Random(offset)  # noqa: S311 - nothing secret depends on it
         self.eligible: tuple[Backend, ...] = ()
         self.is_limited = False
+        self.is_checking = False
         self.policy: Policy | None = None
         self._policy_name = policy
+        self._tries_all = tries_all
         self._in_flight = in_flight or _active_here
         self.rebuild()
 
@@ -66,8 +70,16 @@ class Pool:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Work out anew who is eligible: the primary backends, or the backup tier while there are none."""
-        candidates = [backend for backend in self.backends if backend.weight]
+        """
+        Work out anew who is eligible: the primary backends, or the backup tier while there are none.
+
+        Of either only those with a weight that the operator wants to have traffic, and that are up.
+        """
+        wanted = [backend for backend in self.backends if backend.weight and backend.state == "ready"]
+        candidates = [backend for backend in wanted if backend.health == "up"]
+        if not candidates and self._tries_all:
+            candidates = wanted
+        self.is_checking = not candidates and any(backend.health == "checking" for backend in wanted)
         primary = tuple([backend for backend in candidates if not backend.backup])
         self.eligible = primary or tuple(candidates)
         self.is_limited = any(backend.max_conns for backend in self.eligible)
@@ -122,6 +134,10 @@ class Pool:
     def _reason_against(self, backend: Backend, *, is_eligible: bool) -> str | None:
         if not backend.weight:
             return "weight 0: sticky clients only"
+        if backend.state != "ready":
+            return "drained" if backend.state == "drain" else backend.state
+        if not is_eligible and backend.health != "up":
+            return backend.health
         if not is_eligible:
             return "backup: a primary backend is available"
         if not self._has_room(backend):

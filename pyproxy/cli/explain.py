@@ -74,6 +74,9 @@ def _result(answer: View) -> str:
         return f"redirected with {redirect['status']} to {redirect['location']}"
     if answer["backend"] is not None:
         return f"served by {answer['pool']}/{answer['backend']}"
+    backends = answer["backends"]
+    if any(item["reason"] == "checking" for item in backends) and not any(item["eligible"] for item in backends):
+        return f"waits for the first check in pool {answer['pool']}"
     return f"waits for room in pool {answer['pool']}, {answer['queued']} before it"
 
 

@@ -119,6 +119,10 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
     sticky = pool.get("sticky")
     if isinstance(sticky, dict):
         _check_one_of(source, (*path, "sticky"), sticky, "secret", "secret_file")
+    health = _mapping(pool.get("health"))
+    for key in ("path", "host", "expect", "body") if health.get("type") == "tcp" else ():
+        if _is_set(health, key):
+            source.report((*path, "health", key), "is for type http only")
     outlier = _mapping(pool.get("outlier"))
     eject = _parsed(parse_duration, outlier.get("eject", 10))
     longest = _parsed(parse_duration, outlier.get("max_eject", 120))

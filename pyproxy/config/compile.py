@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from pyproxy.config.model import Config, Listener
-from pyproxy.config.model_pool import Backend, Pool
+from pyproxy.config.model_pool import Backend, Health, Pool
 from pyproxy.config.model_route import HeaderChanges, Route
 from pyproxy.config.pages import ErrorPage
 
@@ -115,7 +115,7 @@ def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
         "policy": pool.policy,
         "hash": pool.hash,
         "unit": 1,
-        "backends": [_backend(item, next(seats)) for item in pool.backends],
+        "backends": [_backend(item, pool.health, next(seats)) for item in pool.backends],
         "timeouts": {
             "connect": pool.timeouts.connect,
             "response": pool.timeouts.response,
@@ -135,10 +135,28 @@ def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
         },
         "queue": {"size": pool.queue.size, "timeout": pool.queue.timeout},
         "send_proxy": pool.send_proxy,
+        "health": _health(pool.health) if pool.health is not None else None,
+        "on_down": pool.on_down,
+        "when_all_down": pool.when_all_down,
     }
 
 
-def _backend(backend: Backend, seat: int) -> dict[str, Any]:
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "type": health.type,
+        "path": health.path,
+        "host": health.host,
+        "expect": [list(codes) for codes in health.expect],
+        "body": health.body,
+        "interval": health.interval,
+        "timeout": health.timeout,
+        "rise": health.rise,
+        "fall": health.fall,
+        "port": health.port,
+    }
+
+
+def _backend(backend: Backend, health: Health | None, seat: int) -> dict[str, Any]:
     return {
         "name": backend.name,
         "host": backend.address.host,
@@ -149,6 +167,8 @@ def _backend(backend: Backend, seat: int) -> dict[str, Any]:
         "backup": backend.backup,
         "max_conns": backend.max_conns,
         "seat": seat,
+        "state": "ready",
+        "health": "up" if health is None else "checking",
     }
 
 

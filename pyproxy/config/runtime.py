@@ -16,11 +16,15 @@ and nesting as the classes below; a tuple, frozenset or pairs of header and valu
                  "response_headers": {"set": [], "remove": ["Server"]}, "redirect": None}],
      "pools": [{"name": "api", "policy": "round_robin", "hash": None, "unit": 1,
                 "backends": [{"name": "a", "host": "10.0.0.3", "port": 80, "path": "", "lookup": "",
-                              "weight": 1, "backup": False, "max_conns": 0, "seat": 0}],
+                              "weight": 1, "backup": False, "max_conns": 0, "seat": 0, "state": "ready",
+                              "health": "up"}],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 60.0, "tunnel": 3600.0},
                 "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": 0.2, "min": 3},
                 "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
-                "queue": {"size": 128, "timeout": 5.0}, "send_proxy": None}],
+                "queue": {"size": 128, "timeout": 5.0}, "send_proxy": None,
+                "health": {"type": "http", "path": "/", "host": None, "expect": [[200, 399]], "body": None,
+                           "interval": 2.0, "timeout": 1.0, "rise": 2, "fall": 3, "port": None},
+                "on_down": "keep", "when_all_down": "fail"}],
      "client": {"header_timeout": 10.0, "body_timeout": 60.0, "keepalive": 75.0,
                 "write_timeout": 60.0, "max_requests": 1000},
      "limits": {"request_line": 8192, "headers": 32768, "header_count": 100,
@@ -102,6 +106,8 @@ class Backend:
     path: str = ""
     lookup: str = ""  # "", "address" or "srv"
     seat: int = 0
+    state: str = "ready"  # what the operator wants: ready, drain or maint
+    health: str = "up"  # what checks say: up, down or checking
 
     @property
     def address(self) -> str:
@@ -112,8 +118,28 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """
+    How each backend is checked: every ``interval`` seconds, for at most ``timeout``.
+
+    ``expect`` are ranges of status codes, ``port`` None is the backend's own, ``host`` None its address.
+    """
+
+    type: str  # http or tcp
+    path: str
+    host: str | None
+    expect: tuple[tuple[int, int], ...]
+    body: str | None
+    interval: float
+    timeout: float
+    rise: int
+    fall: int
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """A named group of backends with one policy; ``hash`` and ``send_proxy`` as in the file."""
+    """A named group of backends with one policy; what is a plain text is as in the file."""
 
     name: str
     policy: str
@@ -125,6 +151,9 @@ class Pool:
     hash: str | None = None
     send_proxy: str | None = None
     unit: int = 1
+    health: Health | None = None  # None: no checks
+    on_down: str = "keep"  # or reset
+    when_all_down: str = "fail"  # or try_all
 
 
 #: What a text of a route may refer to as ``$name``.
@@ -302,8 +331,13 @@ def _pool(data: dict[str, Any]) -> Pool:
             "retry": Retry(**{**retry, "on": frozenset(retry["on"])}),
             "keepalive": Keepalive(**data["keepalive"]),
             "queue": Queue(**data["queue"]),
+            "health": None if data["health"] is None else _health(data["health"]),
         }
     )
+
+
+def _health(data: dict[str, Any]) -> Health:
+    return Health(**{**data, "expect": tuple((low, high) for low, high in data["expect"])})
 
 
 def _route(data: dict[str, Any]) -> Route:

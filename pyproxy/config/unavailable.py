@@ -45,11 +45,9 @@ UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),
-    Unavailable("pools.*.health"),
-    Unavailable("pools.*.on_down", _is("reset"), f"only keep is {_YET}"),
+    Unavailable("pools.*.health.steer", _is(True), f"only false is {_YET}"),
     Unavailable("pools.*.outlier", lambda value: value is not False),
     Unavailable("pools.*.slow_start", _is_duration),
-    Unavailable("pools.*.when_all_down", _is("try_all"), f"only fail is {_YET}"),
     Unavailable("failover"),
 )
 

@@ -55,6 +55,7 @@ class _Seat:
     number: int
     label: Label  # that its address has, or had when it left
     version: int = 0  # the first one without its address, once it has left
+    health: str = "up"  # of its address
 
 
 class Members:
@@ -73,7 +74,7 @@ class Members:
         clock: Callable[[], float] = wall,
     ) -> None:
         self.version = 1
-        self.joined: dict[str, dict[str, float]] = {}  # by pool and name: since when, by the clock on the wall
+        self.joined: dict[str, dict[str, float]] = {}  # by pool and name: since when it is as it is (wall clock)
         self.used = 0  # seats from this number on were never taken
         self.capacity = sum(len(pool.backends) for pool in config.pools) + SPARE_SEATS
         self._clear = clear
@@ -136,6 +137,22 @@ class Members:
         if self._resolved[pool] == before:
             self.version -= 1
             return False
+        return True
+
+    def set_health(self, pool: str, number: int, health: str) -> bool:
+        """Take what checks say of the address on a seat; return whether that changes the pool."""
+        present = self._resolved[pool]
+        old = next((item for item in present.backends if item.seat == number and not item.lookup), None)
+        if old is None or old.health == health:
+            return False
+        new = replace(old, health=health)
+        for place, seat in self._taken.items():
+            if place[0] == pool and seat.number == number:
+                seat.health = health
+        self.version += 1
+        self.joined[pool][new.name] = self._clock()
+        backends = tuple([new if backend is old else backend for backend in present.backends])
+        self._resolved[pool] = replace(present, backends=backends)
         return True
 
     def release(self, applied: int, is_idle: Callable[[int], bool]) -> None:
@@ -202,8 +219,10 @@ class Members:
             _log.error("%s/%s gets no traffic: there are too many backends", *label)
             return None
         seat.label = label
-        self._taken[place] = seat
-        return replace(backend, seat=seat.number)
+        if place not in self._taken:
+            seat.health = backend.health  # what is known of an address that nobody has checked yet
+            self._taken[place] = seat
+        return replace(backend, seat=seat.number, health=seat.health)
 
     def _find_seat(self, place: _Place, label: Label) -> _Seat | None:
         if place in self._leaving:

@@ -5,18 +5,22 @@ Must not know HTTP, nor change anything: it only looks.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 from pyproxy import __version__
 from pyproxy.admin.control import (
     BackendView,
     CandidateView,
+    CheckView,
     ExplanationView,
+    Health,
     ListenerView,
     PoolView,
     Question,
+    State,
     StatusView,
     WorkerView,
 )
@@ -28,6 +32,7 @@ from pyproxy.control.members import Members
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.workers import Workers
+from pyproxy.health.checks import CheckResult
 from pyproxy.observe.metrics import Layout, render
 
 
@@ -51,6 +56,13 @@ def _weight(pool: Pool, backend: Backend) -> float:
     """Give a member's weight as the file counts, or its share of that."""
     weight = backend.weight / pool.unit
     return int(weight) if weight.is_integer() else round(weight, 3)
+
+
+def _check(result: CheckResult | None) -> CheckView | None:
+    if result is None:
+        return None
+    duration_ms = round(result.duration * 1000, 1)
+    return {"at": rfc3339(result.at), "ok": result.ok, "detail": result.detail, "duration_ms": duration_ms}
 
 
 def _candidate(pool: Pool, backend: Backend) -> CandidateView:
@@ -80,6 +92,7 @@ class Parts:
     listeners: Sequence[OpenListener]
     is_stopping: Callable[[], bool]
     explainer: Explainer
+    checks: Mapping[int, CheckResult]  # the latest, by seat
 
 
 class Report:
@@ -122,9 +135,13 @@ class Report:
     def metrics(self) -> str:
         parts = self._parts
         lag = parts.layout.loop_lag_ns
-        # Without probes and without commands a backend is up and ready; there are neither yet.
         seats = parts.members.seats
-        states = dict.fromkeys(seats, ("ready", "up"))
+        states = {
+            (pool.name, backend.name): (backend.state, backend.health)
+            for pool in (parts.members.pool(configured.name) for configured in parts.config.pools)
+            for backend in pool.backends
+            if not backend.lookup
+        }
         return render(
             parts.layout,
             self._totals(),
@@ -140,8 +157,20 @@ class Report:
         if answer["pool"] is not None:
             # The workers don't know of names that have no address yet.
             pool = self._parts.members.pool(answer["pool"])
+            self._tell_reasons(pool, answer["backends"])
             answer["backends"] += [_candidate(pool, backend) for backend in pool.backends if backend.lookup]
         return answer
+
+    def _tell_reasons(self, pool: Pool, rows: list[CandidateView]) -> None:
+        """Say why a backend is down: the workers don't know what the checks have found."""
+        results = {backend.name: self._last_check(backend) for backend in pool.backends}
+        for row in rows:
+            result = results.get(row["name"])
+            if row["reason"] == "down" and result is not None:
+                row["reason"] = f"down: {result.detail}"
+
+    def _last_check(self, backend: Backend) -> CheckResult | None:
+        return None if backend.lookup else self._parts.checks.get(backend.seat)
 
     def _totals(self) -> list[int]:
         """Sum up all rows; at the seat that a member has, what its name counts on those that are leaving is added."""
@@ -195,14 +224,15 @@ class Report:
             "weight": _weight(pool, backend),
             "backup": backend.backup,
             "max_conns": backend.max_conns,
-            "state": "ready",
-            "health": "up",
+            "state": cast(State, backend.state),
+            "health": cast(Health, backend.health),
             "ejected": False,
-            "available": is_member,
+            "available": is_member and backend.state == "ready" and backend.health == "up",
             "origin": "config",
             "active": totals[layout.backend_active(backend.seat)] if is_member else 0,
             "total": totals[layout.backend_total(backend.seat)] if is_member else 0,
             "errors": totals[layout.backend_errors(backend.seat)] if is_member else 0,
             "rate": round(self._rates.rate((pool.name, backend.name)), 1),
             "since": rfc3339(self._parts.members.joined[pool.name].get(backend.name, self._started)),
+            "last_check": _check(self._last_check(backend)),
         }

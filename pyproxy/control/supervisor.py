@@ -31,10 +31,12 @@ from pyproxy.control.startup import StartError
 from pyproxy.control.unix_sockets import bind_unix
 from pyproxy.control.worker import Program, Worker
 from pyproxy.control.workers import Workers
+from pyproxy.health.prober import Prober
 
 KILL_AFTER = 2.0  # seconds beyond the grace until what still runs is killed
 SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
+FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Supervisor:
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
+        self._prober = Prober(self._handle_flip)
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied: dict[int, int] = {}  # by slot: the version of the members that its worker goes by
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -69,6 +72,7 @@ class Supervisor:
             self._add_signals()
             self._cleanup.push_async_callback(self._end)
             self._sample()
+            self._start_checks()
             await self._look_up_names()
             self._workers.start()
             await self._workers.ended.wait()
@@ -108,6 +112,7 @@ class Supervisor:
             listeners=self._listeners,
             is_stopping=lambda: self._signals > 0,
             explainer=self._explainer,
+            checks=self._prober.results,
         )
         self._report = Report(parts)
 
@@ -126,6 +131,11 @@ class Supervisor:
             self._cleanup.callback(unix.remove_path)
         await server.start()
         _log.info("admin API on %s", server.address)
+
+    def _start_checks(self) -> None:
+        self._cleanup.push_async_callback(self._prober.close)
+        for pool in self._config.pools:
+            self._prober.update(self._members.pool(pool.name))
 
     async def _look_up_names(self) -> None:
         """Give the names among the backends a moment to be found; without DNS the program starts all the same."""
@@ -192,11 +202,18 @@ class Supervisor:
     def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
         if not self._members.update(pool, backend, answer):
             return
+        self._prober.update(self._members.pool(pool))
         self._scoreboard.used = self._layout.columns_for(self._members.used)
         if not self._changed:
             # Several names are often answered at once: the workers hear of all of them together.
             self._loop.call_soon(self._announce)
         self._changed.add(pool)
+
+    def _handle_flip(self, pool: str, seat: int, health: str) -> None:
+        if self._members.set_health(pool, seat, health):
+            if not self._changed:
+                self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
+            self._changed.add(pool)
 
     def _announce(self) -> None:
         pools = [self._members.plain_pool(name) for name in sorted(self._changed)]

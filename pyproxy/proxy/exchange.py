@@ -6,10 +6,11 @@ operation, with the states of ``outcome``:
 
 ``start`` finds the route, which may refuse or redirect, then pool and backend, and asks the plane for a connection:
 ``connected`` follows at once for one that was kept alive, later for a new one, or ``upstream_failed``. While every
-backend is at its ``max_conns`` the exchange waits in the pool's line, which calls ``begin``. Events of the readers
-come in through ``handle_body``/``handle_body_end`` (request) and ``handle_response``. Whatever happens, ``_finish``
-runs exactly once: counters, log line, and what becomes of the client's connection. Each attempt likewise ends
-exactly once, in ``_end_attempt``, which gives the connection back or closes it.
+backend is at its ``max_conns``, or none was checked yet, the exchange waits in the pool's line, which calls
+``begin``. Events of the readers come in through ``handle_body``/``handle_body_end`` (request) and
+``handle_response``. Whatever happens, ``_finish`` runs exactly once: counters, log line, and what becomes of the
+client's connection. Each attempt likewise ends exactly once, in ``_end_attempt``, which gives the connection back or
+closes it.
 """
 
 from collections.abc import Sequence
@@ -181,7 +182,7 @@ class Exchange(Ending):
         backend = served.pick(self)
         if backend is not None:
             self.begin(backend)
-        elif not served.pool.eligible:
+        elif not served.pool.eligible and not served.pool.is_checking:
             self.fail(NoBackend())
         elif served.line.join(self):
             self.response = QUEUED

@@ -198,7 +198,7 @@ def _explain_pool(plane: "DataPlane", served: "ServedPool", key: bytes, answer: 
     answer["backends"] = rows
     answer["backend"] = picked
     answer["queued"] = queued
-    if not pool.eligible:
+    if not pool.eligible and not pool.is_checking:
         answer["refused"] = _refusal(NoBackend())
     elif picked is None and served.line.is_full():
         answer["refused"] = _refusal(QueueFull())

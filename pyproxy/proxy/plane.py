@@ -210,17 +210,39 @@ class DataPlane:
         return cast(Callable[[], asyncio.BaseProtocol], lambda: Downstream(self, served))
 
     def update_pools(self, pools: list[dict[str, Any]]) -> None:
-        """Change who is in which pool (plain data); requests in flight on a backend that left go on."""
+        """
+        Change who is in which pool, and how they stand (plain data).
+
+        Requests in flight on a backend that left or went down go on, unless ``on_down`` says otherwise.
+        """
         self.now = monotonic()
         for data in pools:
-            gone = self.pools[data["name"]].update(members_from_plain(data["backends"]), data["unit"])
+            served = self.pools[data["name"]]
+            gone, fallen = served.update(members_from_plain(data["backends"]), data["unit"])
             for backend in gone:
                 for upstream in backend.keepalive.retire():
                     upstream.close()
-            for watched in list(self.sweeper.watched) if self.pools[data["name"]].send_proxy is not None else ():
-                if isinstance(watched, Upstream) and watched.is_idle and watched.backend in gone:
-                    watched.keepalive.discard(watched)
-                    watched.close()
+            for backend in fallen:
+                # Behind a machine that lost its power they look open for as long as nothing is sent.
+                for upstream in backend.keepalive.clear():
+                    upstream.close()
+            if served.send_proxy is not None and (gone or fallen):
+                self._close_private({*gone, *fallen})
+            if served.resets and fallen:
+                self._reset(set(fallen))
+
+    def _close_private(self, backends: set[Backend]) -> None:
+        """Close the idle connections that belong to one client each."""
+        for watched in list(self.sweeper.watched):
+            if isinstance(watched, Upstream) and watched.is_idle and watched.backend in backends:
+                watched.keepalive.discard(watched)
+                watched.close()
+
+    def _reset(self, backends: set[Backend]) -> None:
+        """End what is in flight on these, as if they had reset every connection."""
+        for watched in list(self.sweeper.watched):
+            if isinstance(watched, (Upstream, Dial)) and watched.backend in backends:
+                watched.backend_down()
 
     def drain(self) -> None:
         """Stop keeping connections: idle ones close now, the others after their answer."""

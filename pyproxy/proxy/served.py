@@ -64,6 +64,7 @@ class ServedPool:
         "name",
         "pool",
         "private_keepalive",
+        "resets",
         "retries_column",
         "retry",
         "send_proxy",
@@ -78,6 +79,7 @@ class ServedPool:
         self.retries_column = layout.retries(config.name)
         self.hash_key = make_hash_key(config.hash) if config.hash is not None else None
         self.send_proxy = config.send_proxy
+        self.resets = config.on_down == "reset"
         # A connection that began with a PROXY header is its client's own, who never needs a second one.
         self.private_keepalive = replace(config.keepalive, max_idle=min(1, config.keepalive.max_idle))
         self._keepalive = config.keepalive
@@ -88,6 +90,7 @@ class ServedPool:
             [self._make(backend) for backend in config.backends],
             offset=plane.slot,
             unit=config.unit,
+            tries_all=config.when_all_down == "try_all",
             in_flight=plane.count_in_flight,
         )
         self.line = WaitingLine(
@@ -110,27 +113,31 @@ class ServedPool:
         line = self.line
         return self.pool.is_limited and line.count() > 0 and (len(line) > 0 or not line.is_full())
 
-    def update(self, configs: tuple[BackendConfig, ...], unit: int) -> list[Backend]:
+    def update(self, configs: tuple[BackendConfig, ...], unit: int) -> tuple[list[Backend], list[Backend]]:
         """
-        Change who is in the pool, and return those who left it.
+        Change who is in the pool, and return those who left it, and those who stay but went down.
 
         A backend whose name, address and seat stay is the same backend, with its connections and its past.
         """
         present = {backend.name: backend for backend in self.pool.backends}
-        members = []
+        members, fallen = [], []
         for config in configs:
             backend = present.get(config.name)
             if backend is not None and self._is_same(backend, config):
                 backend.weight = config.weight
                 backend.backup = config.backup
                 backend.max_conns = config.max_conns
+                backend.state = config.state
+                if config.health == "down" and backend.health != "down":
+                    fallen.append(backend)
+                backend.health = config.health
                 del present[config.name]
             else:
                 backend = self._make(config)
             members.append(backend)
         self.pool.replace(members, unit)
-        self.line.wake()
-        return list(present.values())
+        self.line.handle_members()
+        return list(present.values()), fallen
 
     def _make(self, config: BackendConfig) -> Backend:
         return Backend(

@@ -13,12 +13,14 @@ from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic
 from pyproxy.errors import (
     BodyStalled,
+    ConnectionReset,
     DescriptorLimit,
     DialFailed,
     DialTimeout,
     ExchangeError,
     Internal,
     ResponseTimeout,
+    ResponseTruncated,
 )
 from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.flow import FOREVER, SPLICED, WRITE_FULL, Leg
@@ -138,6 +140,15 @@ class Upstream(Leg):
         if self.transport is not None:
             self.transport.abort()
 
+    def backend_down(self) -> None:
+        """End what it carries: checks say that the backend is down."""
+        tunnel, exchange = self.tunnel, self.exchange
+        if tunnel is not None:
+            tunnel.backend_lost(ConnectionResetError())
+        elif exchange is not None:
+            begun = exchange.response is ANSWERING
+            self.plane.contain(exchange, exchange.upstream_failed, ResponseTruncated() if begun else ConnectionReset())
+
     # transport callbacks
 
     def data_received(self, data: bytes) -> None:
@@ -224,7 +235,7 @@ class Upstream(Leg):
 class Dial:
     """A connection being made for one exchange; it ends in ``connected``, ``upstream_failed`` or ``cancel``."""
 
-    __slots__ = ("_backend", "_exchange", "_keepalive", "_made", "_plane", "_task", "deadline")
+    __slots__ = ("_exchange", "_keepalive", "_made", "_plane", "_task", "backend", "deadline")
 
     def __init__(
         self,
@@ -236,7 +247,7 @@ class Dial:
     ) -> None:
         self._plane = plane
         self._exchange: Exchange | None = exchange
-        self._backend = backend
+        self.backend = backend
         self._keepalive = keepalive
         self._made: Upstream | None = None
         self.deadline = plane.now + timeout
@@ -253,17 +264,24 @@ class Dial:
 
     def on_deadline(self, _now: float) -> None:
         """Give up and tell the exchange."""
+        self._fail(DialTimeout())
+
+    def backend_down(self) -> None:
+        """Give up and tell the exchange: checks say that the backend is down."""
+        self._fail(DialFailed())
+
+    def _fail(self, error: ExchangeError) -> None:
         exchange = self._exchange
         self.cancel()
         if exchange is not None:
-            exchange.upstream_failed(DialTimeout())
+            self._plane.contain(exchange, exchange.upstream_failed, error)
 
     def _make(self) -> Upstream:
-        self._made = self._plane.make_upstream(self._backend, self._keepalive)
+        self._made = self._plane.make_upstream(self.backend, self._keepalive)
         return self._made
 
     async def _connect(self) -> Upstream:
-        loop, backend = self._plane.loop, self._backend
+        loop, backend = self._plane.loop, self.backend
         if backend.path:
             _, upstream = await loop.create_unix_connection(  # type: ignore[type-var]  # as below
                 self._make, backend.path
@@ -275,7 +293,7 @@ class Dial:
         return upstream
 
     async def _run(self) -> None:
-        plane, backend = self._plane, self._backend
+        plane, backend = self._plane, self.backend
         result: Upstream | ExchangeError
         try:
             result = await self._connect()

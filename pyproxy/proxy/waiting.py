@@ -1,5 +1,5 @@
 """
-Requests of one pool that wait for a backend below its ``max_conns``: first in, first out.
+Requests of one pool that wait for a backend below its ``max_conns``, or for the first check: first in, first out.
 
 Must not know how a request is sent. Theory of operation. Each worker has a line of its own. Room made in this
 worker wakes it at once; room made in another is seen by a look every 5 ms, which is only taken while somebody
@@ -7,6 +7,9 @@ waits. Since the workers share the backends, a worker whose own requests end all
 for itself: every line therefore shows in the scoreboard since when its first request has been waiting, and one
 that is much younger than another's gives way for one look, but not for two in a row, because the other worker may
 hang. A request that arrives while anybody waits goes to the end of the line.
+
+While nobody is eligible only because the first checks aren't done, the line waits for these, for a second at most.
+When nobody is left to wait for, those in the line are refused at once.
 """
 
 from collections import OrderedDict
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Queue
-from pyproxy.errors import QueueTimeout
+from pyproxy.errors import NoBackend, QueueTimeout
 from pyproxy.proxy.flow import FOREVER
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from pyproxy.proxy.plane import DataPlane
 
 LOOK_SECONDS: Final = 0.005
+#: So long a request waits for a backend to be checked for the first time.
+CHECKING_SECONDS: Final = 1.0
 #: So much longer must another worker's first request have been waiting to go before ours.
 GIVE_WAY_NANOSECONDS: Final = 50_000_000
 
@@ -95,19 +100,33 @@ class WaitingLine:
             self._is_woken = True
             self._plane.loop.call_soon(self._handle_room)
 
+    def handle_members(self) -> None:
+        """Take it that the pool's members have changed, or how they stand: there may be room, or nobody left."""
+        if self._line:
+            self._show_first()
+            self.wake()
+
     def on_deadline(self, now: float) -> None:
         """Refuse those who have waited for too long."""
         while self._line:
             exchange, since = next(iter(self._line.items()))
-            if since + self._timeout > now:
+            if since + self._patience() > now:
                 break
-            self.leave(exchange)
-            self._plane.contain(exchange, exchange.break_off, QueueTimeout())
+            self._refuse(exchange)
+
+    def _refuse(self, exchange: "Exchange") -> None:
+        error = QueueTimeout() if self._pool.eligible else NoBackend()
+        self.leave(exchange)
+        self._plane.contain(exchange, exchange.break_off, error)
+
+    def _patience(self) -> float:
+        """Seconds that the present reason to wait is worth."""
+        return CHECKING_SECONDS if self._pool.is_checking else self._timeout
 
     def _show_first(self) -> None:
         since = next(iter(self._line.values()), 0.0)
         self._plane.row[self._head_column] = int(since * 1e9)
-        self.deadline = since + self._timeout if self._line else FOREVER
+        self.deadline = since + self._patience() if self._line else FOREVER
         if not self._line:
             self._plane.unwatch(self)
 
@@ -142,6 +161,9 @@ class WaitingLine:
         while self._line:
             exchange = next(iter(self._line))
             backend = self._pool.pick(exchange.tried(), exchange.key, plane.now)
+            if backend is None and not self._pool.eligible and not self._pool.is_checking:
+                self._refuse(exchange)
+                continue
             if backend is None:
                 return
             self.leave(exchange)

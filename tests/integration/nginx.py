@@ -76,9 +76,10 @@ class Nginx:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start it and wait until it listens."""
+        """Start it, also a second time, and wait until it listens."""
         binary = require("nginx")
-        self.files.mkdir(parents=True)
+        self.files.mkdir(parents=True, exist_ok=True)
+        (self.directory / "nginx.pid").unlink(missing_ok=True)  # of one that was killed
         config = self.directory / "nginx.conf"
         # As root, nginx would drop to a user that can't read the test's directory.
         user = "user root;" if os.geteuid() == 0 else ""

@@ -21,6 +21,7 @@ def backend(name: str) -> BackendView:
         "errors": 0,
         "rate": 0.0,
         "since": "2026-11-22T16:00:00.000Z",
+        "last_check": None,
     }
 
 

@@ -25,4 +25,4 @@ def test_repr() -> None:
     """Logs say who, where and how busy."""
     backend = Backend("web", BackendConfig("a", "10.0.0.1", 80, 3, False, 0))
     backend.active = 12
-    assert repr(backend) == "<Backend web/a 10.0.0.1:80 weight 3 12 active>"
+    assert repr(backend) == "<Backend web/a 10.0.0.1:80 up ready weight 3 12 active>"

@@ -258,6 +258,63 @@ def test_only_ewma_measures() -> None:
     assert comes.latency is not None
 
 
+# health and state
+
+
+def flip(of: Pool, on: Backend, health: str = "up", state: str = "ready") -> Pool:
+    """Change how a backend stands."""
+    on.health, on.state = health, state
+    of.rebuild()
+    return of
+
+
+@every_policy
+@pytest.mark.parametrize(
+    ("health", "state"), [("down", "ready"), ("checking", "ready"), ("up", "drain"), ("up", "maint"), ("down", "maint")]
+)
+def test_who_is_not_up_and_ready_gets_nothing(policy: str, health: str, state: str) -> None:
+    """Neither new requests nor other attempts; what is on its way there isn't known here."""
+    first, second = backend("a"), backend("b")
+    of = flip(pool(first, second, policy=policy), first, health, state)
+    assert set(names(20, of)) == {"b"}
+    assert of.pick([second]) is second
+    assert not of.is_checking
+    flip(of, second, health, state)
+    assert (of.pick(), of.eligible) == (None, ())
+    assert of.is_checking == (health == "checking")
+    assert set(names(20, flip(of, first))) == {"a"}
+
+
+def test_backups_when_no_primary_is_up() -> None:
+    """Down, drained or not yet checked is all the same to them."""
+    primary, spare = backend("a"), backend("b", backup=True)
+    for health, state in (("down", "ready"), ("checking", "ready"), ("up", "drain")):
+        tiers = flip(pool(primary, spare), primary, health, state)
+        assert set(names(5, tiers)) == {"b"}
+        assert not tiers.is_checking
+
+
+def test_a_weight_of_0_is_worth_no_waiting() -> None:
+    """Its check may end as it will: it would get nothing."""
+    of = pool(backend("a", 0))
+    assert not flip(of, of.backends[0], "checking").is_checking
+
+
+def test_try_all_passes_over_health_but_not_over_the_operator() -> None:
+    """As long as nobody is up; primaries first."""
+    first, second, third, spare = backend("a"), backend("b"), backend("c"), backend("d", backup=True)
+    of = Pool("web", "round_robin", [first, second, third, spare], tries_all=True)
+    flip(of, first, "down")
+    flip(of, second, "checking")
+    flip(of, spare, "down")
+    assert set(names(20, of)) == {"c"}
+    flip(of, third, "up", "drain")
+    assert set(names(20, of)) == {"a", "b"}
+    assert not of.is_checking
+    flip(of, spare)
+    assert set(names(20, of)) == {"d"}
+
+
 # explain
 
 
@@ -353,3 +410,13 @@ def test_a_predicate_that_lies_ends_nothing() -> None:
         asked = 0
         assert of.pick() in {None, *of.backends}
         assert asked < 1000
+
+
+def test_explain_says_how_a_backend_stands() -> None:
+    """The operator's word comes before what the checks say."""
+    of = pool(*(backend(name) for name in "abcde"))
+    for member, (health, state) in zip(
+        of.backends, [("down", "drain"), ("up", "maint"), ("down", "ready"), ("checking", "ready")], strict=False
+    ):
+        flip(of, member, health, state)
+    assert explained(of, "reason") == ["drained", "maint", "down", "checking", None]

@@ -106,12 +106,19 @@ def test_a_request_that_is_served() -> None:
     assert describe(SERVED) == SERVED_TEXT
 
 
+UNCHECKED = [
+    {**SERVED["backends"][0], "eligible": False, "score": None, "reason": reason}
+    for reason in ("down: L4 refused", "checking")
+]
+
+
 @pytest.mark.parametrize(
     ("changes", "result"),
     [
         ({"refused": {"status": 404, "reason": "No route matches"}}, "refused with 404: No route matches"),
         ({"redirect": {"status": 308, "location": "https://x/"}}, "redirected with 308 to https://x/"),
         ({"pool": "web", "policy": "ewma", "queued": 4}, "waits for room in pool web, 4 before it"),
+        ({"pool": "web", "policy": "ewma", "backends": UNCHECKED}, "waits for the first check in pool web"),
     ],
 )
 def test_other_ends(changes: dict[str, Any], result: str) -> None:

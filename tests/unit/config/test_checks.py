@@ -162,6 +162,10 @@ def routes(content: str, pools: str = POOLS) -> str:
             pool("policy: hash, hash: 'header:X_User'"),
             ["2:35: pools.web.hash: is never seen; names with _ are dropped"],
         ),
+        (
+            pool("health: {type: tcp, path: /up, body: null, port: 81}"),
+            ["2:41: pools.web.health.path: is for type http only"],
+        ),
         (pool("hash: uri"), ["2:21: pools.web.hash: is for policy hash only"]),
         (pool("tls: {cert: a}"), ["2:20: pools.web.tls: cert and key go together"]),
         (pool("sticky: {}"), ["2:23: pools.web.sticky.secret: is missing; this or secret_file is required"]),
@@ -221,6 +225,8 @@ def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
         pool("policy: hash, hash: 'header:X-User'"),
         pool("policy: hash, hash: 'cookie:my_session'"),
         pool("sticky: {secret: [newsecret, oldsecret]}"),
+        pool("health: {type: tcp, interval: 1s}"),
+        pool("health: {path: /up, expect: 204, body: fine}"),
     ],
 )
 def test_relations_that_hold(text: str) -> None:

@@ -44,6 +44,9 @@ pools:
       - {name: web1, address: 10.0.0.1:80, weight: 3}
       - {address: "[FD00::1]:80", backup: true}
     retry: {attempts: 3, on: [reset, connect, 503, reset], budget: 12.5%, min: 0}
+    health: {expect: "200-299,404", body: fine, interval: 500ms, rise: 1, port: 81}
+    on_down: reset
+    when_all_down: try_all
     timeouts: {connect: 250ms}
   api:
     policy: hash
@@ -61,7 +64,8 @@ access_log: {to: /var/log/x.log, format: json}
 admin: {token: hunter2}
 """
 TCP = {"path": "", "mode": None, "owner": None, "proxy_protocol": False}
-BACKEND = {"path": "", "lookup": "", "weight": 1, "backup": False, "max_conns": 0}
+BACKEND = {"path": "", "lookup": "", "weight": 1, "backup": False, "max_conns": 0, "state": "ready", "health": "up"}
+CHECKED = {**BACKEND, "health": "checking"}
 NO_CHANGES: dict[str, Any] = {"set": [], "remove": []}
 EVERYTHING = {
     "host": None,
@@ -117,10 +121,24 @@ def test_plain_data() -> None:
     web, api = data["pools"]
     assert (web["name"], api["name"]) == ("web", "api")
     assert web["backends"] == [
-        {**BACKEND, "name": "web1", "host": "10.0.0.1", "port": 80, "weight": 3, "seat": 0},
-        {**BACKEND, "name": "[fd00::1]:80", "host": "fd00::1", "port": 80, "backup": True, "seat": 1},
+        {**CHECKED, "name": "web1", "host": "10.0.0.1", "port": 80, "weight": 3, "seat": 0},
+        {**CHECKED, "name": "[fd00::1]:80", "host": "fd00::1", "port": 80, "backup": True, "seat": 1},
     ]
     assert (web["hash"], web["send_proxy"], web["unit"]) == (None, None, 1)
+    assert web["health"] == {
+        "type": "http",
+        "path": "/",
+        "host": None,
+        "expect": [[200, 299], [404, 404]],
+        "body": "fine",
+        "interval": 0.5,
+        "timeout": 1.0,
+        "rise": 1,
+        "fall": 3,
+        "port": 81,
+    }
+    assert (web["on_down"], web["when_all_down"]) == ("reset", "try_all")
+    assert (api["health"], api["on_down"], api["when_all_down"]) == (None, "keep", "fail")
     assert web["queue"] == {"size": 128, "timeout": 5.0}
     assert web["retry"] == {"attempts": 3, "on": ["503", "connect", "reset"], "budget": 0.125, "min": 0}
     assert web["timeouts"] == {"connect": 0.25, "response": 60.0, "idle": 60.0, "tunnel": 3600.0}

@@ -12,6 +12,7 @@ from pyproxy.config.runtime import (
     Dns,
     ErrorPage,
     HeaderChanges,
+    Health,
     Listener,
     Pool,
     Queue,
@@ -99,6 +100,8 @@ def plain() -> dict[str, Any]:
                         "backup": False,
                         "max_conns": 0,
                         "seat": 5,
+                        "state": "drain",
+                        "health": "down",
                     }
                 ],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 61.0, "tunnel": 3600.0},
@@ -106,6 +109,20 @@ def plain() -> dict[str, Any]:
                 "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
                 "queue": {"size": 128, "timeout": 5.0},
                 "send_proxy": "v2",
+                "health": {
+                    "type": "tcp",
+                    "path": "/",
+                    "host": None,
+                    "expect": [[200, 399]],
+                    "body": None,
+                    "interval": 2.0,
+                    "timeout": 1.0,
+                    "rise": 2,
+                    "fall": 3,
+                    "port": None,
+                },
+                "on_down": "reset",
+                "when_all_down": "try_all",
             }
         ],
         "client": {
@@ -156,7 +173,9 @@ def test_plain_data_becomes_objects() -> None:
     assert config.trusted_proxies == ("10.0.0.0/8",)
     pool = config.pools[0]
     assert isinstance(pool, Pool)
-    assert pool.backends == (Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5),)
+    assert pool.backends == (Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5, state="drain", health="down"),)
+    assert pool.health == Health("tcp", "/", None, ((200, 399),), None, 2.0, 1.0, 2, 3, None)
+    assert (pool.on_down, pool.when_all_down) == ("reset", "try_all")
     assert (pool.policy, pool.hash, pool.queue, pool.send_proxy, pool.unit) == ("hash", "uri", Queue(128, 5.0), "v2", 2)
     assert pool.retry == Retry(2, frozenset({"connect", "reset"}), 0.2, 3)
     assert (pool.timeouts.idle, config.client.write_timeout, config.limits.body) == (61.0, 62.0, None)

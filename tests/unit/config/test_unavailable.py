@@ -27,7 +27,6 @@ USED = [
     ("listener", "tls: {certificates: [{cert: a, key: b}]}", "listeners[0].tls"),
     ("pool", "tls: {}", "pools.web.tls"),
     ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
-    ("pool", "health: {}", "pools.web.health"),
     ("pool", "outlier: {}", "pools.web.outlier"),
     ("pool", "slow_start: 1s", "pools.web.slow_start"),
     ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
@@ -42,17 +41,16 @@ def test_a_key_whose_feature_is_not_there_is_refused_by_name(where: str, key: st
 
 def test_some_values_are_refused_where_others_work() -> None:
     """The text says what works instead."""
-    assert problems(pool="on_down: reset") == ["pools.web.on_down: only keep is available yet in this version"]
-    assert problems(pool="when_all_down: try_all") == [
-        "pools.web.when_all_down: only fail is available yet in this version"
+    assert problems(pool="health: {steer: true}") == [
+        "pools.web.health.steer: only false is available yet in this version"
     ]
 
 
 OFF = [
     ("top", "state_dir: null\nfailover: null"),
     ("listener", "tls: null"),
-    ("pool", "tls: null, sticky: null, health: null, on_down: keep"),
-    ("pool", "outlier: false, slow_start: 0s, when_all_down: fail"),
+    ("pool", "tls: null, sticky: null, health: {steer: false}"),
+    ("pool", "outlier: false, slow_start: 0s"),
 ]
 
 

@@ -20,6 +20,7 @@ from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.settings import make_settings
 from pyproxy.control.worker import Program, WorkerState
 from pyproxy.control.workers import Workers
+from pyproxy.health.checks import CheckResult
 
 
 class Seat:
@@ -44,7 +45,7 @@ class World:
                         {"name": "web2", "address": "[fd00::2]:80", "backup": True},
                     ]
                 },
-                "api": {"backends": [{"address": "10.0.0.3:80"}]},
+                "api": {"backends": [{"address": "10.0.0.3:80"}], "health": {}},
                 "app": {"backends": [{"name": "app", "address": "app.internal:80", "weight": 2}]},
             },
         }
@@ -64,6 +65,7 @@ class World:
         )
         self.workers.slots = self.slots
         self.is_stopping = False
+        self.checks: dict[int, CheckResult] = {}
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
             config,
@@ -75,6 +77,7 @@ class World:
             listeners,
             lambda: self.is_stopping,
             Explainer(self.workers),
+            self.checks,
         )
         self.report = Report(parts)
 
@@ -136,7 +139,7 @@ def test_a_dead_worker_has_no_pid(world: World) -> None:
 
 
 def test_pools_have_the_shape_of_the_contract(world: World) -> None:
-    """Configured values, sums over all workers, and the facts that are fixed until probes and verbs come."""
+    """Configured values, sums over all workers, and the facts that are fixed until somebody changes them."""
     for slot in (0, 1):
         row = world.board.row(slot)
         row[world.layout.backend_active(world.seat("web", "web1"))] = 2
@@ -162,6 +165,7 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "total": 20,
         "errors": 2,
         "rate": 0.0,
+        "last_check": None,
     }
     assert web["backends"][1]["address"] == "[fd00::2]:80"
     assert web["backends"][1]["backup"] is True
@@ -238,7 +242,36 @@ def test_metrics_tell_what_only_the_supervisor_knows(world: World) -> None:
     assert '\npyproxy_loop_lag_seconds{worker="1"} 0.002\n' in text
     assert f'digest="{world.report.status()["config"]["digest"]}"' in text
     assert '\npyproxy_backend_state{pool="web",backend="web2",state="ready"} 1\n' in text
-    assert '\npyproxy_backend_up{pool="api",backend="10.0.0.3:80"} 1\n' in text
+    assert '\npyproxy_backend_up{pool="web",backend="web2"} 1\n' in text
+    assert '\npyproxy_backend_up{pool="api",backend="10.0.0.3:80"} 0\n' in text
+
+
+def test_what_the_checks_say_is_shown(world: World) -> None:
+    """Health and the latest result; a backend that isn't up isn't available."""
+    seat = world.seat("api", "10.0.0.3:80")
+    _, api, _ = world.report.pools()
+    assert (api["backends"][0]["health"], api["available"]) == ("checking", 0)
+    world.members.set_health("api", seat, "down")
+    world.checks[seat] = CheckResult(1.0, False, "L4 refused", 0.00123)
+    backend = world.report.pools()[1]["backends"][0]
+    assert (backend["health"], backend["available"]) == ("down", False)
+    at = "1970-01-01T00:00:01.000Z"
+    assert backend["last_check"] == {"at": at, "ok": False, "detail": "L4 refused", "duration_ms": 1.2}
+    world.members.set_health("api", seat, "up")
+    assert world.report.pools()[1]["available"] == 1
+    assert '\npyproxy_backend_up{pool="api",backend="10.0.0.3:80"} 1\n' in world.report.metrics()
+
+
+async def test_explain_tells_why_a_backend_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker knows only that it is."""
+    world.checks[world.seat("api", "10.0.0.3:80")] = CheckResult(1.0, False, "L7 timeout", 1.0)
+
+    async def answer(_self: Explainer, _question: Any) -> dict[str, Any]:
+        return {"pool": "api", "backends": [{"name": "10.0.0.3:80", "reason": "down"}]}
+
+    monkeypatch.setattr(Explainer, "explain", answer)
+    explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
+    assert explained["backends"][0]["reason"] == "down: L7 timeout"
 
 
 @pytest.mark.parametrize("is_resolved", [False, True])

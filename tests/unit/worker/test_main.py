@@ -42,6 +42,7 @@ PLAIN: dict[str, Any] = {
             "retry": {"attempts": 2, "on": ["connect"], "budget": 0.2, "min": 3},
             "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
             "queue": {"size": 128, "timeout": 5.0},
+            "health": None,
         }
     ],
     "client": {

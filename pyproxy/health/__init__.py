@@ -1,0 +1,1 @@
+"""What is known of a backend's health: active checks, and what they mean together."""

@@ -1,0 +1,77 @@
+"""Pins what the members of a pool keep of their health as names come to stand for other addresses."""
+
+from typing import Any
+
+from pyproxy.config.load import load_text
+from pyproxy.config.runtime import from_plain
+from pyproxy.control.answers import share_equally
+from pyproxy.control.members import Members
+from pyproxy.control.settings import make_settings
+
+PLAIN: dict[str, Any] = make_settings(
+    load_text(
+        """
+        listeners: [{bind: "127.0.0.1:80"}]
+        routes: [{pool: web}]
+        pools:
+          web:
+            health: {}
+            backends: [{name: fixed, address: "10.0.0.1:80"}, {name: app, address: "app.internal:80"}]
+          other:
+            backends: [{name: app, address: "app.internal:80"}]
+        """,
+        "lb.yml",
+        {},
+    ),
+    "lb.yml",
+).plain
+
+
+def make() -> Members:
+    """Make members whose clock counts its looks."""
+    ticks = iter(range(1000))
+    return Members(from_plain(PLAIN), clock=lambda: float(next(ticks)))
+
+
+def health(members: Members, pool: str = "web") -> dict[str, str]:
+    """How the workers are told that each stands."""
+    return {backend["name"]: backend["health"] for backend in members.plain_pool(pool)["backends"]}
+
+
+def test_an_address_begins_unchecked_where_there_are_checks() -> None:
+    """Without checks everybody is up."""
+    members = make()
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    members.update("other", "app", share_equally(["10.1.0.1"], 80))
+    assert health(members) == {"fixed": "checking", "app": "checking"}
+    assert health(members, "other") == {"app": "up"}
+    assert {pool["name"]: pool["backends"][0]["health"] for pool in members.start_config(PLAIN)["pools"]} == {
+        "web": "checking",
+        "other": "up",
+    }
+
+
+def test_a_flip_is_a_new_version() -> None:
+    """And shows since when; the same again is none, nor is one of a backend that has left."""
+    members = make()
+    version, seat = members.version, members.seats["web", "fixed"]
+    since = members.joined["web"]["fixed"]
+    assert members.set_health("web", seat, "up")
+    assert (members.version, health(members)) == (version + 1, {"fixed": "up"})
+    assert members.joined["web"]["fixed"] > since
+    assert not members.set_health("web", seat, "up")
+    assert not members.set_health("web", 77, "down")
+    assert members.version == version + 1
+
+
+def test_health_belongs_to_the_address() -> None:
+    """It stays under another name, and another address begins unchecked."""
+    members = make()
+    members.set_health("web", members.seats["web", "fixed"], "up")
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    members.set_health("web", members.seats["web", "app"], "down")
+    members.update("web", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    assert health(members) == {"fixed": "up", "app[10.1.0.1:80]": "down", "app[10.1.0.2:80]": "checking"}
+    members.update("web", "app", share_equally(["10.1.0.2"], 80))
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    assert health(members) == {"fixed": "up", "app": "checking"}
