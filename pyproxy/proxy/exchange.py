@@ -265,6 +265,8 @@ class Exchange(Ending):
         head, body = self.head, self._body
         if head is None or self.plane.draining or self._response_begun or (body is not None and body.is_consumed):
             return False
+        if not served.pool.eligible:
+            return False  # the error says more than that nobody is left
         return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
 
     def _retry(self, served: "ServedPool") -> None:

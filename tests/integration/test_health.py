@@ -15,8 +15,10 @@ from typing import Any
 
 from tests.integration.client import get
 from tests.integration.conftest import Connect, StartNginx, StartOrigin, StartProgram
+from tests.integration.dns_server import DnsServer
 from tests.integration.nginx import Nginx
 from tests.integration.origin import OK, OriginConnection
+from tests.integration.ports import Ports
 from tests.integration.program import Program
 from tests.integration.wire import DEADLINE, End
 
@@ -228,7 +230,7 @@ async def test_a_worker_that_starts_later_knows(
     assert await answers(program, connect_to) == {(200, "a")}
 
 
-async def test_explain_says_why(start_nginx: StartNginx, start_program: StartProgram, ports: Any) -> None:
+async def test_explain_says_why(start_nginx: StartNginx, start_program: StartProgram, ports: Ports) -> None:
     """The reason that the last check found."""
     node = start_nginx("a")
     gone = {"name": "gone", "address": f"127.0.0.1:{ports.take()}"}
@@ -255,7 +257,27 @@ async def test_unix_socket_and_proxy_header(
         await until_health(program, a="down")
 
 
-async def test_tcp_checks(start_program: StartProgram, ports: Any) -> None:
+async def test_each_address_of_a_name_is_checked(
+    start_nginx: StartNginx, start_program: StartProgram, connect_to: Connect, ports: Ports
+) -> None:
+    """One of them is down, which is no matter of the others."""
+    server = DnsServer(ports.take()).start()
+    try:
+        node = start_nginx("a")
+        server.put("app.test", "A", "127.0.0.1", "127.0.0.2")
+        config = configure({"name": "app", "address": f"app.test:{node.port}"})
+        program = start_program({**config, "dns": {"servers": [server.address]}})
+        up, down = f"app[127.0.0.1:{node.port}]", f"app[127.0.0.2:{node.port}]"
+        await until_health(program, **{up: "up", down: "down"})
+        assert await answers(program, connect_to) == {(200, "a")}
+        server.put("app.test", "A", "127.0.0.1")
+        await until_health(program, app="up")
+        assert await answers(program, connect_to) == {(200, "a")}
+    finally:
+        server.stop()
+
+
+async def test_tcp_checks(start_program: StartProgram, ports: Ports) -> None:
     """Whoever accepts is up, whatever he says."""
     port = ports.take()
     listener = socket.create_server(("127.0.0.1", port))

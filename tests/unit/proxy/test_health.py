@@ -183,6 +183,14 @@ def test_reset_is_tried_elsewhere_if_that_is_safe() -> None:
         assert [attempt.backend for attempt in each.plane.finished[0].attempts] == [b"a", b"b"]
 
 
+def test_the_error_is_passed_on_when_nobody_is_left() -> None:
+    """What happened says more than that nothing is available any more."""
+    place = one(on_down="reset")
+    place.start(GET)
+    place.flip(a="down")
+    assert place.ends == [(502, "SH")]
+
+
 def test_reset_touches_nobody_else() -> None:
     """Neither the other backends nor one that had been down before."""
     place = Place(make_backend("a"), make_backend("b", port=81), on_down="reset")
