@@ -5,12 +5,11 @@ Must not know asyncio, sockets or the clock: the legs and the data plane are han
 operation, with the states of ``outcome``:
 
 ``start`` finds the route, which may refuse or redirect, then pool and backend, and asks the plane for a connection:
-``connected`` follows at once for one that was kept alive, later for a new one, or ``upstream_failed``. While every
-backend is at its ``max_conns``, or none was checked yet, the exchange waits in the pool's line, which calls
-``begin``. Events of the readers come in through ``handle_body``/``handle_body_end`` (request) and
-``handle_response``. Whatever happens, ``_finish`` runs exactly once: counters, log line, and what becomes of the
-client's connection. Each attempt likewise ends exactly once, in ``_end_attempt``, which gives the connection back or
-closes it.
+``connected`` follows at once for one that was kept alive, later for a new one, or ``upstream_failed``. While no
+backend can be had yet the exchange waits in the pool's line, which calls ``begin``. Events of the readers
+come in through ``handle_body``/``handle_body_end`` (request) and ``handle_response``. Whatever happens, ``_finish``
+runs exactly once: counters, log line, and what becomes of the client's connection. Each attempt likewise ends
+exactly once, in ``_end_attempt``, which gives the connection back or closes it.
 """
 
 from collections.abc import Sequence
@@ -247,7 +246,7 @@ class Exchange(Ending):
         return change_request(head, route, host, forwarded, self.request_id, self._variables(head))
 
     def upstream_failed(self, error: ExchangeError) -> None:
-        """End the attempt that failed; try another backend if that is allowed, else tell the client."""
+        """End a failed attempt; try another backend if there is one and that is allowed, else tell the client."""
         if self.finished:
             return
         served = self.served
@@ -256,7 +255,7 @@ class Exchange(Ending):
         self._end_attempt(failed=True)
         if begun:
             self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
-        elif self._may_retry(served, error):
+        elif served.pool.eligible and self._may_retry(served, error):
             self._retry(served)
         else:
             self.fail(error)
@@ -265,8 +264,6 @@ class Exchange(Ending):
         head, body = self.head, self._body
         if head is None or self.plane.draining or self._response_begun or (body is not None and body.is_consumed):
             return False
-        if not served.pool.eligible:
-            return False  # the error says more than that nobody is left
         return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
 
     def _retry(self, served: "ServedPool") -> None:
@@ -368,7 +365,7 @@ class Exchange(Ending):
             self._handle_interim(request, head)
             return
         self.attempts[-1].answered(plane.row, status, plane.now)
-        if status in GATEWAY_ERRORS and self._may_retry(served, GatewayStatus(status)):
+        if status in GATEWAY_ERRORS and served.pool.eligible and self._may_retry(served, GatewayStatus(status)):
             self._end_attempt()
             self._retry(served)
             return
