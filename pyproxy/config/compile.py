@@ -115,7 +115,7 @@ def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
         "policy": pool.policy,
         "hash": pool.hash,
         "unit": 1,
-        "backends": [_backend(item, pool.health, next(seats)) for item in pool.backends],
+        "backends": [_backend(item, next(seats)) for item in pool.backends],
         "timeouts": {
             "connect": pool.timeouts.connect,
             "response": pool.timeouts.response,
@@ -156,7 +156,7 @@ def _health(health: Health) -> dict[str, Any]:
     }
 
 
-def _backend(backend: Backend, health: Health | None, seat: int) -> dict[str, Any]:
+def _backend(backend: Backend, seat: int) -> dict[str, Any]:
     return {
         "name": backend.name,
         "host": backend.address.host,
@@ -168,7 +168,7 @@ def _backend(backend: Backend, health: Health | None, seat: int) -> dict[str, An
         "max_conns": backend.max_conns,
         "seat": seat,
         "state": "ready",
-        "health": "up" if health is None else "checking",
+        "health": "up",
     }
 
 

@@ -220,7 +220,7 @@ class Members:
             return None
         seat.label = label
         if place not in self._taken:
-            seat.health = backend.health  # what is known of an address that nobody has checked yet
+            seat.health = "up" if self._pools[place[0]].health is None else "checking"
             self._taken[place] = seat
         return replace(backend, seat=seat.number, health=seat.health)
 

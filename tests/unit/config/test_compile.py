@@ -65,7 +65,6 @@ admin: {token: hunter2}
 """
 TCP = {"path": "", "mode": None, "owner": None, "proxy_protocol": False}
 BACKEND = {"path": "", "lookup": "", "weight": 1, "backup": False, "max_conns": 0, "state": "ready", "health": "up"}
-CHECKED = {**BACKEND, "health": "checking"}
 NO_CHANGES: dict[str, Any] = {"set": [], "remove": []}
 EVERYTHING = {
     "host": None,
@@ -121,8 +120,8 @@ def test_plain_data() -> None:
     web, api = data["pools"]
     assert (web["name"], api["name"]) == ("web", "api")
     assert web["backends"] == [
-        {**CHECKED, "name": "web1", "host": "10.0.0.1", "port": 80, "weight": 3, "seat": 0},
-        {**CHECKED, "name": "[fd00::1]:80", "host": "fd00::1", "port": 80, "backup": True, "seat": 1},
+        {**BACKEND, "name": "web1", "host": "10.0.0.1", "port": 80, "weight": 3, "seat": 0},
+        {**BACKEND, "name": "[fd00::1]:80", "host": "fd00::1", "port": 80, "backup": True, "seat": 1},
     ]
     assert (web["hash"], web["send_proxy"], web["unit"]) == (None, None, 1)
     assert web["health"] == {
