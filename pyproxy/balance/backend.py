@@ -23,6 +23,7 @@ class Backend:
     """
     A backend's runtime state; ``weight`` counts in its pool's unit, ``max_conns`` 0 is no limit.
 
+    ``state`` is what the operator wants (ready, drain, maint), ``health`` what probes say (up, down, checking).
     ``active`` counts the attempts in flight in this worker. ``keepalive`` belongs to the byte path, which puts it
     here so that a pick leads to it without another lookup; nothing here looks inside. ``latency`` is there if the
     pool's policy asks for it. ``label`` is the name for log lines.

@@ -132,10 +132,10 @@ class Pool:
         return not backend.max_conns or self._in_flight(backend) < backend.max_conns
 
     def _reason_against(self, backend: Backend, *, is_eligible: bool) -> str | None:
-        if not backend.weight:
-            return "weight 0: sticky clients only"
         if backend.state != "ready":
             return "drained" if backend.state == "drain" else backend.state
+        if not backend.weight:
+            return "weight 0: sticky clients only"
         if not is_eligible and backend.health != "up":
             return backend.health
         if not is_eligible:

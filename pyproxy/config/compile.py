@@ -115,7 +115,7 @@ def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
         "policy": pool.policy,
         "hash": pool.hash,
         "unit": 1,
-        "backends": [_backend(item, next(seats)) for item in pool.backends],
+        "backends": [compile_backend(item, next(seats)) for item in pool.backends],
         "timeouts": {
             "connect": pool.timeouts.connect,
             "response": pool.timeouts.response,
@@ -156,7 +156,8 @@ def _health(health: Health) -> dict[str, Any]:
     }
 
 
-def _backend(backend: Backend, seat: int) -> dict[str, Any]:
+def compile_backend(backend: Backend, seat: int = 0) -> dict[str, Any]:
+    """Make the plain data of one backend."""
     return {
         "name": backend.name,
         "host": backend.address.host,
