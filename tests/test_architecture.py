@@ -71,6 +71,7 @@ PURE = (
     "failover.packet",
     "failover.machine",
     "config.diff",
+    "control.overrides",
     "observe.histogram",  # bounds and arithmetic, which proxy.exchange uses
 )
 BUILT = ("http1", "balance", "routing", "proxy.exchange", "proxy.retry", "proxy.outcome")

@@ -6,6 +6,7 @@ Must not know the supervisor, sockets or the configuration: it is handed a ``Con
 
 import hmac
 import logging
+import socket
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -14,8 +15,12 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pyproxy.admin.body import InvalidBody
+from pyproxy.admin.changes import Changes, Conflict, Impossible, NotThere
 from pyproxy.admin.control import Control, Unavailable
 from pyproxy.admin.views import CONTROL, routes
+from pyproxy.admin.writes import BY_TOKEN, CHANGES
+from pyproxy.admin.writes import routes as write_routes
+from pyproxy.config.addresses import is_ip
 
 # The largest thing that is sent here is a request's head.
 MAX_BODY_BYTES = 64 * 1024
@@ -27,7 +32,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger(__name__)
 
 
-def make_app(control: Control, token: str | None) -> web.Application:
+def make_app(control: Control, changes: Changes, token: str | None) -> web.Application:
     """
     Put the application together.
 
@@ -35,7 +40,8 @@ def make_app(control: Control, token: str | None) -> web.Application:
     """
     app = web.Application(middlewares=[_errors, _guard(token), _same_site], client_max_size=MAX_BODY_BYTES)
     app[CONTROL] = control
-    app.add_routes(routes)
+    app[CHANGES] = changes
+    app.add_routes([*routes, *write_routes])
     app.on_response_prepare.append(_finish_headers)
     return app
 
@@ -63,18 +69,33 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     except Unavailable as error:
         return error_response(503, str(error))
+    except NotThere as error:
+        return error_response(404, str(error))
+    except Conflict as error:
+        return error_response(409, str(error))
+    except Impossible as error:
+        return error_response(422, "the request is not valid", [str(error)])
     except Exception:
         _log.exception("%s %s failed", request.method, request.path)
         return error_response(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase)
 
 
 def _guard(token: str | None) -> Middleware:
-    """Let a request pass only with the token, whether its path exists or not."""
+    """
+    Let a request pass only with the token, whether its path exists or not.
+
+    Without a token only by an address: a name may be one that a page of another site has pointed at us.
+    """
     expected = None if token is None else token.encode()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if expected is None or request.path in OPEN_PATHS or _has_token(request, expected):
+        if expected is None and not _is_addressed(request) and request.path not in OPEN_PATHS:
+            raise web.HTTPForbidden(text="without a token the Host must be an IP address or localhost")
+        if expected is None or request.path in OPEN_PATHS:
+            return await handler(request)
+        if _has_token(request, expected):
+            request[BY_TOKEN] = True
             return await handler(request)
         raise web.HTTPUnauthorized(
             text="a valid token is needed", headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="pyproxy"'}
@@ -91,6 +112,20 @@ def _has_token(request: web.Request, expected: bytes) -> bool:
     # surrogateescape, since that is how aiohttp decodes header bytes that are not UTF-8
     found = given.strip().encode("utf-8", "surrogateescape")
     return scheme.lower() == "bearer" and hmac.compare_digest(found, expected)
+
+
+def _is_addressed(request: web.Request) -> bool:
+    """Whether the request was meant for an address, or came through a unix socket; browsers always send Host."""
+    sock = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if sock is not None and sock.family == socket.AF_UNIX:
+        return True
+    return all(_is_address(host) for host in request.headers.getall(hdrs.HOST, []))
+
+
+def _is_address(host: str) -> bool:
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    return bare.lower() == "localhost" or is_ip(bare)
 
 
 @web.middleware

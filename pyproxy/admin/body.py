@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from pyproxy.admin.control import Question
 from pyproxy.config.addresses import is_ip
+from pyproxy.config.explain import TEXTS, choice, is_consequence
 from pyproxy.config.values import did_you_mean
 
 UNIX_SENDER = "unix:"
@@ -25,8 +26,7 @@ _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _ABSOLUTE = re.compile(r"https?://[^/?#@]+([/?#].*)?", re.IGNORECASE)
 _UNSENT = re.compile(r"[\x00-\x20\x7f]")
 
-_TEXTS = {
-    "missing": "is missing",
+_TEXTS = TEXTS | {
     "string_type": "must be a text",
     "tuple_type": "must be [name, value]",
     "too_long": "must be [name, value]",
@@ -126,7 +126,8 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InvalidBody([_line(found, model) for found in error.errors(include_url=False)]) from error
+        problems = [found for found in error.errors(include_url=False) if not is_consequence(found)]
+        raise InvalidBody([_line(found, model) for found in problems]) from error
 
 
 def _line(found: ErrorDetails, model: type[BaseModel]) -> str:
@@ -139,6 +140,8 @@ def _line(found: ErrorDetails, model: type[BaseModel]) -> str:
         text = "unknown key" + did_you_mean(loc[-1], known)
     elif kind == "value_error":
         text = str(found["ctx"]["error"])
+    elif kind == "literal_error":
+        text = choice(found["input"], str(found["ctx"]["expected"]))
     else:
-        text = _TEXTS.get(kind) or found["msg"]
+        text = _TEXTS.get(kind, found["msg"]).format(**found.get("ctx", {}))
     return f"{place}: {text}" if place else text

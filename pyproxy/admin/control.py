@@ -208,6 +208,14 @@ class Control(Protocol):
         """Describe every pool, in the order of the configuration."""
         ...
 
+    def backend(self, pool: str, name: str) -> BackendView | None:
+        """
+        Describe one backend; None if there is no such pool or backend.
+
+        It may also be a name of the configuration that stands for several addresses, each of which is a backend.
+        """
+        ...
+
     def metrics(self) -> str:
         """All metrics as Prometheus text."""
         ...

@@ -7,10 +7,11 @@ Must not know tokens or errors' looks, which ``app`` adds around every view.
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pyproxy.admin.body import ExplainBody, read_body
-from pyproxy.admin.control import Control, PoolView
+from pyproxy.admin.control import BackendView, Control, PoolView
+from pyproxy.admin.tags import tag_of
 from pyproxy.observe.metrics import CONTENT_TYPE
 
 CONTROL = web.AppKey("control", Control)
@@ -20,6 +21,13 @@ routes = web.RouteTableDef()
 
 def _json(data: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(data) + b"\n", content_type="application/json")
+
+
+def answer(data: Any, status: int = 200) -> web.Response:
+    """Answer with JSON and its tag."""
+    response = _json(data, status)
+    response.headers[hdrs.ETAG] = tag_of(data)
+    return response
 
 
 @routes.get("/healthz")
@@ -46,36 +54,31 @@ async def metrics(request: web.Request) -> web.Response:
 @routes.get("/api/v1/status")
 async def status(request: web.Request) -> web.Response:
     """The program, its workers, its configuration and its listeners."""
-    return _json(request.app[CONTROL].status())
+    return answer(request.app[CONTROL].status())
 
 
 @routes.get("/api/v1/pools")
 async def pools(request: web.Request) -> web.Response:
     """Every pool with its backends."""
-    return _json(request.app[CONTROL].pools())
+    return answer(request.app[CONTROL].pools())
 
 
 @routes.get("/api/v1/pools/{pool}")
 async def pool(request: web.Request) -> web.Response:
     """One pool with its backends."""
-    return _json(_find_pool(request))
+    return answer(find_pool(request))
 
 
 @routes.get("/api/v1/pools/{pool}/backends")
 async def backends(request: web.Request) -> web.Response:
     """The backends of one pool."""
-    return _json(_find_pool(request)["backends"])
+    return answer(find_pool(request)["backends"])
 
 
 @routes.get("/api/v1/pools/{pool}/backends/{backend}")
 async def backend(request: web.Request) -> web.Response:
     """One backend."""
-    found = _find_pool(request)
-    name = request.match_info["backend"]
-    for item in found["backends"]:
-        if item["name"] == name:
-            return _json(item)
-    raise web.HTTPNotFound(text=f"no backend {name!r} in pool {found['name']!r}")
+    return answer(find_backend(request))
 
 
 @routes.post("/api/v1/explain")
@@ -85,9 +88,19 @@ async def explain(request: web.Request) -> web.Response:
     return _json(await request.app[CONTROL].explain(body.question()))
 
 
-def _find_pool(request: web.Request) -> PoolView:
+def find_pool(request: web.Request) -> PoolView:
+    """Give the pool that the path names; 404 if there is none."""
     name = request.match_info["pool"]
     for item in request.app[CONTROL].pools():
         if item["name"] == name:
             return item
     raise web.HTTPNotFound(text=f"no pool {name!r}")
+
+
+def find_backend(request: web.Request) -> BackendView:
+    """Give the backend that the path names; 404 if there is none."""
+    pool, name = request.match_info["pool"], request.match_info["backend"]
+    found = request.app[CONTROL].backend(pool, name)
+    if found is None:
+        raise web.HTTPNotFound(text=f"no backend {name!r} in pool {find_pool(request)['name']!r}")
+    return found

@@ -14,7 +14,8 @@ from pyproxy.config.schema import section_at
 from pyproxy.config.source import Path, Source
 from pyproxy.config.values import did_you_mean
 
-_TEXTS = {
+#: By pydantic's name for the problem.
+TEXTS = {
     "missing": "is missing",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -34,14 +35,14 @@ _LITERAL = re.compile(r"[^', ]+")
 def explain(error: ValidationError, source: Source) -> None:
     """Report each of pydantic's findings, but none about a value that couldn't be read in the first place."""
     for found in error.errors(include_url=False, include_input=True):
-        if _is_consequence(found):
+        if is_consequence(found):
             continue
         path = _path(found["loc"], source)
         if not source.is_broken(path):
             source.report(path, _text(found, path), at_key=_is_about_key(found))
 
 
-def _is_consequence(found: ErrorDetails) -> bool:
+def is_consequence(found: ErrorDetails) -> bool:
     """Whether it only follows from another problem: a name's default, or a list whose items are all wrong."""
     return found["type"] == "default_factory_not_called" or (found["type"] == "too_short" and bool(found["input"]))
 
@@ -67,8 +68,8 @@ def _text(found: ErrorDetails, path: Path) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
-        return _choice(found["input"], str(context["expected"]))
-    return _TEXTS[kind].format(**context) if kind in _TEXTS else f"is not valid: {found['msg']}"
+        return choice(found["input"], str(context["expected"]))
+    return TEXTS[kind].format(**context) if kind in TEXTS else f"is not valid: {found['msg']}"
 
 
 def _suggestion(path: Path) -> str:
@@ -76,6 +77,7 @@ def _suggestion(path: Path) -> str:
     return did_you_mean(path[-1], section.model_fields) if section else ""
 
 
-def _choice(value: Any, expected: str) -> str:
+def choice(value: Any, expected: str) -> str:
+    """Name the words that a value may be."""
     words = [word for word in _LITERAL.findall(expected) if word != "or"]
     return f"must be one of {', '.join(words)}" + did_you_mean(value, words)

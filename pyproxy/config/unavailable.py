@@ -41,7 +41,6 @@ def _is_duration(value: Any) -> bool:
 
 
 UNAVAILABLE = (
-    Unavailable("state_dir"),
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),

@@ -74,7 +74,8 @@ class Members:
         clock: Callable[[], float] = wall,
     ) -> None:
         self.version = 1
-        self.joined: dict[str, dict[str, float]] = {}  # by pool and name: since when it is as it is (wall clock)
+        # By pool and name: since when it has been there, as it is now, by the clock on the wall.
+        self.joined: dict[str, dict[str, float]] = {}
         self.used = 0  # seats from this number on were never taken
         self.capacity = sum(len(pool.backends) for pool in config.pools) + SPARE_SEATS
         self._clear = clear
@@ -131,13 +132,35 @@ class Members:
     def update(self, pool: str, backend: str, answer: Answer) -> bool:
         """Take what a configured name stands for now; return whether that changes the pool."""
         self._answers[pool, backend] = answer
-        before = self._resolved[pool]
-        self.version += 1
-        self._resolve(pool)
-        if self._resolved[pool] == before:
-            self.version -= 1
-            return False
-        return True
+        return self._change(pool)
+
+    def configure(self, pool: Pool) -> bool:
+        """Take other configured backends for a pool; return whether that changes its members."""
+        before = {backend.name: backend for backend in self._pools[pool.name].backends}
+        for backend in pool.backends:
+            if not _is_same_name(before.pop(backend.name, None), backend):
+                self._answers.pop((pool.name, backend.name), None)
+        for name in before:
+            self._answers.pop((pool.name, name), None)
+        self._pools[pool.name] = pool
+        return self._change(pool.name)
+
+    def configured(self, pool: str) -> Pool:
+        """Give a pool as it is configured now, names and not their addresses."""
+        return self._pools[pool]
+
+    def configured_names(self) -> dict[Label, str]:
+        """Give the configured name that each member belongs to."""
+        return {seat.label: place[1] for place, seat in self._taken.items()}
+
+    def seats_of(self, pool: str, backend: str) -> list[int]:
+        """Give the seats of all addresses of a configured name, and of those that are leaving."""
+        places = (*self._taken.items(), *self._leaving.items())
+        return [seat.number for place, seat in places if place[:2] == (pool, backend)]
+
+    def has_room(self) -> bool:
+        """Whether there is a seat for one more backend."""
+        return bool(self._free) or self.used < self.capacity
 
     def set_health(self, pool: str, number: int, health: str) -> bool:
         """Take what checks say of the address on a seat; return whether that changes the pool."""
@@ -169,6 +192,15 @@ class Members:
                 if seat.label in heirs:
                     self._fold(seat.number, heirs[seat.label])
 
+    def _change(self, name: str) -> bool:
+        before = self._resolved[name]
+        self.version += 1
+        self._resolve(name)
+        if self._resolved[name] == before:
+            self.version -= 1
+            return False
+        return True
+
     def _resolve(self, name: str) -> None:
         """Work out the members of a pool, and let come and go who isn't or is no longer among them."""
         configured = self._pools[name]
@@ -183,7 +215,12 @@ class Members:
         )
         members = tuple(member for member in found if member is not None)
         before, now = self.joined.get(name, {}), self._clock()
-        self.joined[name] = {member.name: before.get(member.name, now) for member in members if not member.lookup}
+        states = {member.name: member.state for member in self._resolved[name].backends} if before else {}
+        self.joined[name] = {
+            member.name: before.get(member.name, now) if states.get(member.name) == member.state else now
+            for member in members
+            if not member.lookup
+        }
         self._resolved[name] = replace(configured, backends=members, unit=unit)
 
     def _parts(self, configured: Pool) -> list[tuple[_Place, Backend, Fraction]]:
@@ -243,6 +280,11 @@ class Members:
         if not goes_on:
             self._clear(seat.number)
         return seat
+
+
+def _is_same_name(before: Backend | None, backend: Backend) -> bool:
+    """Whether a backend stands for the addresses that it stood for before."""
+    return before is not None and (before.lookup, before.address) == (backend.lookup, backend.address)
 
 
 def _member(backend: Backend, name: str, address: Address) -> tuple[Backend, Fraction]:

@@ -7,8 +7,7 @@ Must not know HTTP, nor change anything: it only looks.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import cast
+from typing import Final, cast
 
 from pyproxy import __version__
 from pyproxy.admin.control import (
@@ -26,24 +25,18 @@ from pyproxy.admin.control import (
 )
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
+from pyproxy.control.changes import LiveChanges
 from pyproxy.control.explain import Explainer
 from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
-from pyproxy.observe.metrics import Layout, render
+from pyproxy.observe.metrics import Layout, render, render_overrides
 
-
-def rfc3339(time: float) -> str:
-    """
-    Write a wall-clock time in UTC with milliseconds.
-
-    >>> rfc3339(0.25)
-    '1970-01-01T00:00:00.250Z'
-    """
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+_BEST_FIRST: Final[tuple[Health, ...]] = ("up", "checking", "down")
 
 
 def make_layout(config: RuntimeConfig, seats: int) -> Layout:
@@ -93,6 +86,7 @@ class Parts:
     is_stopping: Callable[[], bool]
     explainer: Explainer
     checks: Mapping[int, CheckResult]  # the latest, by seat
+    changes: LiveChanges
 
 
 class Report:
@@ -130,7 +124,17 @@ class Report:
 
     def pools(self) -> list[PoolView]:
         totals = self._totals()
-        return [self._pool(self._parts.members.pool(pool.name), totals) for pool in self._parts.config.pools]
+        return [self._pool(pool, totals) for pool in self._pools()]
+
+    def backend(self, pool: str, name: str) -> BackendView | None:
+        found = next((item for item in self._pools() if item.name == pool), None)
+        if found is None:
+            return None
+        views = self._backends(found, self._totals())
+        names = self._parts.members.configured_names()
+        addresses = [view for view in views if names.get((pool, view["name"])) == name]
+        view = next((view for view in views if view["name"] == name), None)
+        return view or (self._whole(pool, name, addresses) if addresses else None)
 
     def metrics(self) -> str:
         parts = self._parts
@@ -138,7 +142,7 @@ class Report:
         seats = parts.members.seats
         states = {
             (pool.name, backend.name): (backend.state, backend.health)
-            for pool in (parts.members.pool(configured.name) for configured in parts.config.pools)
+            for pool in self._pools()
             for backend in pool.backends
             if not backend.lookup
         }
@@ -150,7 +154,7 @@ class Report:
             loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
             states=states,
             seats=seats,
-        )
+        ) + render_overrides(parts.changes.ages())
 
     async def explain(self, question: Question) -> ExplanationView:
         answer = await self._parts.explainer.explain(question)
@@ -171,6 +175,34 @@ class Report:
 
     def _last_check(self, backend: Backend) -> CheckResult | None:
         return None if backend.lookup else self._parts.checks.get(backend.seat)
+
+    def _pools(self) -> list[Pool]:
+        return [self._parts.members.pool(pool.name) for pool in self._parts.config.pools]
+
+    def _whole(self, pool: str, name: str, addresses: Sequence[BackendView]) -> BackendView:
+        """
+        Describe a name that stands for several backends: as it is configured, with the sums.
+
+        It is as healthy as its best address; of the checks the latest that failed tells more than one that passed.
+        """
+        configured = next(item for item in self._parts.members.configured(pool).backends if item.name == name)
+        healths = {view["health"] for view in addresses}
+        checks = [view["last_check"] for view in addresses if view["last_check"] is not None]
+        return {
+            **addresses[0],
+            "name": name,
+            "address": configured.address,
+            "weight": configured.weight,
+            "backup": configured.backup,
+            "health": next(health for health in _BEST_FIRST if health in healths),
+            "available": any(view["available"] for view in addresses),
+            "active": sum(view["active"] for view in addresses),
+            "total": sum(view["total"] for view in addresses),
+            "errors": sum(view["errors"] for view in addresses),
+            "rate": round(sum(view["rate"] for view in addresses), 1),
+            "since": min(view["since"] for view in addresses),
+            "last_check": max(checks, key=lambda check: (not check["ok"], check["at"]), default=None),
+        }
 
     def _totals(self) -> list[int]:
         """Sum up all rows; at the seat that a member has, what its name counts on those that are leaving is added."""
@@ -206,7 +238,7 @@ class Report:
         ]
 
     def _pool(self, pool: Pool, totals: Sequence[int]) -> PoolView:
-        backends = [self._backend(pool, backend, totals) for backend in pool.backends]
+        backends = self._backends(pool, totals)
         return {
             "name": pool.name,
             "policy": pool.policy,
@@ -214,7 +246,14 @@ class Report:
             "backends": backends,
         }
 
-    def _backend(self, pool: Pool, backend: Backend, totals: Sequence[int]) -> BackendView:
+    def _backends(self, pool: Pool, totals: Sequence[int]) -> list[BackendView]:
+        names, added = self._parts.members.configured_names(), self._parts.changes.added(pool.name)
+        return [
+            self._backend(pool, item, totals, is_added=names.get((pool.name, item.name), item.name) in added)
+            for item in pool.backends
+        ]
+
+    def _backend(self, pool: Pool, backend: Backend, totals: Sequence[int], *, is_added: bool) -> BackendView:
         layout = self._parts.layout
         # A name without an address isn't a member yet: nothing is counted for it, and nothing is sent to it.
         is_member = not backend.lookup
@@ -228,7 +267,7 @@ class Report:
             "health": cast(Health, backend.health),
             "ejected": False,
             "available": is_member and backend.state == "ready" and backend.health == "up",
-            "origin": "config",
+            "origin": "runtime" if is_added else "config",
             "active": totals[layout.backend_active(backend.seat)] if is_member else 0,
             "total": totals[layout.backend_total(backend.seat)] if is_member else 0,
             "errors": totals[layout.backend_errors(backend.seat)] if is_member else 0,

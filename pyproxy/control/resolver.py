@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from pyproxy.config.runtime import Backend, RuntimeConfig, join_address
+from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, join_address
 from pyproxy.control.answers import MAX_ADDRESSES, Answer
 from pyproxy.control.lookup import Found, Lookup, LookupFailed
 
@@ -20,6 +20,8 @@ MIN_TTL = 5.0
 MAX_TTL = 60.0
 PAUSES = (1.0, 2.0, 5.0)  # after the first, the second and any further failure in a row
 _AT_ONCE = 16  # lookups; each has a thread of c-ares and a few descriptors
+
+_Place = tuple[str, str, str, int, str]  # pool, backend, host, port, what is looked up
 
 _log = logging.getLogger(__name__)
 
@@ -32,33 +34,53 @@ class Resolver:
     """
 
     def __init__(self, config: RuntimeConfig, on_answer: Callable[[str, str, Answer], None]) -> None:
-        turns = asyncio.Semaphore(_AT_ONCE)
-        self._watches = [
-            _Watch(pool.name, backend, Lookup(backend, config.dns.servers), turns, on_answer)
-            for pool in config.pools
-            for backend in pool.backends
-            if backend.lookup
-        ]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._servers = config.dns.servers
+        self._on_answer = on_answer
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._watches = {place: self._make(*place) for pool in config.pools for place in _places(pool)}
+        self._tasks: dict[_Place, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<Resolver {len(self._watches)} names>"
 
     def start(self) -> None:
         """Begin to ask."""
-        self._tasks = [asyncio.create_task(watch.run()) for watch in self._watches]
+        for place in self._watches:
+            self._start(place)
+
+    def follow(self, pool: Pool) -> None:
+        """Watch the names of a pool whose backends have changed, and no others of that pool."""
+        present = set(_places(pool))
+        for place in [place for place in self._watches if place[0] == pool.name and place not in present]:
+            del self._watches[place]
+            self._tasks.pop(place).cancel()
+        for place in present - self._watches.keys():
+            self._watches[place] = self._make(*place)
+            self._start(place)
 
     async def wait_for_first(self, seconds: float) -> None:
         """Wait until every name was asked for once, at most so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(watch.asked.wait() for watch in self._watches))
+                await asyncio.gather(*(watch.asked.wait() for watch in self._watches.values()))
 
     async def close(self) -> None:
         """Stop asking."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _make(self, pool: str, name: str, host: str, port: int, lookup: str) -> "_Watch":
+        backend = Backend(name, host, port, weight=1, backup=False, max_conns=0, lookup=lookup)
+        return _Watch(pool, backend, Lookup(backend, self._servers), self._turns, self._on_answer)
+
+    def _start(self, place: "_Place") -> None:
+        self._tasks[place] = asyncio.create_task(self._watches[place].run())
+
+
+def _places(pool: Pool) -> "list[_Place]":
+    """Give all that makes a lookup, for each name of a pool; a weight changes nothing about it."""
+    return [(pool.name, item.name, item.host, item.port, item.lookup) for item in pool.backends if item.lookup]
 
 
 class _Watch:

@@ -4,7 +4,8 @@ What the supervisor runs on, made from a checked configuration.
 Must not know how the file was read, and imports nothing heavy: ``pyproxy -t`` comes by here too.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyproxy.config.compile import compile_config
@@ -33,16 +34,23 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API."""
+    """
+    ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
+
+    ``shown`` is the file with all defaults, for people: secrets are masked.
+    """
 
     plain: dict[str, Any]
     file: str
     admin: AdminSettings | None
+    state_dir: str | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_settings(config: Config, file: str) -> Settings:
     """Compile a configuration and read its token; raises ``StartError`` if the token's file is no good."""
-    return Settings(compile_config(config), file, _admin(config.admin) if config.admin else None)
+    admin = _admin(config.admin) if config.admin else None
+    return Settings(compile_config(config), file, admin, config.state_dir, config.model_dump(mode="json"))
 
 
 def _admin(admin: Admin) -> AdminSettings:

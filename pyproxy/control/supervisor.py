@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 from pyproxy.admin.app import make_app
@@ -20,7 +21,10 @@ from pyproxy.admin.server import BACKLOG, AdminServer, bind_tcp
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
 from pyproxy.control.answers import Answer
+from pyproxy.control.applied import Applied
+from pyproxy.control.changes import LiveChanges
 from pyproxy.control.explain import Explainer
+from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import explain, open_listeners
 from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
@@ -37,6 +41,7 @@ KILL_AFTER = 2.0  # seconds beyond the grace until what still runs is killed
 SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
 FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
+APPLY_SECONDS = 5.0  # that a worker has for a change
 ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
 _log = logging.getLogger(__name__)
@@ -56,8 +61,12 @@ class Supervisor:
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
         self._prober = Prober(self._handle_flip)
+        journal = Journal(settings.state_dir)
+        self._changes = LiveChanges(
+            self._config, settings.shown, self._members, journal, self._publish, self._count_in_flight
+        )
         self._changed: set[str] = set()  # pools that the workers don't know of yet
-        self._applied: dict[int, int] = {}  # by slot: the version of the members that its worker goes by
+        self._applied = Applied()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def __repr__(self) -> str:
@@ -68,12 +77,13 @@ class Supervisor:
         async with self._cleanup:
             self._open()
             self._make_workers()
+            self._start_resolver()
             await self._start_admin()
             self._add_signals()
             self._cleanup.push_async_callback(self._end)
             self._sample()
             self._start_checks()
-            await self._look_up_names()
+            await self._resolver.wait_for_first(FIRST_LOOKUPS)
             self._workers.start()
             await self._workers.ended.wait()
         _log.info("stopped")
@@ -81,6 +91,7 @@ class Supervisor:
 
     def _open(self) -> None:
         config = self._config
+        self._changes.load()
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)
         self._cleanup.callback(self._close_log)
@@ -113,6 +124,7 @@ class Supervisor:
             is_stopping=lambda: self._signals > 0,
             explainer=self._explainer,
             checks=self._prober.results,
+            changes=self._changes,
         )
         self._report = Report(parts)
 
@@ -125,7 +137,8 @@ class Supervisor:
             sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
         except OSError as error:
             raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
-        server = AdminServer(make_app(self._report, admin.token), sock)
+        server = AdminServer(make_app(self._report, self._changes, admin.token), sock)
+        self._cleanup.push_async_callback(self._changes.close)
         self._cleanup.push_async_callback(server.stop)
         if unix is not None:
             self._cleanup.callback(unix.remove_path)
@@ -137,12 +150,12 @@ class Supervisor:
         for pool in self._config.pools:
             self._prober.update(self._members.pool(pool.name))
 
-    async def _look_up_names(self) -> None:
-        """Give the names among the backends a moment to be found; without DNS the program starts all the same."""
-        resolver = Resolver(self._config, self._handle_addresses)
+    def _start_resolver(self) -> None:
+        """Look the names among the backends up; they have a moment to be found, but without DNS we start as well."""
+        pools = tuple([self._members.configured(pool.name) for pool in self._config.pools])
+        resolver = self._resolver = Resolver(replace(self._config, pools=pools), self._handle_addresses)
         self._cleanup.push_async_callback(resolver.close)
         resolver.start()
-        await resolver.wait_for_first(FIRST_LOOKUPS)
 
     def _add_signals(self) -> None:
         handlers = {
@@ -167,6 +180,7 @@ class Supervisor:
         self._timers["sample"] = self._loop.call_later(SAMPLE_EVERY, self._sample)
         self._report.sample()
         self._release_seats()
+        self._changes.expire()
 
     def _handle_start(self, worker: Worker) -> None:
         """Give a fresh worker its configuration and its descriptors."""
@@ -182,13 +196,13 @@ class Supervisor:
             "seats": self._members.capacity,
             "log": self._log_fd is not None,
         }
-        self._applied[worker.slot] = self._members.version
+        self._applied.note(worker.slot, self._members.version)
         worker.send(message, fds)
 
     def _handle_answer(self, worker: Worker, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "applied":
-                self._applied[worker.slot] = message["version"]
+                self._applied.note(worker.slot, message["version"])
             case "explained":
                 self._explainer.handle_answer(message)
             case kind:
@@ -197,17 +211,29 @@ class Supervisor:
     def _handle_end(self, slot: int) -> None:
         self._scoreboard.retire(slot)
         self._explainer.handle_end(slot)
-        self._applied.pop(slot, None)
+        self._applied.forget(slot)
 
     def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
-        if not self._members.update(pool, backend, answer):
-            return
-        self._prober.update(self._members.pool(pool))
+        if self._members.update(pool, backend, answer):
+            self._handle_change(pool)
+
+    async def _publish(self, pool: str) -> list[int]:
+        """Tell the workers of a changed pool; return the slots of those that don't go by it in time."""
+        self._resolver.follow(self._members.configured(pool))
+        self._handle_change(pool)
+        return await self._applied.wait(self._members.version, APPLY_SECONDS)
+
+    def _count_in_flight(self, pool: str, backend: str) -> int:
+        seats = self._members.seats_of(pool, backend)
+        return sum(self._scoreboard.sums(map(self._layout.backend_active, seats)))
+
+    def _handle_change(self, pool: str) -> None:
         self._scoreboard.used = self._layout.columns_for(self._members.used)
         if not self._changed:
             # Several names are often answered at once: the workers hear of all of them together.
             self._loop.call_soon(self._announce)
         self._changed.add(pool)
+        self._prober.update(self._members.pool(pool))
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
         if self._members.set_health(pool, seat, health):
@@ -223,7 +249,7 @@ class Supervisor:
 
     def _release_seats(self) -> None:
         active, sums = self._layout.backend_active, self._scoreboard.sums
-        applied = min(self._applied.values(), default=self._members.version)
+        applied = self._applied.oldest(self._members.version)
         self._members.release(applied, lambda seat: sums([active(seat)]) == [0])
 
     def _clear_seat(self, seat: int) -> None:

@@ -190,6 +190,13 @@ def render(
     return "\n".join(lines)
 
 
+def render_overrides(ages: Mapping[str, float]) -> str:
+    """Write the part of the text about what was changed at run time; ``ages`` are seconds by what was changed."""
+    lines = [*_head("override_age_seconds", "gauge", "Since when something isn't as the configuration has it.")]
+    lines.extend(f'pyproxy_override_age_seconds{{target="{target}"}} {age:.3f}' for target, age in ages.items())
+    return "\n".join([*lines, ""])
+
+
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:
     return f"# HELP pyproxy_{name} {text}", f"# TYPE pyproxy_{name} {kind}"
 

@@ -17,7 +17,7 @@ from pyproxy.admin.server import AdminServer, bind_tcp
 from pyproxy.control.unix_sockets import bind_unix
 from tests.integration.ports import Ports
 from tests.integration.program import Program
-from tests.unit.admin.fake_control import FakeControl
+from tests.unit.admin.fake_control import FakeChanges, FakeControl
 
 TOKEN = "sesame" * 6
 
@@ -30,7 +30,8 @@ async def serve() -> AsyncIterator[Serve]:
     servers: list[AdminServer] = []
 
     async def start(sock: socket.socket) -> AdminServer:
-        servers.append(AdminServer(make_app(FakeControl(), TOKEN), sock))
+        control = FakeControl()
+        servers.append(AdminServer(make_app(control, FakeChanges(control), TOKEN), sock))
         await servers[-1].start()
         return servers[-1]
 

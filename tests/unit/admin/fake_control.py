@@ -1,6 +1,11 @@
-"""A program of two pools for the admin API to describe. Knows no supervisor."""
+"""A program of two pools for the admin API to describe and to change. Knows no supervisor."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from pyproxy.admin.changes import Conflict, Guard, Origin, OverrideView
 from pyproxy.admin.control import BackendView, ExplanationView, PoolView, Question, StatusView, Unavailable
+from pyproxy.config.model_pool import Backend
 
 
 def backend(name: str) -> BackendView:
@@ -32,6 +37,7 @@ class FakeControl:
         self.ready = True
         self.broken = False
         self.questions: list[Question] = []
+        self.present = [backend("a"), backend("[::1]:80")]
 
     def is_ready(self) -> bool:
         return self.ready
@@ -55,10 +61,14 @@ class FakeControl:
                 "name": "web",
                 "policy": "round_robin",
                 "available": 2,
-                "backends": [backend("a"), backend("[::1]:80")],
+                "backends": self.present,
             },
             {"name": "api:v2", "policy": "round_robin", "available": 0, "backends": []},
         ]
+
+    def backend(self, pool: str, name: str) -> BackendView | None:
+        found = self.present if pool == "web" else []
+        return next((item for item in found if item["name"] == name), None)
 
     def metrics(self) -> str:
         return "pyproxy_up 1\n"
@@ -68,6 +78,45 @@ class FakeControl:
             raise Unavailable("no worker is ready")
         self.questions.append(question)
         return explanation()
+
+
+class FakeChanges:
+    """Changes the backends of a fake program's first pool; ``made`` are the changes, with who made them."""
+
+    def __init__(self, control: FakeControl) -> None:
+        self._control = control
+        self.made: list[tuple[str, Any, Origin]] = []
+        self.error: Exception | None = None
+
+    async def patch(self, pool: str, name: str, values: Mapping[str, Any], origin: Origin, guard: Guard) -> None:
+        self._check(guard)
+        self.made.append((f"patch {pool}/{name}", dict(values), origin))
+        found = self._control.backend(pool, name)
+        assert found is not None
+        found.update(values)  # type: ignore[typeddict-item]
+
+    async def add(self, pool: str, new: Backend, origin: Origin, guard: Guard) -> None:
+        self._check(guard)
+        if self._control.backend(pool, new.name):
+            raise Conflict("there is one already")
+        self.made.append((f"add {pool}/{new.name}", str(new.address), origin))
+        self._control.present.append(backend(new.name))
+
+    async def remove(self, pool: str, name: str, origin: Origin, guard: Guard, *, force: bool) -> None:
+        self._check(guard)
+        self.made.append((f"remove {pool}/{name}", force, origin))
+        self._control.present = [item for item in self._control.present if item["name"] != name]
+
+    def overrides(self) -> list[OverrideView]:
+        return []
+
+    def config(self) -> dict[str, Any]:
+        return {"workers": "auto"}
+
+    def _check(self, guard: Guard) -> None:
+        if self.error is not None:
+            raise self.error
+        guard()
 
 
 def explanation() -> ExplanationView:

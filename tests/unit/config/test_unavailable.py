@@ -23,7 +23,6 @@ def problems(listener: str = "", pool: str = "", top: str = "") -> list[str]:
 
 
 USED = [
-    ("top", "state_dir: /var/lib/pyproxy", "state_dir"),
     ("listener", "tls: {certificates: [{cert: a, key: b}]}", "listeners[0].tls"),
     ("pool", "tls: {}", "pools.web.tls"),
     ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
@@ -47,7 +46,7 @@ def test_some_values_are_refused_where_others_work() -> None:
 
 
 OFF = [
-    ("top", "state_dir: null\nfailover: null"),
+    ("top", "failover: null"),
     ("listener", "tls: null"),
     ("pool", "tls: null, sticky: null, health: {steer: false}"),
     ("pool", "outlier: false, slow_start: 0s"),

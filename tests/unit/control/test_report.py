@@ -12,7 +12,9 @@ from pyproxy.config.load import load_text
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import report as report_module
 from pyproxy.control.answers import share_equally
+from pyproxy.control.changes import LiveChanges
 from pyproxy.control.explain import Explainer
+from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
@@ -66,6 +68,7 @@ class World:
         self.workers.slots = self.slots
         self.is_stopping = False
         self.checks: dict[int, CheckResult] = {}
+        self.changes = LiveChanges(config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0)
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
             config,
@@ -78,8 +81,13 @@ class World:
             lambda: self.is_stopping,
             Explainer(self.workers),
             self.checks,
+            self.changes,
         )
         self.report = Report(parts)
+
+    async def publish(self, _pool: str) -> list[int]:
+        """All workers take every change at once."""
+        return []
 
     def seat(self, pool: str, backend: str) -> int:
         """Where a backend's counters are."""
