@@ -51,25 +51,29 @@ class AdminApi:
     def __repr__(self) -> str:
         return f"<AdminApi {self._settings.address}>"
 
-    def ask(self, method: str, path: str, content: Any = None) -> Any:
-        """Make a request, with ``content`` as JSON if there is any, and return the JSON of a good answer."""
-        status, body = self._exchange(method, path, content)
+    def ask(self, method: str, path: str, content: Any = None, *, patience: float = 0.0) -> Any:
+        """
+        Make a request, with ``content`` as JSON if there is any, and return the JSON of a good answer.
+
+        ``patience`` is how many seconds the program may take on purpose.
+        """
+        status, body = self._exchange(method, path, content, self._timeout + patience)
         try:
-            answer = json.loads(body)
+            answer = json.loads(body) if body or status != HTTPStatus.NO_CONTENT else None
         except ValueError:
             raise self._stranger() from None
         if status < 400:
             return answer
         raise self._refused(status, answer)
 
-    def _exchange(self, method: str, path: str, content: Any) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, content: Any, timeout: float) -> tuple[int, bytes]:
         settings, address = self._settings, self._settings.address
         headers = {"Authorization": f"Bearer {settings.token}"} if settings.token is not None else {}
         body = None
         if content is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(content).encode()
-        connection = self._connection()
+        connection = self._connection(timeout)
         try:
             connection.request(method, path, body, {name: value.encode() for name, value in headers.items()})
             response = connection.getresponse()
@@ -79,7 +83,7 @@ class AdminApi:
         except PermissionError:
             raise ApiError(f"no permission to use {address} (admin.bind)") from None
         except TimeoutError:
-            raise ApiError(f"no answer from {address} within {self._timeout:g} s") from None
+            raise ApiError(f"no answer from {address} within {timeout:g} s") from None
         except http.client.HTTPException:
             raise self._stranger() from None
         except OSError as error:
@@ -87,14 +91,14 @@ class AdminApi:
         finally:
             connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
         settings = self._settings
         if settings.path:
-            return _UnixConnection(settings.path, self._timeout)
+            return _UnixConnection(settings.path, timeout)
         if not settings.port:
             raise ApiError("admin.bind has port 0, so where the program listens can't be known")
         host = _LOOPBACK.get(settings.host, settings.host)
-        return http.client.HTTPConnection(host, settings.port, timeout=self._timeout)
+        return http.client.HTTPConnection(host, settings.port, timeout=timeout)
 
     def _stranger(self) -> ApiError:
         return ApiError(f"what answers on {self._settings.address} (admin.bind) is not pyproxy's admin API")

@@ -5,10 +5,11 @@ Must not know how that is found out: it asks the admin API and writes down the a
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pyproxy.cli.api import AdminApi
+from pyproxy.cli.table import align
 
 View = dict[str, Any]  # the answer's parts; their shapes are in admin.control
 
@@ -31,11 +32,11 @@ def describe(answer: View) -> str:
         _line("listener", answer["listener"]),
     ]
     if answer["routes"] or answer["others"]:
-        lines += ["routes", *_table(_route(route) for route in answer["routes"]), *_others(answer["others"])]
+        lines += ["routes", *align(_route(route) for route in answer["routes"]), *_others(answer["others"])]
     if answer["pool"] is not None:
         waiting = f", {answer['queued']} waiting" if answer["queued"] else ""
         lines.append(_line("pool", f"{answer['pool']} ({answer['policy']}{waiting})"))
-        lines += ["backends", *_table(_backend(backend) for backend in answer["backends"])]
+        lines += ["backends", *align(_backend(backend) for backend in answer["backends"])]
     lines.append(_line("result", _result(answer)))
     lines += [_line("note", note) for note in answer["notes"]]
     return "\n".join(lines)
@@ -78,15 +79,3 @@ def _result(answer: View) -> str:
     if any(item["reason"] == "checking" for item in backends) and not any(item["eligible"] for item in backends):
         return f"waits for the first check in pool {answer['pool']}"
     return f"waits for room in pool {answer['pool']}, {answer['queued']} before it"
-
-
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """
-    Align the columns of rows.
-
-    >>> _table([("a", "b", "c"), ("aaa", "", "c")])
-    ['a    b  c', 'aaa     c']
-    """
-    cells = list(rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -44,7 +44,7 @@ class FakeConnection:
 
 def ask(monkeypatch: pytest.MonkeyPatch, connection: FakeConnection, settings: AdminSettings = TCP) -> Any:
     """Ask through a connection that isn't one."""
-    monkeypatch.setattr(AdminApi, "_connection", lambda _api: connection)
+    monkeypatch.setattr(AdminApi, "_connection", lambda _api, _timeout: connection)
     try:
         return AdminApi(settings).ask("POST", "/path", {"a": 1})
     finally:
@@ -63,7 +63,7 @@ def test_a_good_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_content_there_is_no_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for every GET."""
     connection = FakeConnection()
-    monkeypatch.setattr(AdminApi, "_connection", lambda _api: connection)
+    monkeypatch.setattr(AdminApi, "_connection", lambda _api, _timeout: connection)
     AdminApi(TCP).ask("GET", "/path")
     assert connection.asked == ("GET", "/path", None, {})
 
@@ -126,7 +126,7 @@ def test_a_wrong_token(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("bind", "host"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.1", "10.0.0.1")])
 def test_every_address_is_asked_over_loopback(bind: str, host: str) -> None:
     """What is bound to all of them is reached there for sure."""
-    connection = AdminApi(AdminSettings(bind, 9900))._connection()
+    connection = AdminApi(AdminSettings(bind, 9900))._connection(1.0)
     assert (connection.host, connection.port) == (host, 9900)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyproxy import __version__
-from pyproxy.cli.main import UNAVAILABLE, find_file, main
+from pyproxy.cli.arguments import UNAVAILABLE
+from pyproxy.cli.main import find_file, main
 from pyproxy.control.startup import StartError
 
 GOOD = """
@@ -46,7 +47,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version_loads_nothing_heavy() -> None:
     """Whoever only asks for the version doesn't wait for libraries."""
-    code = "import sys; from pyproxy.cli.main import _parser; _parser(); print(*sys.modules)"
+    code = "import sys, pyproxy.cli.main; pyproxy.cli.main.make_parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"aiohttp", "pydantic", "uvloop", "yaml", "asyncio"} & set(loaded.split())
 
@@ -160,4 +161,5 @@ def test_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert "demo" in out
-    assert "drain" not in out
+    assert "drain" in out
+    assert "peer" not in out
