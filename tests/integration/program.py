@@ -61,7 +61,7 @@ class Program:
         file.write_text(json.dumps(self.config, indent=1))
         with self._errors.open("wb") as errors, (self.directory / "stdout.txt").open("wb") as output:
             self._process = subprocess.Popen(
-                [PYTHON, "-P", "-m", "pyproxy", "-c", str(file)],
+                self.command,
                 stdout=output,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
@@ -73,6 +73,11 @@ class Program:
                 raise AssertionError(f"the program did not become ready:\n{self.stderr}")
             time.sleep(0.02)
         return self
+
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        return [PYTHON, "-P", "-m", "pyproxy", "-c", str(self.directory / "lb.yml")]
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -99,6 +104,25 @@ class Program:
             return response.status, response.read()
         finally:
             connection.close()
+
+    def change(self, method: str, path: str, content: Any = None, **headers: str) -> tuple[int, Any]:
+        """Write to the admin API; the answer's status and JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)
+        try:
+            body = None if content is None else json.dumps(content)
+            connection.request(method, path, body, {"Content-Type": "application/json", **headers})
+            response = connection.getresponse()
+            answer = response.read()
+            return response.status, json.loads(answer) if answer else None
+        finally:
+            connection.close()
+
+    def run_verb(self, *arguments: str) -> tuple[int, str, str]:
+        """Run the command line against this program: exit code, stdout, stderr."""
+        result = subprocess.run(
+            [*self.command, *arguments], capture_output=True, text=True, timeout=STARTUP, check=False
+        )
+        return result.returncode, result.stdout, result.stderr
 
     def is_ready(self) -> bool:
         """Whether /readyz says 200."""
