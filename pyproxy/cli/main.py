@@ -78,7 +78,8 @@ def _check(file: str) -> int:
     from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
-    check_machine(from_plain(make_settings(load_config(file), file).plain))
+    settings = make_settings(load_config(file), file)
+    check_machine(from_plain(settings.plain), settings.state_dir)
     print(f"{file}: ok")
     return DONE
 

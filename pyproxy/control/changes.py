@@ -134,9 +134,15 @@ class LiveChanges:
             pass
 
     async def _expire(self) -> None:
+        try:
+            await self._take_back(wall())
+        finally:
+            self._expiring = None
+
+    async def _take_back(self, now: float) -> None:
         async with self._turn:
             before = self._overrides
-            self._overrides = decide.expire(self._configured.values(), before, wall())
+            self._overrides = decide.expire(self._configured.values(), before, now)
             gone = [item for key, item in before.items() if key not in self._overrides]
             for item in gone:
                 _log.info("%s: its time is up, %s is over", item.target, _text(item))
@@ -148,7 +154,6 @@ class LiveChanges:
             for name in {item.pool for item in gone if item.pool in self._configured}:
                 self._members.configure(self._pool(name))
                 await self._publish(name)
-        self._expiring = None
 
     async def _hold(self, pool: str, backend: str) -> None:
         """Send nothing new to a backend; if something is in flight on it, all is as before and it is a ``Conflict``."""

@@ -12,7 +12,7 @@ from pyproxy.control.startup import StartError
 from pyproxy.control.unix_sockets import find_owner
 
 
-def check_machine(config: RuntimeConfig) -> None:
+def check_machine(config: RuntimeConfig, state_dir: str | None = None) -> None:
     """Look for the users, groups and directories that the configuration names."""
     if config.user is not None:
         try:
@@ -27,6 +27,10 @@ def check_machine(config: RuntimeConfig) -> None:
                 find_owner(listener.owner)
             except StartError as error:
                 raise StartError(f"can't listen on {listener.address}: {error}") from error
+    if state_dir is not None:
+        _check_directory(f"state_dir: can't use {state_dir}", state_dir)
+        if Path(state_dir).exists() and not Path(state_dir).is_dir():
+            raise StartError(f"state_dir: can't use {state_dir}: it is no directory")
     log = config.access_log.to
     if log not in ("stdout", "off"):
         _check_directory(f"access_log.to: can't open {log}", log)

@@ -347,6 +347,15 @@ def test_explain_says_why_not() -> None:
     assert explained(of, "score") == [None, 7.5, 1.5, None]
 
 
+def test_explain_says_what_the_operator_wants() -> None:
+    """Before anything else: who drained a node knows what to do about it."""
+    drained, away, sick = backend("a", 0), backend("b"), backend("c")
+    drained.state, away.state, sick.health = "drain", "maint", "down"
+    of = pool_of("round_robin", [drained, away, sick, backend("d")])
+    assert explained(of, "reason")[:2] == ["drained", "maint"]
+    assert explained(of, "eligible") == [False, False, False, True]
+
+
 def test_explain_gives_the_weight_of_the_file() -> None:
     """What a name's addresses share of a weight is a fraction, a whole weight is an int."""
     weights = explained(pool_of("round_robin", [backend("a", 6), backend("b", 2), backend("c", 0)], unit=3), "weight")

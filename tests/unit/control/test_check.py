@@ -48,6 +48,16 @@ def test_what_is_missing(changes: dict[str, Any], text: str) -> None:
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"), [("/no-such/state", "there is no directory /no-such"), ("/dev/null", "it is no directory")]
+)
+def test_where_nothing_can_be_kept(path: str, problem: str) -> None:
+    """The directory itself is made at the start, but not the one around it."""
+    check_machine(config(), "/tmp/pyproxy-state-of-a-test")
+    with pytest.raises(StartError, match=f"state_dir: can't use {path}: {problem}"):
+        check_machine(config(), path)
+
+
 def test_nothing_is_made(tmp_path: Path) -> None:
     """Neither the log nor the socket."""
     check_machine(config(**unix(f"{tmp_path}/x.sock"), access_log={"to": f"{tmp_path}/log"}))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +97,45 @@ async def test_only_names_are_looked_up(play: Play) -> None:
     """A backend that has its address needs no name server."""
     script = await play()
     assert script.names == ["app.internal"]
+
+
+async def test_names_are_followed_as_they_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is added is asked for, one that is removed or stands for another host no more; the others go on."""
+    asked: list[str] = []
+
+    class Endless:
+        """A lookup that notes its name and never ends."""
+
+        def __init__(self, backend: Backend, _servers: Sequence[str]) -> None:
+            self.host = backend.host
+
+        async def find(self) -> Found:
+            asked.append(self.host)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                asked.remove(self.host)
+            raise AssertionError
+
+    monkeypatch.setattr(resolver_module, "Lookup", Endless)
+    resolver = Resolver(CONFIG, lambda *_answer: None)
+    resolver.start()
+    (pool,) = CONFIG.pools
+    app = pool.backends[1]
+    more = replace(app, name="more", host="more.internal", weight=7)
+    steps = [
+        ([app, more], ["app.internal", "more.internal"]),
+        ([replace(app, weight=9, state="drain"), more], ["app.internal", "more.internal"]),
+        ([replace(app, host="other.internal"), more], ["more.internal", "other.internal"]),
+        ([more], ["more.internal"]),
+        ([], []),
+    ]
+    for backends, expected in steps:
+        resolver.follow(replace(pool, backends=tuple(backends)))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert sorted(asked) == expected
+    await resolver.close()
 
 
 async def test_each_change_is_passed_on_once(play: Play, caplog: pytest.LogCaptureFixture) -> None:

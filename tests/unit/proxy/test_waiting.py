@@ -218,6 +218,24 @@ def test_a_change_of_the_pool_lets_the_queue_move(change: str) -> None:
         assert len(place.line) == 0
 
 
+def test_who_waits_for_nobody_but_a_drained_backend_is_refused() -> None:
+    """Whatever room it has; what is in flight goes on, and when it is ready again it is the same backend."""
+    place = Place()
+    place.come()
+    place.come()
+    place.accept()
+    before = place.plane.pools["web"].pool.backends
+    member = {"name": "a", "host": "10.0.0.1", "port": 8080, "weight": 1, "backup": False, "max_conns": 2}
+    place.plane.update_pools([{"name": "web", "unit": 1, "backends": [member | {"state": "drain"}]}])
+    place.plane.run()
+    assert place.ends == [(503, "SC")]
+    place.plane.update_pools([{"name": "web", "unit": 1, "backends": [member | {"state": "ready"}]}])
+    place.come()
+    place.accept()
+    assert place.served() == [b"/0", b"/2"]
+    assert place.plane.pools["web"].pool.backends == before
+
+
 def test_a_stopping_program_does_not_forget_who_waits() -> None:
     """When the grace is over they are told so: PD."""
     place = Place()
