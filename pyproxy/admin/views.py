@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from pyproxy.admin.body import ExplainBody, read_body
 from pyproxy.admin.control import BackendView, Control, PoolView
+from pyproxy.admin.openapi import document
 from pyproxy.admin.tags import tag_of
 from pyproxy.observe.metrics import CONTENT_TYPE
 
@@ -79,6 +80,12 @@ async def backends(request: web.Request) -> web.Response:
 async def backend(request: web.Request) -> web.Response:
     """One backend."""
     return answer(find_backend(request))
+
+
+@routes.get("/api/v1/openapi.json")
+async def openapi(_request: web.Request) -> web.Response:
+    """What there is to ask for, and how."""
+    return answer(document())
 
 
 @routes.post("/api/v1/explain")

@@ -93,7 +93,9 @@ class FakeChanges:
         self.made.append((f"patch {pool}/{name}", dict(values), origin))
         found = self._control.backend(pool, name)
         assert found is not None
-        found.update(values)  # type: ignore[typeddict-item]
+        for key, value in values.items():
+            if value is not None:
+                found[key] = value  # type: ignore[literal-required]
 
     async def add(self, pool: str, new: Backend, origin: Origin, guard: Guard) -> None:
         self._check(guard)

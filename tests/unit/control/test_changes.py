@@ -48,11 +48,11 @@ class FakeJournal:
 class Stage:
     """Changes over members that exist in memory only; ``seen`` has the states that workers heard of."""
 
-    def __init__(self, journal: FakeJournal | None = None) -> None:
+    def __init__(self, journal: Any = None) -> None:
         settings = make_settings(load_text(FILE, "lb.yml", {}), "lb.yml")
         config = from_plain(settings.plain)
         self.members = Members(config)
-        self.journal: Any = journal or FakeJournal()
+        self.journal: Any = journal or _new_journal()
         self.in_flight = 0
         self.late: list[int] = []
         self.seen: list[dict[str, str]] = []
@@ -71,6 +71,11 @@ class Stage:
 
     async def patch(self, name: str = "a", origin: Origin = ME, **values: Any) -> None:
         await self.changes.patch("web", name, values, origin, _no_guard)
+
+
+def _new_journal() -> Any:
+    """Stand in for a ``Journal``."""
+    return FakeJournal()
 
 
 def _no_guard() -> None:
