@@ -6,7 +6,7 @@ Must not know HTTP, nor change anything: it only looks.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from pyproxy import __version__
@@ -130,11 +130,11 @@ class Report:
         found = next((item for item in self._pools() if item.name == pool), None)
         if found is None:
             return None
-        views = self._backends(found, self._totals())
         names = self._parts.members.configured_names()
-        addresses = [view for view in views if names.get((pool, view["name"])) == name]
+        items = [item for item in found.backends if name in (item.name, names.get((pool, item.name)))]
+        views = self._backends(replace(found, backends=tuple(items)), self._totals())
         view = next((view for view in views if view["name"] == name), None)
-        return view or (self._whole(pool, name, addresses) if addresses else None)
+        return view or (self._whole(pool, name, views) if views else None)
 
     def metrics(self) -> str:
         parts = self._parts

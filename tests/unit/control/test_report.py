@@ -203,6 +203,20 @@ def test_the_addresses_of_a_name_are_shown_with_their_share(world: World) -> Non
     assert [repr(backend["weight"]) for backend in app["backends"]] == ["1", "1"]
 
 
+def test_one_backend_is_found_by_its_name_or_its_addresses(world: World) -> None:
+    """A name that stands for several addresses is described as it is configured, with the sums of what they count."""
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    for number, address in enumerate(("10.1.0.1", "10.1.0.2")):
+        world.board.row(number)[world.layout.backend_active(world.seat("app", f"app[{address}:80]"))] = 3
+    whole, one = world.report.backend("app", "app"), world.report.backend("app", "app[10.1.0.2:80]")
+    assert whole is not None
+    assert one is not None
+    assert (whole["name"], whole["address"], whole["weight"], whole["active"]) == ("app", "app.internal:80", 2, 6)
+    assert (one["name"], one["address"], one["weight"], one["active"]) == ("app[10.1.0.2:80]", "10.1.0.2:80", 1, 3)
+    assert world.report.backend("app", "web1") is None
+    assert world.report.backend("nope", "app") is None
+
+
 def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing falls when its address changes: totals, gauges, metrics and the rate are those of all its seats."""
     monkeypatch.setattr(report_module, "monotonic", iter([100.0, 101.0]).__next__)
