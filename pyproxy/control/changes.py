@@ -157,8 +157,14 @@ class LiveChanges:
 
     async def _hold(self, pool: str, backend: str) -> None:
         """Send nothing new to a backend; if something is in flight on it, all is as before and it is a ``Conflict``."""
+        # Mostly that is known before anything is done: who waits for this backend would be refused meanwhile.
+        self._refuse_busy(backend, self._count(pool, backend))
         present, since = self._pool(pool), dict(self._members.joined[pool])
-        held = [replace(item, state="maint") if item.name == backend else item for item in present.backends]
+        # Not ``maint``: that would end its checks, and a node that stays would have to pass one before it is back.
+        held = [
+            replace(item, state="drain") if item.name == backend and item.state == "ready" else item
+            for item in present.backends
+        ]
         self._members.configure(replace(present, backends=tuple(held)))
         late = await self._publish(pool)
         count = self._count(pool, backend)
@@ -167,7 +173,7 @@ class LiveChanges:
             self._members.joined[pool].update(since)
             await self._publish(pool)
             self._refuse_late(late)
-            raise Conflict(f"{count} in flight on {backend!r}; wait until there is nothing, or use force")
+            self._refuse_busy(backend, count)
 
     async def _change(self, pool: str, changed: dict[Key, Override]) -> None:
         await self._save(changed)
@@ -183,6 +189,10 @@ class LiveChanges:
                 f"the change can't be kept in state_dir: {error.strerror}; nothing was changed"
             ) from error
         self._overrides = changed
+
+    def _refuse_busy(self, backend: str, count: int) -> None:
+        if count:
+            raise Conflict(f"{count} in flight on {backend!r}; wait until there is nothing, or use force")
 
     def _refuse_late(self, slots: list[int]) -> None:
         if slots:

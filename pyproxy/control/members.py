@@ -215,9 +215,11 @@ class Members:
         )
         members = tuple(member for member in found if member is not None)
         before, now = self.joined.get(name, {}), self._clock()
-        states = {member.name: member.state for member in self._resolved[name].backends} if before else {}
+        stood = {item.name: (item.state, item.health) for item in self._resolved[name].backends} if before else {}
         self.joined[name] = {
-            member.name: before.get(member.name, now) if states.get(member.name) == member.state else now
+            member.name: before.get(member.name, now)
+            if stood.get(member.name) == (member.state, member.health)
+            else now
             for member in members
             if not member.lookup
         }

@@ -77,12 +77,13 @@ class Supervisor:
         async with self._cleanup:
             self._open()
             self._make_workers()
+            # Both are there before anybody can change who is to be checked or looked up, and end after that.
+            self._start_checks()
             self._start_resolver()
             await self._start_admin()
             self._add_signals()
             self._cleanup.push_async_callback(self._end)
             self._sample()
-            self._start_checks()
             await self._resolver.wait_for_first(FIRST_LOOKUPS)
             self._workers.start()
             await self._workers.ended.wait()

@@ -280,9 +280,9 @@ async def test_added_and_removed(
 
 
 async def test_what_is_busy_is_not_removed(
-    ports: Ports, start_origin: StartOrigin, start_program: StartProgram, connect_to: Connect
+    ports: Ports, nodes: list[Nginx], start_origin: StartOrigin, start_program: StartProgram, connect_to: Connect
 ) -> None:
-    """409, and it goes on as before; by force it is gone, and what is in flight ends in peace."""
+    """409, and it goes on as before, as healthy as it was; by force it is gone, what is in flight ends in peace."""
     release = asyncio.Event()
 
     async def slow(connection: OriginConnection) -> None:
@@ -294,7 +294,8 @@ async def test_what_is_busy_is_not_removed(
     origin = start_origin(ports.take())
     origin.play(slow)
     backends = [{"name": "n1", "address": f"127.0.0.1:{origin.port}"}]
-    program = start_program({"workers": WORKERS, "pools": {"web": {"backends": backends}}})
+    checked = {"type": "tcp", "port": nodes[0].port, "interval": "1h"}
+    program = start_program({"workers": WORKERS, "pools": {"web": {"backends": backends, "health": checked}}})
     client = await connect_to(program.port)
     asking = asyncio.create_task(client.ask(get("h")))
     await asyncio.wait_for(origin.arrived.wait(), DEADLINE)
@@ -303,6 +304,7 @@ async def test_what_is_busy_is_not_removed(
     assert (status, answer["error"].partition(";")[0]) == (409, "1 in flight on 'n1'")
     assert _backend(program) == before
     assert before["available"]
+    assert before["last_check"]["ok"]
     assert program.change("DELETE", f"{A}?force=true")[0] == 204
     assert program.admin(A)[0] == 404
     release.set()

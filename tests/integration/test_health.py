@@ -22,6 +22,7 @@ from tests.integration.ports import Ports
 from tests.integration.program import Program
 from tests.integration.wire import DEADLINE, End
 
+ALL = "/api/v1/pools/web/backends"
 REQUEST = get("app.test")
 QUICK = {"interval": "200ms", "timeout": "500ms", "rise": 2, "fall": 2}
 
@@ -219,14 +220,85 @@ async def test_requests_wait_for_the_first_check(
 async def test_a_worker_that_starts_later_knows(
     start_nginx: StartNginx, start_program: StartProgram, connect_to: Connect
 ) -> None:
-    """The health of all comes with its start message."""
-    a, b = start_nginx("a"), start_nginx("b", server="location /up { return 503; }")
-    program = start_program(configure(a, b, health={"path": "/up", "expect": 200}))
-    await until_health(program, a="up", b="down")
+    """How all stand comes with its start message: what the checks say, and what the operator wants."""
+    a, b, c = start_nginx("a"), start_nginx("b", server="location /up { return 503; }"), start_nginx("c")
+    program = start_program(configure(a, b, c, health={"path": "/up", "expect": 200}))
+    await until_health(program, a="up", b="down", c="up")
+    assert program.change("PATCH", f"{ALL}/c", {"state": "drain"})[1]["health"] == "up", "who is drained is checked"
     before = program.workers()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     await until(lambda: program.is_ready() and not {None, *before} & set(program.workers()), "respawn")
+    assert await answers(program, connect_to) == {(200, "a")}
+
+
+async def test_the_operator_and_the_checks_together(
+    start_nginx: StartNginx, start_program: StartProgram, connect_to: Connect
+) -> None:
+    """In maintenance a node isn't checked; ``ready`` brings it back when a check has passed, also after kill -9."""
+    logged = "location /up { access_log checks.log times; return 200; }"
+    a, b = start_nginx("a"), start_nginx("b", server=logged)
+    program = start_program(configure(a, b, health={"path": "/up", "expect": "200,404"}, retry={"budget": "100%"}))
+
+    def change(**values: Any) -> tuple[str, str, bool]:
+        status, shown = program.change("PATCH", f"{ALL}/b", values)
+        assert status == 200, shown
+        return shown["state"], shown["health"], shown["available"]
+
+    def checks() -> int:
+        return len((b.directory / "checks.log").read_text().splitlines())
+
+    await until_health(program, a="up", b="up")
+    async with load(program, connect_to) as seen:
+        assert change(state="maint") == ("maint", "checking", False)
+        assert members(program)["b"]["last_check"] is None
+        assert await answers(program, connect_to) == {(200, "a")}
+        count = checks()
+        await asyncio.sleep(0.6)
+        assert checks() == count, "nobody asks a node that is worked on"
+
+        assert change(state="ready")[0] == "ready"
+        await until_health(program, a="up", b="up")
+        assert checks() > count
+        assert await answers(program, connect_to) == {(200, "a"), (200, "b")}
+
+        for pid in pids(b):
+            os.kill(pid, signal.SIGKILL)
+        await until_health(program, a="up", b="down")
+        assert change(weight=3, max_conns=50) == ("ready", "down", False), "a change is no reason to believe in it"
+        assert change(state="maint") == ("maint", "checking", False)
+        assert change(state="ready")[0] == "ready"
+        await until_health(program, a="up", b="down")
+        b.stop()
+        b.start()
+        await until_health(program, a="up", b="up")
+        assert await answers(program, connect_to) == {(200, "a"), (200, "b")}
+    assert set(seen) == {200}
+
+
+async def test_a_node_that_is_added_is_checked(
+    start_nginx: StartNginx, start_origin: StartOrigin, start_program: StartProgram, connect_to: Connect
+) -> None:
+    """It gets requests when it is up; one that goes in the middle of its first check leaves nothing behind."""
+    a, b, slow = start_nginx("a"), start_nginx("b"), start_origin(name="slow")
+    slow.play(_hang)
+    program = start_program(configure(a, health={"timeout": "10s"}))
+    await until_health(program, a="up")
+    assert program.change("POST", ALL, {"name": "b", "address": b.address})[0] == 201
+    await until_health(program, a="up", b="up")
+    assert await answers(program, connect_to) == {(200, "a"), (200, "b")}
+
+    status, shown = program.change("POST", ALL, {"name": "c", "address": f"127.0.0.1:{slow.port}"})
+    assert (status, shown["health"], shown["available"]) == (201, "checking", False)
+    await asyncio.wait_for(slow.arrived.wait(), DEADLINE)
+    assert health(program)["c"] == "checking"
+    assert await answers(program, connect_to) == {(200, "a"), (200, "b")}
+    assert program.change("DELETE", f"{ALL}/c")[0] == 204
+    assert program.change("DELETE", f"{ALL}/b")[0] == 204
+    b.stop()
+    await asyncio.sleep(0.6)
+    assert health(program) == {"a": "up"}
+    assert "is down" not in program.stderr
     assert await answers(program, connect_to) == {(200, "a")}
 
 
@@ -331,6 +403,11 @@ async def _half_an_answer(connection: OriginConnection) -> None:
     request = await connection.request_head()
     if request.method == b"GET":
         await connection.send(OK.replace(b"2\r\n\r\nok", b"8\r\n\r\nhalf"))
+    await connection.read_rest()
+
+
+async def _hang(connection: OriginConnection) -> None:
+    await connection.request()
     await connection.read_rest()
 
 

@@ -26,7 +26,7 @@ def backend(name: str) -> BackendView:
         "errors": 0,
         "rate": 0.0,
         "since": "2026-11-22T16:00:00.000Z",
-        "last_check": None,
+        "last_check": {"at": "2026-11-22T16:00:00.000Z", "ok": True, "detail": "L7 200", "duration_ms": 0.4},
     }
 
 

@@ -1,7 +1,7 @@
 """Pins the order in which a change is checked, kept and told, and what becomes of it when one of these fails."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -53,11 +53,11 @@ class Stage:
         config = from_plain(settings.plain)
         self.members = Members(config)
         self.journal: Any = journal or _new_journal()
-        self.in_flight = 0
+        self.count: Callable[[], int] = lambda: 0
         self.late: list[int] = []
         self.seen: list[dict[str, str]] = []
         self.changes = LiveChanges(
-            config, settings.shown, self.members, self.journal, self.publish, lambda _pool, _name: self.in_flight
+            config, settings.shown, self.members, self.journal, self.publish, lambda _pool, _name: self.count()
         )
         self.changes.load()
 
@@ -132,23 +132,36 @@ async def test_a_worker_that_is_late_is_named_and_the_change_stands() -> None:
     assert stage.states()["a"] == "drain"
 
 
-@pytest.mark.parametrize("trouble", ["busy", "late"])
+@pytest.mark.parametrize("trouble", ["busy", "busy meanwhile", "late"])
 async def test_a_removal_that_fails_leaves_all_as_it_was(trouble: str) -> None:
-    """Nothing new is let in, then it is looked at, then all is as before."""
+    """Nothing new is let in, then it is looked at again, then all is as before; who is busy isn't even drained."""
     stage = Stage()
-    stage.in_flight, stage.late = (3, []) if trouble == "busy" else (0, [0])
+    counts = iter([3] if trouble == "busy" else [0, 3 if trouble == "busy meanwhile" else 0])
+    stage.count = lambda: next(counts)
+    stage.late = [0] if trouble == "late" else []
     since = dict(stage.members.joined["web"])
-    with pytest.raises(Conflict if trouble == "busy" else Unavailable):
+    with pytest.raises(Unavailable if trouble == "late" else Conflict):
         await stage.changes.remove("web", "a", ME, _no_guard, force=False)
-    assert [states["a"] for states in stage.seen] == ["maint", "ready"]
+    assert [states["a"] for states in stage.seen] == ([] if trouble == "busy" else ["drain", "ready"])
     assert stage.members.joined["web"] == since
     assert stage.journal.kept == []
+
+
+async def test_a_removal_that_fails_does_not_wake_who_is_in_maintenance() -> None:
+    """Nobody begins to check it, not even for a moment."""
+    stage = Stage()
+    await stage.patch(state="maint")
+    counts = iter([0, 1])
+    stage.count = lambda: next(counts)
+    with pytest.raises(Conflict):
+        await stage.changes.remove("web", "a", ME, _no_guard, force=False)
+    assert [states["a"] for states in stage.seen] == ["maint"] * 3
 
 
 async def test_by_force_it_is_gone_at_once() -> None:
     """Whatever is in flight."""
     stage = Stage()
-    stage.in_flight = 3
+    stage.count = lambda: 3
     await stage.changes.remove("web", "a", ME, _no_guard, force=True)
     assert stage.states() == {"b": "ready"}
     assert stage.seen == [{"b": "ready"}]

@@ -1,5 +1,6 @@
 """Pins what the members of a pool keep of their health as names come to stand for other addresses."""
 
+from dataclasses import replace
 from typing import Any
 
 from pyproxy.config.load import load_text
@@ -75,3 +76,28 @@ def test_health_belongs_to_the_address() -> None:
     members.update("web", "app", share_equally(["10.1.0.2"], 80))
     members.update("web", "app", share_equally(["10.1.0.1"], 80))
     assert health(members) == {"fixed": "up", "app": "checking"}
+
+
+def test_since_is_when_the_health_changed() -> None:
+    """Also if that is because the name stands for another address, which nobody has checked yet."""
+    members = make()
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    members.set_health("web", members.seats["web", "app"], "up")
+    since = members.joined["web"]["app"]
+    members.update("web", "app", share_equally(["10.1.0.2"], 80))
+    assert health(members)["app"] == "checking"
+    assert members.joined["web"]["app"] > since
+
+
+def test_what_the_operator_changes_leaves_health_alone() -> None:
+    """A new weight or state, and a backend more: who is down is down, and who is new is unchecked."""
+    members = make()
+    members.set_health("web", members.seats["web", "fixed"], "down")
+    fixed, app = members.configured("web").backends
+    changed = replace(fixed, weight=5, state="drain")
+    members.configure(replace(members.configured("web"), backends=(changed, app, replace(fixed, name="new", port=81))))
+    backends = members.plain_pool("web")["backends"]
+    assert [(item["name"], item["state"], item["health"]) for item in backends] == [
+        ("fixed", "drain", "down"),
+        ("new", "ready", "checking"),
+    ]

@@ -284,6 +284,28 @@ def test_what_the_checks_say_is_shown(world: World) -> None:
     assert '\npyproxy_backend_up{pool="api",backend="10.0.0.3:80"} 1\n' in world.report.metrics()
 
 
+def test_a_name_is_as_healthy_as_its_best_address(world: World) -> None:
+    """Of the checks it shows the latest one that failed, if any did: that is what somebody has to look at."""
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2", "10.1.0.3"], 80))
+    seats = [world.seat("app", f"app[10.1.0.{number}:80]") for number in (1, 2, 3)]
+
+    def shown(*stand: str) -> tuple[str, bool, str | None]:
+        for seat, health in zip(seats, stand, strict=True):
+            world.members.set_health("app", seat, health)
+        view = world.report.backend("app", "app")
+        assert view is not None
+        check = view["last_check"]
+        return view["health"], view["available"], check and check["detail"]
+
+    assert shown("checking", "checking", "checking") == ("checking", False, None)
+    world.checks[seats[0]] = CheckResult(2.0, False, "L4 refused", 0.1)
+    assert shown("down", "checking", "checking") == ("checking", False, "L4 refused")
+    world.checks[seats[1]] = CheckResult(3.0, False, "L7 timeout", 0.1)
+    assert shown("down", "down", "down") == ("down", False, "L7 timeout")
+    world.checks[seats[2]] = CheckResult(4.0, True, "L7 200", 0.1)
+    assert shown("down", "down", "up") == ("up", True, "L7 timeout")
+
+
 async def test_explain_tells_why_a_backend_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker knows only that it is."""
     world.checks[world.seat("api", "10.0.0.3:80")] = CheckResult(1.0, False, "L7 timeout", 1.0)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pyproxy.config.load import load_text
-from pyproxy.config.runtime import from_plain
+from pyproxy.config.runtime import Pool, from_plain
 from pyproxy.control.answers import Answer, share_equally
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.settings import make_settings
@@ -97,6 +98,36 @@ async def test_changes_at_once_are_one_message(stage: Stage) -> None:
     stage.answer("web", 3, 2, 1)
     await asyncio.sleep(0)
     assert len(stage.workers[0].sent) == 2
+
+
+async def test_who_is_checked_follows_every_change(stage: Stage) -> None:
+    """DNS's and the operator's; what that makes of the health is told in the same message, and waited for."""
+    supervisor, told = stage.supervisor, list[Pool]()
+
+    def update(pool: Pool) -> None:
+        told.append(pool)
+        supervisor._handle_flip("web", stage.seat("web", "app"), "checking")
+
+    supervisor._prober = SimpleNamespace(update=update)
+    supervisor._resolver = SimpleNamespace(follow=lambda _pool: None)
+    stage.answer("web", 1)
+    assert [backend.name for backend in told.pop().backends] == ["app"]
+    await asyncio.sleep(0)
+    (app,) = supervisor._members.configured("web").backends
+    supervisor._members.configure(
+        replace(supervisor._members.configured("web"), backends=(replace(app, state="maint"),))
+    )
+    publishing = asyncio.create_task(supervisor._publish("web"))
+    await asyncio.sleep(0)
+    assert [backend.state for backend in told.pop().backends] == ["maint"]
+    await asyncio.sleep(0)
+    for worker in stage.workers:
+        assert len(worker.sent) == 3
+        (backend,) = worker.sent[-1]["pools"][0]["backends"]
+        assert (backend["state"], backend["health"]) == ("maint", "checking")
+        assert not publishing.done()
+        stage.apply(worker, worker.sent[-1]["version"])
+    assert await publishing == []
 
 
 async def test_a_late_worker_starts_with_what_holds_now(stage: Stage) -> None:
