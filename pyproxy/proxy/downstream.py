@@ -119,7 +119,7 @@ class Downstream(ClientLeg):
                 is_head = bool(events) and type(events[0]) is RequestHead
                 if is_head and len(events) == 1:
                     self._begin(events[0])
-                elif is_head and len(events) == 3 and events[2] is END:
+                elif is_head and len(events) == 3 and type(events[1]) is bytes and events[2] is END:
                     self._begin(events[0], events[1])
                 else:
                     self._events += events

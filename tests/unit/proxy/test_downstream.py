@@ -107,6 +107,22 @@ def test_a_backend_is_not_read_for_a_client_that_still_has_an_answer_to_read() -
     assert stage.client.peak_buffer_bytes < 250_000
 
 
+@pytest.mark.parametrize("second", [b"0\r\n\r\n", b"1\r\na\r\n0\r\n\r\n"], ids=["empty", "one-byte"])
+def test_a_chunked_request_behind_another_in_one_segment(second: bytes) -> None:
+    """Two requests are never taken for one with its body, whatever the second one's body is."""
+    stage = Stage()
+    upload = b"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + second
+    origin = stage.start(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n" + upload)
+    stage.answer(origin, OK)
+    stage.answer(origin, OK)
+    assert [line.split(b" ")[:2] for line in bytes(origin.sent).split(b"\r\n") if line.endswith(b"HTTP/1.1")] == [
+        [b"GET", b"/1"],
+        [b"POST", b"/2"],
+    ]
+    assert bytes(origin.sent).endswith(b"\r\n\r\n" + second)
+    assert stage.ends == [(200, "--"), (200, "--")]
+
+
 def test_bodies_and_requests_in_one_segment() -> None:
     """What follows a body in the same segment waits, and is read."""
     stage = Stage()

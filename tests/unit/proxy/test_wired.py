@@ -119,7 +119,7 @@ class Network(RuleBasedStateMachine):
         asked = Asked(number, method, version, body, connection=connection)
         asked.is_malformed = problem == "malformed"
         asked.target = b"/%b/%d" % (b"none" if problem == "no route" else b"web", number)
-        asked.is_chunked = is_chunked and bool(body) and version == b"1.1"
+        asked.is_chunked = is_chunked and method in {b"POST", b"PUT"} and version == b"1.1"
         self._ask(pick, asked, cut)
 
     @rule(pick=PICKS, dice=DICE)
