@@ -18,7 +18,7 @@ help:
 	@echo 'make check   lint, format, types, Dockerfile, architecture'
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make docs    write docs/configuration.md anew from the model'
-	@echo 'make bench               beside nginx, HAProxy, Caddy and others, 20 minutes; the report is in bench/results/'
+	@echo 'make bench               beside nginx, HAProxy, Caddy and others, 25 minutes; the report is in bench/results/'
 	@echo 'make bench-quick         what has a bar, beside nginx, in a minute (needs nginx and wrk)'
 	@echo 'make bench-memory        memory of large transfers (needs nginx)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
