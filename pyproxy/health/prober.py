@@ -97,7 +97,7 @@ class Prober:
             try:
                 await self._check_once(seat, watch)
             except Exception:
-                _log.exception("checking %s went wrong", watch.title)
+                _log.exception("checking %s went wrong", watch.title)  # its health stays; the next check is due as ever
             pause = self._pause(watch, is_first=is_first)
             is_first = False
             await self._sleep(max(begin + pause - loop.time(), min(pause, MIN_PAUSE)))

@@ -17,7 +17,7 @@ from tests.integration.client import RawClient, get
 from tests.integration.conftest import Connect, StartNginx, StartOrigin, StartProgram
 from tests.integration.dns_server import DnsServer
 from tests.integration.nginx import Nginx
-from tests.integration.origin import OriginConnection
+from tests.integration.origin import Origin, OriginConnection
 from tests.integration.ports import Ports
 from tests.integration.program import Program
 from tests.integration.wire import DEADLINE
@@ -102,10 +102,8 @@ async def test_all_drained_is_503(nodes: list[Nginx], start_program: StartProgra
     assert [backend["reason"] for backend in answer["backends"]] == ["drained", "maint"]
 
 
-async def test_what_is_in_flight_goes_on(
-    ports: Ports, start_origin: StartOrigin, start_program: StartProgram, connect_to: Connect
-) -> None:
-    """A wait ends with 202 while a request is in flight, with 200 when it has ended, which it does in peace."""
+def _slow_origin(ports: Ports, start_origin: StartOrigin) -> tuple[Origin, asyncio.Event]:
+    """Start a backend that answers when the event is set."""
     release = asyncio.Event()
 
     async def slow(connection: OriginConnection) -> None:
@@ -116,6 +114,14 @@ async def test_what_is_in_flight_goes_on(
 
     origin = start_origin(ports.take())
     origin.play(slow)
+    return origin, release
+
+
+async def test_what_is_in_flight_goes_on(
+    ports: Ports, start_origin: StartOrigin, start_program: StartProgram, connect_to: Connect
+) -> None:
+    """A wait ends with 202 while a request is in flight, with 200 when it has ended, which it does in peace."""
+    origin, release = _slow_origin(ports, start_origin)
     backends = [{"name": "n1", "address": f"127.0.0.1:{origin.port}"}]
     program = start_program({"workers": WORKERS, "pools": {"web": {"backends": backends}}})
     client: RawClient = await connect_to(program.port)
@@ -283,16 +289,7 @@ async def test_what_is_busy_is_not_removed(
     ports: Ports, nodes: list[Nginx], start_origin: StartOrigin, start_program: StartProgram, connect_to: Connect
 ) -> None:
     """409, and it goes on as before, as healthy as it was; by force it is gone, what is in flight ends in peace."""
-    release = asyncio.Event()
-
-    async def slow(connection: OriginConnection) -> None:
-        await connection.request()
-        await release.wait()
-        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        await connection.read_rest()
-
-    origin = start_origin(ports.take())
-    origin.play(slow)
+    origin, release = _slow_origin(ports, start_origin)
     backends = [{"name": "n1", "address": f"127.0.0.1:{origin.port}"}]
     checked = {"type": "tcp", "port": nodes[0].port, "interval": "1h"}
     program = start_program({"workers": WORKERS, "pools": {"web": {"backends": backends, "health": checked}}})
