@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # The program as the image has it; making it needs a C compiler and Python's headers.
 COMPILED := .venv-compiled
 
-.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory clean
+.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench               beside nginx, HAProxy, Caddy and others, 25 minutes; the report is in bench/results/'
 	@echo 'make bench-quick         what has a bar, beside nginx, in a minute (needs nginx and wrk)'
 	@echo 'make bench-memory        memory of large transfers (needs nginx)'
+	@echo 'make bench-outages        nodes that die, hang, drain, come and go under load (needs nginx and wrk)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
 	@echo 'make bench-scale         the same for 1 and 10,000 routes, 3 and 1,000 backends; takes ten minutes'
 	@echo 'make clean   remove .venv and the caches'
@@ -65,6 +66,9 @@ bench-quick: $(VENV)/installed-bench $(COMPILED)
 
 bench-memory: $(COMPILED)
 	$(COMPILED)/bin/python bench/memory.py
+
+bench-outages: $(COMPILED)
+	$(COMPILED)/bin/python bench/outages.py
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
 	rm -rf $(COMPILED)
