@@ -90,7 +90,7 @@ def test_replace() -> None:
     stays, goes = backend("a"), backend("b")
     of = pool(stays, goes)
     stays.active = 3
-    stays.weight = 2
+    stays.full_weight = 2
     comes = backend("c", 1, max_conns=4)
     of.replace([stays, comes], 2)
     assert (of.backends, of.eligible, of.unit, of.is_limited) == ((stays, comes), (stays, comes), 2, True)
@@ -339,6 +339,7 @@ def test_explain_says_why_not() -> None:
         "eligible": True,
         "score": 7.5,
         "reason": "at max_conns (5 of 5)",
+        "slow_start": None,
     }
     assert explained(of, "reason") == [
         *("weight 0: sticky clients only", "at max_conns (5 of 5)", None, "backup: a primary backend is available")

@@ -13,6 +13,7 @@ from pyproxy.config.runtime import from_plain
 from pyproxy.control import report as report_module
 from pyproxy.control.answers import share_equally
 from pyproxy.control.changes import LiveChanges
+from pyproxy.control.ejections import Ejector
 from pyproxy.control.explain import Explainer
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import OpenListener
@@ -69,6 +70,7 @@ class World:
         self.is_stopping = False
         self.checks: dict[int, CheckResult] = {}
         self.changes = LiveChanges(config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0)
+        self.ejector = Ejector(config, self.members, lambda _pool: None)
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
             config,
@@ -82,6 +84,7 @@ class World:
             Explainer(self.workers),
             self.checks,
             self.changes,
+            self.ejector,
         )
         self.report = Report(parts)
 
@@ -167,6 +170,8 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "state": "ready",
         "health": "up",
         "ejected": False,
+        "ejected_for": None,
+        "slow_start": None,
         "available": True,
         "origin": "config",
         "active": 4,
