@@ -37,7 +37,8 @@ def make_config(port: int, admin_port: int, nodes: Sequence[Node]) -> Config:
         "backends": [{"name": node.name, "address": node.address} for node in nodes],
         # With a node killed a third of the requests need a retry, more than the default budget allows.
         "retry": {"budget": "100%"},
-        "health": {"interval": "1s"},
+        # A check waits for a node that is still starting: it must not begin as down.
+        "health": {"interval": "1s", "timeout": "10s"},
     }
     content = {
         # One worker, so that the nodes answer strictly in turn.
