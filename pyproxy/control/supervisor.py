@@ -41,7 +41,7 @@ from pyproxy.health.prober import Prober
 KILL_AFTER = 2.0  # seconds beyond the grace until what still runs is killed
 SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
-FLIPS_TOGETHER = 0.01  # changes of health, and ejections, within so many seconds are told in one message
+FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 APPLY_SECONDS = 5.0  # that a worker has for a change
 ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
@@ -61,7 +61,7 @@ class Supervisor:
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
-        self._ejector = Ejector(self._config, self._members, self._handle_standing)
+        self._ejector = Ejector(self._config, self._members, self._tell)
         self._prober = Prober(self._handle_flip, on_pass=self._ejector.handle_pass)
         journal = Journal(settings.state_dir)
         self._changes = LiveChanges(
@@ -242,22 +242,21 @@ class Supervisor:
 
     def _handle_change(self, pool: str) -> None:
         self._scoreboard.used = self._layout.columns_for(self._members.used)
-        if not self._changed:
-            # Several names are often answered at once: the workers hear of all of them together.
-            self._loop.call_soon(self._announce)
-        self._changed.add(pool)
+        self._tell(pool)
         self._prober.update(self._members.pool(pool))
         self._ejector.follow(pool)
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
         if self._members.set_health(pool, seat, health):
-            self._handle_standing(pool)
+            if not self._changed:
+                self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
+            self._changed.add(pool)
             self._ejector.follow(pool)
 
-    def _handle_standing(self, pool: str) -> None:
-        """Tell the workers soon how the members of a pool stand now."""
+    def _tell(self, pool: str) -> None:
+        """Tell the workers in the next turn of the loop: several names are often answered at once."""
         if not self._changed:
-            self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
+            self._loop.call_soon(self._announce)
         self._changed.add(pool)
 
     def _handle_ready(self, pool: str, backend: str) -> None:
