@@ -61,11 +61,12 @@ class Ejector:
     def handle_report(self, message: dict[str, Any]) -> None:
         """Take a worker's report of failures."""
         pool, seat = message["pool"], message["seat"]
-        ejections, member = self._pools.get(pool), self._members.member(pool, seat)
-        if ejections is None or member is None or member.state == "maint" or member.health != "up":
-            return  # it has left or is out anyway; the report was on its way
-        if seat in ejections:
+        ejections = self._pools.get(pool)
+        if ejections is None or seat in ejections:
             return
+        member = self._members.member(pool, seat)
+        if member is None or member.state == "maint" or member.health != "up":
+            return  # it has left or is out anyway; the report was on its way
         failures = f"{message['failures']} failures in a row, the last: {message['last']}"
         seconds = ejections.eject(seat, self._able(pool), self._clock())
         if seconds is None:
