@@ -90,12 +90,10 @@ class Pool:
         if self._set_shares(now):
             self.rebuild()
 
-    def rise(self, now: float) -> bool:
-        """Let those that are back have what is theirs by now; return whether that is more than before."""
+    def rise(self, now: float) -> None:
+        """Let those that are back have what is theirs by now."""
         if self.is_rising and self._set_shares(now):
             self.rebuild()
-            return True
-        return False
 
     def _set_shares(self, now: float) -> bool:
         """Work out weights and limits from the full ones; return whether that changed any."""

@@ -297,7 +297,7 @@ class DataPlane:
             self.log_writer.flush()
             self.row[self._layout.lines_dropped] = self.log_writer.dropped
         for served in self._rising:
-            served.rise(now)
+            served.pool.rise(now)  # a line that waits looks for room by itself
         if now >= self._next_second:
             self._next_second = now + 1.0
             self.date = http_date(wall())

@@ -144,11 +144,6 @@ class ServedPool:
         self.line.handle_members()
         return list(present.values()), fallen
 
-    def rise(self, now: float) -> None:
-        """Let those that are back have more of their share, and those who wait know of it."""
-        if self.pool.rise(now):
-            self.line.handle_members()
-
     def count_failure(self, attempt: Attempt, error: ExchangeError) -> None:
         """
         Count what an attempt failed of among its backend's failures in a row, and report when these are too many.
