@@ -74,6 +74,8 @@ class ExchangeError(PyproxyError):
     status: ClassVar[int] = 500
     end: ClassVar[str] = "PH"
     retry: ClassVar[Retry] = Retry.NEVER
+    #: Whether it counts among the failures in a row that eject a backend.
+    blames_backend: ClassVar[bool] = False
     #: The request's head as far as it was understood, for the access log.
     head: Any = None
     #: The word of ``retry.on`` in lb.yml that lets this error be retried.
@@ -157,6 +159,7 @@ class UpstreamError(ExchangeError):
 
     status = 502
     end = "SH"
+    blames_backend = True
 
 
 class DialFailed(UpstreamError):
@@ -165,6 +168,12 @@ class DialFailed(UpstreamError):
     end = "SC"
     retry = Retry.ALWAYS
     cause = "connect"
+
+
+class NoLocalPort(DialFailed):
+    """No local port was left for a connection to the backend."""
+
+    blames_backend = False
 
 
 class DialTimeout(UpstreamError):
@@ -181,6 +190,7 @@ class DescriptorLimit(UpstreamError):
 
     status = 503
     end = "RC"
+    blames_backend = False
 
 
 class ConnectionReset(UpstreamError):

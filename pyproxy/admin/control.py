@@ -69,6 +69,9 @@ class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
 
+    ``ejected_for`` and ``slow_start`` are the seconds until it is no longer passed over, and until it has its full
+    share; None if it isn't, or has.
+
     ``last_check`` is None without checks, and before the first. ``weight`` is the file's, or the share of it that one
     of several addresses of a name has.
     """
@@ -81,6 +84,8 @@ class BackendView(TypedDict):
     state: State
     health: Health
     ejected: bool
+    ejected_for: float | None
+    slow_start: float | None
     available: bool
     origin: Literal["config", "runtime"]
     active: int
@@ -154,7 +159,8 @@ class CandidateView(TypedDict):
     """
     A backend as the next pick sees it: ``score`` is its policy's, lower is better, None if it isn't eligible.
 
-    ``reason`` says why it can't be picked now. ``active`` is over all workers.
+    ``reason`` says why it can't be picked now. ``active`` is over all workers. ``slow_start`` is the seconds until it
+    has its full share, None if it has.
     """
 
     name: str
@@ -164,6 +170,7 @@ class CandidateView(TypedDict):
     eligible: bool
     score: float | None
     reason: str | None
+    slow_start: float | None
     picked: bool
 
 

@@ -27,11 +27,16 @@ class Backend:
     ``active`` counts the attempts in flight in this worker. ``keepalive`` belongs to the byte path, which puts it
     here so that a pick leads to it without another lookup; nothing here looks inside. ``latency`` is there if the
     pool's policy asks for it. ``label`` is the name for log lines.
+
+    ``full_weight`` and ``full_max_conns`` are what it has when no slow start is on; ``rising`` is when that began.
+    ``failures`` counts those in a row of attempts that began after ``counts_from``; ``reported`` is when it was told
+    last that there are many. ``ejected`` says that it is passed over for them.
     """
 
     __slots__ = (
         *("active", "address", "backup", "columns", "health", "host", "keepalive", "label", "latency", "max_conns"),
         *("name", "path", "pool", "port", "state", "weight"),
+        *("counts_from", "ejected", "failures", "full_max_conns", "full_weight", "reported", "rising", "seat"),
     )
 
     def __init__(
@@ -43,6 +48,7 @@ class Backend:
         self.host = config.host
         self.port = config.port
         self.path = config.path
+        self.seat = config.seat
         self.address = config.address.encode()
         self.weight = config.weight
         self.backup = config.backup
@@ -53,7 +59,30 @@ class Backend:
         self.keepalive = keepalive
         self.columns = columns or Columns()
         self.latency: Latency | None = None
+        self.full_weight = config.weight
+        self.full_max_conns = config.max_conns
+        self.rising = config.rising
+        self.ejected = config.ejected
+        self.failures = 0
+        self.counts_from = 0.0
+        self.reported = float("-inf")
+
+    def update(self, config: BackendConfig, now: float) -> bool:
+        """Go by what has changed; return whether it is to get nothing from now on for a reason of its own."""
+        self.full_weight = config.weight
+        self.backup = config.backup
+        self.full_max_conns = config.max_conns
+        self.state = config.state
+        self.rising = config.rising
+        has_gone_down = config.health == "down" and self.health != "down"
+        is_newly_ejected = config.ejected and not self.ejected
+        if (config.health, config.ejected) != (self.health, self.ejected):
+            self.failures = 0
+            self.counts_from = now  # what began before, and hangs still, says nothing about the time since
+        self.health = config.health
+        self.ejected = config.ejected
+        return has_gone_down or is_newly_ejected
 
     def __repr__(self) -> str:
-        facts = f"{self.health} {self.state} weight {self.weight} {self.active} active"
+        facts = f"{self.health} {self.state}{' ejected' * self.ejected} weight {self.weight} {self.active} active"
         return f"<Backend {self.pool}/{self.name} {self.address.decode()} {facts}>"

@@ -13,6 +13,13 @@ from typing import Any
 from pyproxy.balance.backend import Backend
 from pyproxy.balance.policies import POLICIES
 from pyproxy.balance.policies.policy import Policy
+from pyproxy.balance.slow_start import STEPS, limit_at, step_at
+from pyproxy.config.runtime import seconds_left
+
+
+def _divide(weight: int, unit: int) -> float:
+    """Count in the file's unit, in whole numbers where that can be."""
+    return weight / unit if weight % unit else weight // unit
 
 
 def _active_here(backend: Backend) -> int:
@@ -27,11 +34,15 @@ class Pool:
     ``in_flight`` counts over all workers what is in flight on a backend. ``active`` is what this worker has in
     flight in the pool; whoever begins and ends attempts counts it. With ``tries_all`` health doesn't matter while
     nobody is up. ``is_checking`` says that nobody is eligible only because the first checks aren't done.
+
+    With ``start_slowly`` a backend that is back gets its share in so many seconds; ``rise`` is to be called now and
+    then while ``is_rising``. Meanwhile all weights and the unit are in twentieths of what they were.
     """
 
     __slots__ = (
         *("_in_flight", "_policy_name", "_tries_all", "active", "backends", "eligible", "is_checking", "is_limited"),
         *("name", "offset", "policy", "random", "unit"),
+        *("_full_unit", "_slow_start", "is_rising"),
     )
 
     def __init__(
@@ -58,25 +69,53 @@ class Pool:
         self._policy_name = policy
         self._tries_all = tries_all
         self._in_flight = in_flight or _active_here
+        self._full_unit = unit
+        self._slow_start = 0.0
+        self.is_rising = False
         self.rebuild()
 
     def __repr__(self) -> str:
         return f"<Pool {self.name} {len(self.eligible)}/{len(self.backends)} eligible>"
 
-    def replace(self, backends: Sequence[Backend], unit: int) -> None:
-        """Change the members; those that stay are the same objects, with their weights in the new unit."""
+    def replace(self, backends: Sequence[Backend], unit: int, now: float = 0.0) -> None:
+        """Change the members; those that stay are the same objects, with their full weights in the new unit."""
         self.backends = tuple(backends)
-        self.unit = unit
+        self._full_unit = unit
+        self._set_shares(now)
         self.rebuild()
+
+    def start_slowly(self, seconds: float, now: float) -> None:
+        """Let backends that are back have their share in so many seconds, those that came before as well."""
+        self._slow_start = seconds
+        if self._set_shares(now):
+            self.rebuild()
+
+    def rise(self, now: float) -> None:
+        """Let those that are back have what is theirs by now."""
+        if self.is_rising and self._set_shares(now):
+            self.rebuild()
+
+    def _set_shares(self, now: float) -> bool:
+        """Work out weights and limits from the full ones; return whether that changed any."""
+        steps = [step_at(backend.rising, self._slow_start, now) for backend in self.backends]
+        self.is_rising = any(step < STEPS for step in steps)
+        self.unit = self._full_unit * STEPS if self.is_rising else self._full_unit
+        changed = False
+        for backend, step in zip(self.backends, steps, strict=True):
+            weight = backend.full_weight * step if self.is_rising else backend.full_weight
+            max_conns = limit_at(backend.full_max_conns, step)
+            changed = changed or (weight, max_conns) != (backend.weight, backend.max_conns)
+            backend.weight, backend.max_conns = weight, max_conns
+        return changed
 
     def rebuild(self) -> None:
         """
         Work out anew who is eligible: the primary backends, or the backup tier while there are none.
 
-        Of either only those with a weight that the operator wants to have traffic, and that are up.
+        Of either only those with a weight that the operator wants to have traffic, and that are up and not ejected.
         """
         wanted = [backend for backend in self.backends if backend.weight and backend.state == "ready"]
-        candidates = [backend for backend in wanted if backend.health == "up"]
+        candidates = [backend for backend in wanted if backend.health == "up" and not backend.ejected]
         if not candidates and self._tries_all:
             candidates = wanted
         self.is_checking = not candidates and any(backend.health == "checking" for backend in wanted)
@@ -106,7 +145,7 @@ class Pool:
         Say who would be picked now, and how each backend stands; nothing changes by asking.
 
         A row has ``name``, ``address``, ``weight`` (the file's), ``active`` (over all workers), ``eligible``, ``score``
-        (None if it isn't eligible) and ``reason`` (None if it could be picked).
+        (None if it isn't eligible), ``reason`` (None if it could be picked) and ``slow_start`` (seconds left, or None).
         """
         policy = self.policy
         scores: dict[Backend, float] = {}
@@ -118,11 +157,12 @@ class Pool:
             {
                 "name": backend.name,
                 "address": backend.address.decode(),
-                "weight": backend.weight / self.unit if backend.weight % self.unit else backend.weight // self.unit,
+                "weight": _divide(backend.full_weight, self._full_unit),
                 "active": self._in_flight(backend),
                 "eligible": backend in scores,
                 "score": scores.get(backend),
                 "reason": self._reason_against(backend, is_eligible=backend in scores),
+                "slow_start": round(seconds_left(backend.rising, self._slow_start, now), 1) or None,
             }
             for backend in self.backends
         ]
@@ -138,6 +178,8 @@ class Pool:
             return "weight 0: sticky clients only"
         if not is_eligible and backend.health != "up":
             return backend.health
+        if not is_eligible and backend.ejected:
+            return "ejected"
         if not is_eligible:
             return "backup: a primary backend is available"
         if not self._has_room(backend):

@@ -37,6 +37,8 @@ def make_config(port: int, admin_port: int, nodes: Sequence[Node]) -> Config:
         "backends": [{"name": node.name, "address": node.address} for node in nodes],
         # With a node killed a third of the requests need a retry, more than the default budget allows.
         "retry": {"budget": "100%"},
+        # A check waits for a node that is still starting: it must not begin as down.
+        "health": {"interval": "1s", "timeout": "10s"},
     }
     content = {
         # One worker, so that the nodes answer strictly in turn.
@@ -73,7 +75,7 @@ def _welcome(port: int, admin_port: int, nodes: Sequence[Node]) -> str:
         f"curl {proxy}/": "again and again: the nodes take turns",
         f"curl {admin}/api/v1/pools": "what the proxy knows about them",
         f"curl {admin}/metrics": "the same for Prometheus",
-        f"kill {nodes[0].pid}": "a node dies, and nobody notices",
+        f"kill {nodes[0].pid}": "a node dies, no client notices, and soon it is down",
     }
     width = max(map(len, commands))
     lines = ["Three web nodes and the proxy in front of them:", ""]

@@ -58,12 +58,13 @@ def _route(route: View) -> Sequence[str]:
 
 def _backend(backend: View) -> Sequence[str]:
     score = backend["score"]
+    rising = f"slow start, {backend['slow_start']:.3g} s left" if backend.get("slow_start") else ""
     return (
         f"{PICKED if backend['picked'] else PASSED} {backend['name']}",
         backend["address"],
         f"weight {backend['weight']:.4g}",
         f"{backend['active']} active",
-        backend["reason"] or (f"score {score:.4g}" if score is not None else ""),
+        ", ".join(filter(None, (backend["reason"] or (f"score {score:.4g}" if score is not None else ""), rising))),
     )
 
 

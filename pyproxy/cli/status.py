@@ -21,9 +21,13 @@ def _pool(pool: View) -> str:
 
 
 def _backend(backend: View) -> Sequence[str]:
-    marks = [
-        word for word, is_so in (("backup", backend["backup"]), ("added", backend["origin"] == "runtime")) if is_so
-    ]
+    facts = (
+        ("backup", backend["backup"]),
+        ("added", backend["origin"] == "runtime"),
+        (f"ejected for {backend.get('ejected_for') or 0:.3g} s", backend.get("ejected")),
+        (f"slow start, {backend.get('slow_start') or 0:.3g} s left", backend.get("slow_start")),
+    )
+    marks = [word for word, is_so in facts if is_so]
     return (
         f"  {backend['name']}",
         backend["address"],
@@ -34,7 +38,7 @@ def _backend(backend: View) -> Sequence[str]:
         f"{backend['rate']:.4g}/s",
         str(backend["errors"]),
         _check(backend.get("last_check")),
-        " ".join(marks),
+        ", ".join(marks),
     )
 
 

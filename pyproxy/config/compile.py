@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from pyproxy.config.model import Config, Listener
-from pyproxy.config.model_pool import Backend, Health, Pool
+from pyproxy.config.model_pool import Backend, Health, Outlier, Pool
 from pyproxy.config.model_route import HeaderChanges, Route
 from pyproxy.config.pages import ErrorPage
 
@@ -137,6 +137,8 @@ def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
         "send_proxy": pool.send_proxy,
         "health": _health(pool.health) if pool.health is not None else None,
         "on_down": pool.on_down,
+        "outlier": _outlier(pool.outlier) if pool.outlier is not None else None,
+        "slow_start": pool.slow_start,
         "when_all_down": pool.when_all_down,
     }
 
@@ -156,6 +158,15 @@ def _health(health: Health) -> dict[str, Any]:
     }
 
 
+def _outlier(outlier: Outlier) -> dict[str, Any]:
+    return {
+        "consecutive": outlier.consecutive,
+        "eject": outlier.eject,
+        "max_eject": outlier.max_eject,
+        "min_available": outlier.min_available,
+    }
+
+
 def compile_backend(backend: Backend, seat: int = 0) -> dict[str, Any]:
     """Make the plain data of one backend."""
     return {
@@ -170,6 +181,8 @@ def compile_backend(backend: Backend, seat: int = 0) -> dict[str, Any]:
         "seat": seat,
         "state": "ready",
         "health": "up",
+        "ejected": False,
+        "rising": 0.0,
     }
 
 

@@ -17,14 +17,16 @@ and nesting as the classes below; a tuple, frozenset or pairs of header and valu
      "pools": [{"name": "api", "policy": "round_robin", "hash": None, "unit": 1,
                 "backends": [{"name": "a", "host": "10.0.0.3", "port": 80, "path": "", "lookup": "",
                               "weight": 1, "backup": False, "max_conns": 0, "seat": 0, "state": "ready",
-                              "health": "up"}],
+                              "health": "up", "ejected": False, "rising": 0.0}],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 60.0, "tunnel": 3600.0},
                 "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": 0.2, "min": 3},
                 "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
                 "queue": {"size": 128, "timeout": 5.0}, "send_proxy": None,
                 "health": {"type": "http", "path": "/", "host": None, "expect": [[200, 399]], "body": None,
                            "interval": 2.0, "timeout": 1.0, "rise": 2, "fall": 3, "port": None},
-                "on_down": "keep", "when_all_down": "fail"}],
+                "on_down": "keep", "when_all_down": "fail",
+                "outlier": {"consecutive": 5, "eject": 10.0, "max_eject": 120.0, "min_available": 1},
+                "slow_start": 0.0}],
      "client": {"header_timeout": 10.0, "body_timeout": 60.0, "keepalive": 75.0,
                 "write_timeout": 60.0, "max_requests": 1000},
      "limits": {"request_line": 8192, "headers": 32768, "header_count": 100,
@@ -49,6 +51,16 @@ def join_address(host: str, port: int) -> str:
     ('10.0.0.3:80', '[::1]:80')
     """
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def seconds_left(rising: float, seconds: float, now: float) -> float:
+    """
+    Give the seconds until a backend has its full share, whose slow start of so many began at ``rising``; 0 is never.
+
+    >>> seconds_left(100.0, 18.0, 110.0), seconds_left(100.0, 18.0, 200.0), seconds_left(0.0, 18.0, 1.0)
+    (8.0, 0.0, 0.0)
+    """
+    return min(max(rising + seconds - now, 0.0), seconds) if rising else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,8 @@ class Backend:
     seat: int = 0
     state: str = "ready"  # what the operator wants: ready, drain or maint
     health: str = "up"  # what checks say: up, down or checking
+    ejected: bool = False  # passed over, because live traffic failed on it
+    rising: float = 0.0  # when its slow start began, in monotonic seconds; 0: never
 
     @property
     def address(self) -> str:
@@ -138,6 +152,16 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlier:
+    """When live traffic that fails on a backend ejects it; times in seconds."""
+
+    consecutive: int  # failures in a row, in one worker
+    eject: float  # the first time; twice as long each time in a row
+    max_eject: float
+    min_available: int  # so many others are to be available
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """A named group of backends with one policy; what is a plain text is as in the file."""
 
@@ -154,6 +178,8 @@ class Pool:
     health: Health | None = None  # None: no checks
     on_down: str = "keep"  # or reset
     when_all_down: str = "fail"  # or try_all
+    outlier: Outlier | None = None  # None: live traffic ejects nobody
+    slow_start: float = 0.0  # seconds in which who is back gets its full share; 0: at once
 
 
 #: What a text of a route may refer to as ``$name``.
@@ -332,6 +358,7 @@ def _pool(data: dict[str, Any]) -> Pool:
             "keepalive": Keepalive(**data["keepalive"]),
             "queue": Queue(**data["queue"]),
             "health": None if data["health"] is None else _health(data["health"]),
+            "outlier": None if data["outlier"] is None else Outlier(**data["outlier"]),
         }
     )
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyproxy.config.source import Path, Source
-from pyproxy.config.values import parse_duration
 
 _YET = "available yet in this version"
 NOT_YET = f"not {_YET}"
@@ -33,20 +32,11 @@ def _is(*values: Any) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
-def _is_duration(value: Any) -> bool:
-    try:
-        return parse_duration(value) > 0
-    except ValueError:
-        return False
-
-
 UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),
     Unavailable("pools.*.health.steer", _is(True), f"only false is {_YET}"),
-    Unavailable("pools.*.outlier", lambda value: value is not False),
-    Unavailable("pools.*.slow_start", _is_duration),
     Unavailable("failover"),
 )
 

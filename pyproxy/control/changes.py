@@ -33,7 +33,8 @@ class LiveChanges:
     Satisfies ``admin.changes.Changes``.
 
     ``publish`` is called with the name of a pool whose members have changed, ``count`` gives what is in flight on a
-    backend of the configuration, over all workers and all its addresses.
+    backend of the configuration, over all workers and all its addresses. ``on_ready`` is called with one that is about
+    to be ready because somebody says so or a time is up, whether or not it was.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LiveChanges:
         journal: Journal,
         publish: Publish,
         count: Callable[[str, str], int],
+        on_ready: Callable[[str, str], None] = lambda _pool, _backend: None,
     ) -> None:
         self._configured = {pool.name: pool for pool in config.pools}
         self._shown = shown
@@ -51,6 +53,7 @@ class LiveChanges:
         self._journal = journal
         self._publish = publish
         self._count = count
+        self._on_ready = on_ready
         self._overrides: dict[Key, Override] = {}
         self._turn = asyncio.Lock()
         self._expiring: asyncio.Task[None] | None = None
@@ -78,7 +81,8 @@ class LiveChanges:
             self._find_backend(pool, backend)
             guard()
             note = self._note(origin)
-            await self._change(pool, decide.patch(configured, self._overrides, backend, values, note))
+            changed = decide.patch(configured, self._overrides, backend, values, note)
+            await self._change(pool, changed, ready=backend if values.get("state", "") in ("ready", None) else None)
         _log.info("%s/%s: %s by %s%s", pool, backend, _settings(values), origin.by, _reason(origin))
 
     async def add(self, pool: str, backend: ConfiguredBackend, origin: Origin, guard: Guard) -> None:
@@ -151,6 +155,9 @@ class LiveChanges:
             except OSError as error:
                 # The journal still has them, with their times: they won't come back from there.
                 _log.warning("state_dir can't be written: %s", error.strerror)
+            for item in gone:
+                if item.setting == "state" and item.pool in self._configured:
+                    self._on_ready(item.pool, item.backend)
             for name in {item.pool for item in gone if item.pool in self._configured}:
                 self._members.configure(self._pool(name))
                 await self._publish(name)
@@ -175,8 +182,10 @@ class LiveChanges:
             self._refuse_late(late)
             self._refuse_busy(backend, count)
 
-    async def _change(self, pool: str, changed: dict[Key, Override]) -> None:
+    async def _change(self, pool: str, changed: dict[Key, Override], ready: str | None = None) -> None:
         await self._save(changed)
+        if ready is not None:
+            self._on_ready(pool, ready)
         self._members.configure(self._pool(pool))
         self._refuse_late(await self._publish(pool))
 

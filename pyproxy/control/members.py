@@ -35,7 +35,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from pyproxy.clock import wall
+from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, join_address
 from pyproxy.control.answers import Address, Answer
 
@@ -55,7 +55,9 @@ class _Seat:
     number: int
     label: Label  # that its address has, or had when it left
     version: int = 0  # the first one without its address, once it has left
-    health: str = "up"  # of its address
+    health: str = "up"  # of its address, as are the next two
+    ejected: bool = False
+    rising: float = 0.0
 
 
 class Members:
@@ -72,6 +74,7 @@ class Members:
         clear: Callable[[int], None] = lambda _seat: None,
         fold: Callable[[int, int], None] = lambda _source, _target: None,
         clock: Callable[[], float] = wall,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self.version = 1
         # By pool and name: since when it has been there, as it is now, by the clock on the wall.
@@ -81,6 +84,7 @@ class Members:
         self._clear = clear
         self._fold = fold
         self._clock = clock
+        self._monotonic = monotonic
         self._taken: dict[_Place, _Seat] = {}
         self._leaving: dict[_Place, _Seat] = {}
         self._free: dict[_Place, _Seat] = {}  # the one that has been free for longest comes first
@@ -164,19 +168,35 @@ class Members:
 
     def set_health(self, pool: str, number: int, health: str) -> bool:
         """Take what checks say of the address on a seat; return whether that changes the pool."""
-        present = self._resolved[pool]
-        old = next((item for item in present.backends if item.seat == number and not item.lookup), None)
-        if old is None or old.health == health:
+        seat, old = self._taken_seat(pool, number), self.member(pool, number)
+        if seat is None or old is None or old.health == health:
             return False
-        new = replace(old, health=health)
-        for place, seat in self._taken.items():
-            if place[0] == pool and seat.number == number:
-                seat.health = health
-        self.version += 1
-        self.joined[pool][new.name] = self._clock()
-        backends = tuple([new if backend is old else backend for backend in present.backends])
-        self._resolved[pool] = replace(present, backends=backends)
+        seat.health = health
+        if (old.health, health) == ("down", "up"):
+            seat.rising = self._monotonic()
+        self._alter(pool, old, seat)
+        self.joined[pool][old.name] = self._clock()
         return True
+
+    def set_ejected(self, pool: str, number: int, *, ejected: bool) -> bool:
+        """Pass the address on a seat over, or do so no more; return whether that changes the pool."""
+        seat, old = self._taken_seat(pool, number), self.member(pool, number)
+        if seat is None or old is None or old.ejected == ejected:
+            return False
+        seat.ejected = ejected
+        self._alter(pool, old, seat)
+        return True
+
+    def begin_rising(self, pool: str, backend: str) -> None:
+        """Let the slow start of a configured name's addresses begin with the next change, which makes it ready."""
+        for place, seat in self._taken.items():
+            if place[:2] == (pool, backend):
+                seat.rising = self._monotonic()
+
+    def member(self, pool: str, number: int) -> Backend | None:
+        """Give the member on a seat."""
+        present = self._resolved[pool].backends
+        return next((item for item in present if item.seat == number and not item.lookup), None)
 
     def release(self, applied: int, is_idle: Callable[[int], bool]) -> None:
         """
@@ -191,6 +211,17 @@ class Members:
                 self._free[place] = self._leaving.pop(place)
                 if seat.label in heirs:
                     self._fold(seat.number, heirs[seat.label])
+
+    def _taken_seat(self, pool: str, number: int) -> _Seat | None:
+        seats = (seat for place, seat in self._taken.items() if place[0] == pool)
+        return next((seat for seat in seats if seat.number == number), None)
+
+    def _alter(self, pool: str, old: Backend, seat: _Seat) -> None:
+        """Put what is kept with a seat into its member: a new version."""
+        present, new = self._resolved[pool], _seated(old, seat)
+        self.version += 1
+        backends = tuple([new if backend is old else backend for backend in present.backends])
+        self._resolved[pool] = replace(present, backends=backends)
 
     def _change(self, name: str) -> bool:
         before = self._resolved[name]
@@ -260,8 +291,9 @@ class Members:
         seat.label = label
         if place not in self._taken:
             seat.health = "up" if self._pools[place[0]].health is None else "checking"
+            seat.ejected, seat.rising = False, 0.0
             self._taken[place] = seat
-        return replace(backend, seat=seat.number, health=seat.health)
+        return _seated(backend, seat)
 
     def _find_seat(self, place: _Place, label: Label) -> _Seat | None:
         if place in self._leaving:
@@ -282,6 +314,11 @@ class Members:
         if not goes_on:
             self._clear(seat.number)
         return seat
+
+
+def _seated(backend: Backend, seat: _Seat) -> Backend:
+    """Give a member with what is known of its address."""
+    return replace(backend, seat=seat.number, health=seat.health, ejected=seat.ejected, rising=seat.rising)
 
 
 def _is_same_name(before: Backend | None, backend: Backend) -> bool:

@@ -24,8 +24,9 @@ from pyproxy.admin.control import (
     WorkerView,
 )
 from pyproxy.clock import monotonic, wall
-from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
+from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, seconds_left
 from pyproxy.control.changes import LiveChanges
+from pyproxy.control.ejections import Ejector
 from pyproxy.control.explain import Explainer
 from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
@@ -34,7 +35,7 @@ from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
-from pyproxy.observe.metrics import Layout, render, render_overrides
+from pyproxy.observe.metrics import Layout, render, render_ejections, render_overrides
 
 _BEST_FIRST: Final[tuple[Health, ...]] = ("up", "checking", "down")
 
@@ -58,6 +59,10 @@ def _check(result: CheckResult | None) -> CheckView | None:
     return {"at": rfc3339(result.at), "ok": result.ok, "detail": result.detail, "duration_ms": duration_ms}
 
 
+def _slow_start(pool: Pool, backend: Backend) -> float | None:
+    return round(seconds_left(backend.rising, pool.slow_start, monotonic()), 1) or None if backend.rising else None
+
+
 def _candidate(pool: Pool, backend: Backend) -> CandidateView:
     """Say of a name why it can't be picked."""
     return {
@@ -68,6 +73,7 @@ def _candidate(pool: Pool, backend: Backend) -> CandidateView:
         "eligible": False,
         "score": None,
         "reason": "has no address yet",
+        "slow_start": None,
         "picked": False,
     }
 
@@ -87,6 +93,7 @@ class Parts:
     explainer: Explainer
     checks: Mapping[int, CheckResult]  # the latest, by seat
     changes: LiveChanges
+    ejector: Ejector
 
 
 class Report:
@@ -146,15 +153,19 @@ class Report:
             for backend in pool.backends
             if not backend.lookup
         }
-        return render(
-            parts.layout,
-            self._totals(),
-            digest=parts.config.digest,
-            restarts=parts.workers.restarts,
-            loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
-            states=states,
-            seats=seats,
-        ) + render_overrides(parts.changes.ages())
+        return (
+            render(
+                parts.layout,
+                self._totals(),
+                digest=parts.config.digest,
+                restarts=parts.workers.restarts,
+                loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
+                states=states,
+                seats=seats,
+            )
+            + render_ejections({label: parts.ejector.totals.get(label, 0) for label in seats})
+            + render_overrides(parts.changes.ages())
+        )
 
     async def explain(self, question: Question) -> ExplanationView:
         answer = await self._parts.explainer.explain(question)
@@ -166,12 +177,18 @@ class Report:
         return answer
 
     def _tell_reasons(self, pool: Pool, rows: list[CandidateView]) -> None:
-        """Say why a backend is down: the workers don't know what the checks have found."""
-        results = {backend.name: self._last_check(backend) for backend in pool.backends}
+        """Say why a backend is down, or for how long it is ejected: the workers don't know."""
+        members = {backend.name: backend for backend in pool.backends}
         for row in rows:
-            result = results.get(row["name"])
+            backend = members.get(row["name"])
+            result = self._last_check(backend) if backend is not None else None
             if row["reason"] == "down" and result is not None:
                 row["reason"] = f"down: {result.detail}"
+            elif row["reason"] == "ejected" and backend is not None:
+                row["reason"] = f"ejected for another {self._ejected_for(pool, backend) or 0:.3g} s"
+
+    def _ejected_for(self, pool: Pool, backend: Backend) -> float | None:
+        return round(self._parts.ejector.remaining(pool.name, backend.seat), 1) if backend.ejected else None
 
     def _last_check(self, backend: Backend) -> CheckResult | None:
         return None if backend.lookup else self._parts.checks.get(backend.seat)
@@ -195,6 +212,9 @@ class Report:
             "weight": configured.weight,
             "backup": configured.backup,
             "health": next(health for health in _BEST_FIRST if health in healths),
+            "ejected": all(view["ejected"] for view in addresses),
+            "ejected_for": min((view["ejected_for"] or 0.0 for view in addresses), default=0.0) or None,
+            "slow_start": max((view["slow_start"] or 0.0 for view in addresses), default=0.0) or None,
             "available": any(view["available"] for view in addresses),
             "active": sum(view["active"] for view in addresses),
             "total": sum(view["total"] for view in addresses),
@@ -265,8 +285,10 @@ class Report:
             "max_conns": backend.max_conns,
             "state": cast(State, backend.state),
             "health": cast(Health, backend.health),
-            "ejected": False,
-            "available": is_member and backend.state == "ready" and backend.health == "up",
+            "ejected": backend.ejected,
+            "ejected_for": self._ejected_for(pool, backend),
+            "slow_start": _slow_start(pool, backend),
+            "available": is_member and backend.state == "ready" and backend.health == "up" and not backend.ejected,
             "origin": "runtime" if is_added else "config",
             "active": totals[layout.backend_active(backend.seat)] if is_member else 0,
             "total": totals[layout.backend_total(backend.seat)] if is_member else 0,

@@ -23,6 +23,7 @@ from pyproxy.control import startup
 from pyproxy.control.answers import Answer
 from pyproxy.control.applied import Applied
 from pyproxy.control.changes import LiveChanges
+from pyproxy.control.ejections import Ejector
 from pyproxy.control.explain import Explainer
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import explain, open_listeners
@@ -60,10 +61,17 @@ class Supervisor:
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
-        self._prober = Prober(self._handle_flip)
+        self._ejector = Ejector(self._config, self._members, self._tell)
+        self._prober = Prober(self._handle_flip, on_pass=self._ejector.handle_pass)
         journal = Journal(settings.state_dir)
         self._changes = LiveChanges(
-            self._config, settings.shown, self._members, journal, self._publish, self._count_in_flight
+            self._config,
+            settings.shown,
+            self._members,
+            journal,
+            self._publish,
+            self._count_in_flight,
+            self._handle_ready,
         )
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()
@@ -126,6 +134,7 @@ class Supervisor:
             explainer=self._explainer,
             checks=self._prober.results,
             changes=self._changes,
+            ejector=self._ejector,
         )
         self._report = Report(parts)
 
@@ -174,6 +183,7 @@ class Supervisor:
         """Leave no timer and no process behind, whatever ended the program."""
         for timer in self._timers.values():
             timer.cancel()
+        self._ejector.close()
         self._workers.kill()
         await self._workers.ended.wait()
 
@@ -206,6 +216,8 @@ class Supervisor:
                 self._applied.note(worker.slot, message["version"])
             case "explained":
                 self._explainer.handle_answer(message)
+            case "failing":
+                self._ejector.handle_report(message)
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
 
@@ -230,17 +242,29 @@ class Supervisor:
 
     def _handle_change(self, pool: str) -> None:
         self._scoreboard.used = self._layout.columns_for(self._members.used)
-        if not self._changed:
-            # Several names are often answered at once: the workers hear of all of them together.
-            self._loop.call_soon(self._announce)
-        self._changed.add(pool)
+        self._tell(pool)
         self._prober.update(self._members.pool(pool))
+        self._ejector.follow(pool)
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
         if self._members.set_health(pool, seat, health):
             if not self._changed:
                 self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
             self._changed.add(pool)
+            self._ejector.follow(pool)
+
+    def _tell(self, pool: str) -> None:
+        """Tell the workers in the next turn of the loop: several names are often answered at once."""
+        if not self._changed:
+            self._loop.call_soon(self._announce)
+        self._changed.add(pool)
+
+    def _handle_ready(self, pool: str, backend: str) -> None:
+        """Take it that a configured backend is about to be ready, whatever it was."""
+        self._ejector.handle_ready(pool, backend)
+        configured = next((item for item in self._members.configured(pool).backends if item.name == backend), None)
+        if configured is not None and configured.state != "ready":
+            self._members.begin_rising(pool, backend)
 
     def _announce(self) -> None:
         pools = [self._members.plain_pool(name) for name in sorted(self._changed)]

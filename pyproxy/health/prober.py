@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Backend, Pool
 from pyproxy.health.checks import CheckResult, NotChecked, Target, check, make_target
 from pyproxy.health.counter import CheckCounter
@@ -25,6 +26,7 @@ QUICKER = 4  # while a state is in the balance
 Check = Callable[[Target], Awaitable[CheckResult]]
 Sleep = Callable[[float], Awaitable[None]]
 OnFlip = Callable[[str, int, str], None]
+OnPass = Callable[[str, int, float], None]
 
 _log = logging.getLogger(__name__)
 
@@ -33,19 +35,22 @@ class Prober:
     """
     Watches the backends of the pools that it is told of, until ``close``.
 
-    ``on_flip`` gets pool, seat and health when that has changed. ``results`` has the latest result by seat.
+    ``on_flip`` gets pool, seat and health when that has changed, ``on_pass`` pool, seat and when it began (monotonic
+    seconds) for every check that passed, after that. ``results`` has the latest result by seat.
     """
 
     def __init__(
         self,
         on_flip: OnFlip,
         *,
+        on_pass: OnPass = lambda _pool, _seat, _began: None,
         check: Check = check,
         sleep: Sleep = asyncio.sleep,
         random: Random | None = None,
     ) -> None:
         self.results: dict[int, CheckResult] = {}
         self._on_flip = on_flip
+        self._on_pass = on_pass
         self._check = check
         self._sleep = sleep
         self._random = random or Random()  # noqa: S311 - nothing secret depends on it
@@ -103,6 +108,7 @@ class Prober:
             await self._sleep(max(begin + pause - loop.time(), min(pause, MIN_PAUSE)))
 
     async def _check_once(self, seat: int, watch: "_Watch") -> None:
+        began = monotonic()
         try:
             result = await self._check(watch.target)
         except NotChecked as error:
@@ -116,6 +122,8 @@ class Prober:
             level = logging.INFO if result.ok else logging.WARNING
             _log.log(level, "%s is %s: %s", watch.title, watch.counter.health, result.detail)
             self._on_flip(watch.pool, seat, watch.counter.health)
+        if result.ok:
+            self._on_pass(watch.pool, seat, began)
 
     def _pause(self, watch: "_Watch", *, is_first: bool) -> float:
         """Seconds from the beginning of a check to the beginning of the next."""

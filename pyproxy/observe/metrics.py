@@ -190,6 +190,14 @@ def render(
     return "\n".join(lines)
 
 
+def render_ejections(totals: Mapping[tuple[str, str], int]) -> str:
+    """Write the part of the text about backends that live traffic failed on; ``totals`` by (pool, backend)."""
+    lines = [*_head("backend_ejections_total", "counter", "How often a backend was passed over for failures in a row.")]
+    for (pool, name), total in totals.items():
+        lines.append(f'pyproxy_backend_ejections_total{{pool="{pool}",backend="{name}"}} {total}')
+    return "\n".join([*lines, ""])
+
+
 def render_overrides(ages: Mapping[str, float]) -> str:
     """Write the part of the text about what was changed at run time; ``ages`` are seconds by what was changed."""
     lines = [*_head("override_age_seconds", "gauge", "Since when something isn't as the configuration has it.")]

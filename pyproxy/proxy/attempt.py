@@ -48,6 +48,8 @@ class Attempt:
         latency = self.on.latency
         if latency is not None and status not in GATEWAY_ERRORS:
             latency.record(taken, now)
+        if status == 101:
+            self.on.failures = 0  # a tunnel may end in a week
 
     def end(self, row: memoryview, now: float, *, failed: bool) -> None:
         """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
@@ -57,5 +59,7 @@ class Attempt:
             row[backend.columns.errors] += 1
             if backend.latency is not None:
                 backend.latency.record_failure(self.duration, now)
+        elif self.status > 101:
+            backend.failures = 0  # here and not with the head: one answer after the other may be cut short
         backend.active -= 1
         row[backend.columns.active] -= 1  # last: a seat on which nothing is in flight may be given away

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from pyproxy.errors import (
     BadResponse,
     BodyTooLarge,
+    ConnectionReset,
     ExchangeError,
     Forbidden,
     GatewayStatus,
@@ -252,6 +253,7 @@ class Exchange(Ending):
         served = self.served
         assert served is not None
         begun = self.response >= ANSWERING
+        self._count_failure(served, error)
         self._end_attempt(failed=True)
         if begun:
             self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
@@ -259,6 +261,14 @@ class Exchange(Ending):
             self._retry(served)
         else:
             self.fail(error)
+
+    def _count_failure(self, served: "ServedPool", error: ExchangeError) -> None:
+        """Hold an error against the backend, unless it was to be expected or is held against it already."""
+        attempt, upstream = self.attempts[-1], self.upstream
+        # A backend may close a kept connection at any time (RFC 9112, 9.5), as all do that reload. A new one will tell.
+        was_kept = upstream is not None and upstream.requests > 1 and isinstance(error, ConnectionReset)
+        if not was_kept and attempt.status not in GATEWAY_ERRORS:
+            served.count_failure(attempt, error)
 
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:
         head, body = self.head, self._body
@@ -365,9 +375,7 @@ class Exchange(Ending):
             self._handle_interim(request, head)
             return
         self.attempts[-1].answered(plane.row, status, plane.now)
-        if status in GATEWAY_ERRORS and served.pool.eligible and self._may_retry(served, GatewayStatus(status)):
-            self._end_attempt()
-            self._retry(served)
+        if status in GATEWAY_ERRORS and self._is_tried_again(served, GatewayStatus(status)):
             return
         self.response = ANSWERING
         self.status = status
@@ -384,6 +392,15 @@ class Exchange(Ending):
         self._change(request, head)
         trailers = request.te_trailers and framing is CHUNKED
         out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
+
+    def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
+        """Take an answer that says no more than that there is none; False if the client has to do with it."""
+        served.count_failure(self.attempts[-1], error)
+        if not served.pool.eligible or not self._may_retry(served, error):
+            return False
+        self._end_attempt()
+        self._retry(served)
+        return True
 
     def _change(self, request: RequestHead, head: ResponseHead) -> None:
         """Change the headers of a final answer, 101 included, as the route says."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import RuntimeConfig, members_from_plain
-from pyproxy.errors import Internal
+from pyproxy.errors import ExchangeError, Internal
 from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
@@ -44,7 +44,11 @@ def _request_ids() -> Iterator[bytes]:
 
 
 class DataPlane:
-    """See the module's docstring. ``rows`` are all workers' counters, of which ``slot`` is ours."""
+    """
+    See the module's docstring.
+
+    ``rows`` are all workers' counters, of which ``slot`` is ours. ``report`` gets what the supervisor is to hear of.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class DataPlane:
         rows: list[memoryview],
         slot: int,
         log_fd: int | None,
+        report: Callable[[dict[str, Any]], None] = lambda _message: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = monotonic()  # when the present callback began; whoever is called by the loop sets it
@@ -65,6 +70,7 @@ class DataPlane:
         self.rows = rows
         self.error_pages = {page.status: page for page in config.error_pages}
         self.listeners = {listener.name: ServedListener(listener, layout) for listener in config.listeners}
+        self._report = report
         self.draining = False
         self.pipes = Pipes()
         self.splice_bytes = SPLICE_BYTES
@@ -89,6 +95,7 @@ class DataPlane:
         self.watch = self.sweeper.watch
         self.unwatch = self.sweeper.unwatch
         self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
+        self._rising = [served for served in self.pools.values() if served.pool.is_rising]
         routes = [ServedRoute(route, n, self.pools, config.limits.body) for n, route in enumerate(config.routes)]
         self.routes = RouteTable(config.routes, routes)
 
@@ -116,6 +123,12 @@ class DataPlane:
         """Count what is in flight on a backend, over all workers."""
         column = backend.columns.active
         return sum([row[column] for row in self.rows])
+
+    def report_failing(self, backend: Backend, error: ExchangeError) -> None:
+        """Tell the supervisor of a backend whose failures in a row are too many; ``error`` is the last one."""
+        last = str(error)
+        message = {"pool": backend.pool, "seat": backend.seat, "failures": backend.failures}
+        self._report({"type": "failing", **message, "last": last[:1].lower() + last[1:]})
 
     def splice_answer(self, exchange: Exchange, upstream: Upstream, first: list[bytes]) -> AnswerSplice | None:
         """Let the rest of an answer pass inside the kernel, behind these first bytes; None if it can't."""
@@ -213,7 +226,7 @@ class DataPlane:
         """
         Change who is in which pool, and how they stand (plain data).
 
-        Requests in flight on a backend that left or went down go on, unless ``on_down`` says otherwise.
+        Requests in flight on a backend that left, went down or was ejected go on, unless ``on_down`` says otherwise.
         """
         self.now = monotonic()
         for data in pools:
@@ -228,8 +241,10 @@ class DataPlane:
                     upstream.close()
             if served.send_proxy is not None and (gone or fallen):
                 self._close_private({*gone, *fallen})
-            if served.resets and fallen:
-                self._reset(set(fallen))
+            if served.resets:
+                self._reset({backend for backend in fallen if backend.health == "down"})
+
+        self._rising = [served for served in self.pools.values() if served.pool.is_rising]
 
     def _close_private(self, backends: set[Backend]) -> None:
         """Close the idle connections that belong to one client each."""
@@ -240,6 +255,8 @@ class DataPlane:
 
     def _reset(self, backends: set[Backend]) -> None:
         """End what is in flight on these, as if they had reset every connection."""
+        if not backends:
+            return
         for watched in list(self.sweeper.watched):
             if isinstance(watched, (Upstream, Dial)) and watched.backend in backends:
                 watched.backend_down()
@@ -279,6 +296,8 @@ class DataPlane:
         if self.log_writer is not None:
             self.log_writer.flush()
             self.row[self._layout.lines_dropped] = self.log_writer.dropped
+        for served in self._rising:
+            served.pool.rise(now)  # a line that waits looks for room by itself
         if now >= self._next_second:
             self._next_second = now + 1.0
             self.date = http_date(wall())

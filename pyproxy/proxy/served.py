@@ -6,14 +6,16 @@ Must not know connections or exchanges.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pyproxy.balance.backend import Backend, Columns
 from pyproxy.balance.pool import Pool
 from pyproxy.config.runtime import Backend as BackendConfig
 from pyproxy.config.runtime import Listener, Route
 from pyproxy.config.runtime import Pool as PoolConfig
+from pyproxy.errors import ExchangeError
 from pyproxy.observe.metrics import Layout
+from pyproxy.proxy.attempt import Attempt
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.retry import RetryBudget
 from pyproxy.proxy.waiting import WaitingLine
@@ -24,6 +26,10 @@ from pyproxy.routing.rewrite import Template, make_rewrite
 if TYPE_CHECKING:
     from pyproxy.proxy.exchange import Exchange
     from pyproxy.proxy.plane import DataPlane
+
+
+#: Failures that go on are reported so often.
+REPORT_SECONDS: Final = 1.0
 
 
 def columns_of(layout: Layout, seat: int) -> Columns:
@@ -69,6 +75,7 @@ class ServedPool:
         "retry",
         "send_proxy",
         "timeouts",
+        *("_plane", "outlier"),
     )
 
     def __init__(self, plane: "DataPlane", config: PoolConfig, layout: Layout) -> None:
@@ -80,6 +87,8 @@ class ServedPool:
         self.hash_key = make_hash_key(config.hash) if config.hash is not None else None
         self.send_proxy = config.send_proxy
         self.resets = config.on_down == "reset"
+        self.outlier = config.outlier
+        self._plane = plane
         # A connection that began with a PROXY header is its client's own, who never needs a second one.
         self.private_keepalive = replace(config.keepalive, max_idle=min(1, config.keepalive.max_idle))
         self._keepalive = config.keepalive
@@ -93,6 +102,7 @@ class ServedPool:
             tries_all=config.when_all_down == "try_all",
             in_flight=plane.count_in_flight,
         )
+        self.pool.start_slowly(config.slow_start, plane.now)
         self.line = WaitingLine(
             plane, self.pool, config.queue, layout.queued(config.name), layout.queue_head(config.name)
         )
@@ -115,7 +125,7 @@ class ServedPool:
 
     def update(self, configs: tuple[BackendConfig, ...], unit: int) -> tuple[list[Backend], list[Backend]]:
         """
-        Change who is in the pool, and return those who left it, and those who stay but went down.
+        Change who is in the pool, and return those who left it, and those who stay but went down or were ejected.
 
         A backend whose name, address and seat stay is the same backend, with its connections and its past.
         """
@@ -124,20 +134,34 @@ class ServedPool:
         for config in configs:
             backend = present.get(config.name)
             if backend is not None and self._is_same(backend, config):
-                backend.weight = config.weight
-                backend.backup = config.backup
-                backend.max_conns = config.max_conns
-                backend.state = config.state
-                if config.health == "down" and backend.health != "down":
+                if backend.update(config, self._plane.now):
                     fallen.append(backend)
-                backend.health = config.health
                 del present[config.name]
             else:
                 backend = self._make(config)
             members.append(backend)
-        self.pool.replace(members, unit)
+        self.pool.replace(members, unit, self._plane.now)
         self.line.handle_members()
         return list(present.values()), fallen
+
+    def count_failure(self, attempt: Attempt, error: ExchangeError) -> None:
+        """
+        Count what an attempt failed of among its backend's failures in a row, and report when these are too many.
+
+        What began before the backend came back doesn't count, nor does what we end ourselves since it is down.
+        """
+        backend, outlier = attempt.on, self.outlier
+        if outlier is None or not error.blames_backend or backend.ejected or backend.health == "down":
+            return
+        if attempt.started < backend.counts_from:
+            return
+        backend.failures += 1
+        now = self._plane.now
+        # Told again until it answers: it may be the last one that is left, and not for long.
+        is_due = backend.failures >= outlier.consecutive and now - backend.reported >= REPORT_SECONDS
+        if is_due and backend in self.pool.backends:
+            backend.reported = now
+            self._plane.report_failing(backend, error)
 
     def _make(self, config: BackendConfig) -> Backend:
         return Backend(

@@ -19,6 +19,7 @@ from pyproxy.errors import (
     DialTimeout,
     ExchangeError,
     Internal,
+    NoLocalPort,
     ResponseTimeout,
     ResponseTruncated,
 )
@@ -232,6 +233,13 @@ class Upstream(Leg):
         exchange.upstream_failed(BodyStalled() if stalled else ResponseTimeout())
 
 
+def _dial_error(error: OSError) -> ExchangeError:
+    """Say whose doing it is that there is no connection."""
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+        return DescriptorLimit()
+    return NoLocalPort() if error.errno == errno.EADDRNOTAVAIL else DialFailed()
+
+
 class Dial:
     """A connection being made for one exchange; it ends in ``connected``, ``upstream_failed`` or ``cancel``."""
 
@@ -298,8 +306,7 @@ class Dial:
         try:
             result = await self._connect()
         except OSError as error:
-            limited = error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-            result = DescriptorLimit() if limited else DialFailed()
+            result = _dial_error(error)
         except Exception:
             _log.exception("connecting to %r failed", backend)
             result = Internal()

@@ -107,7 +107,7 @@ class Worker:
         rows = [map_row(scoreboard, slot, layout.size) for slot in range(config.workers)]
         os.close(scoreboard)
         log_fd = fds.pop(0) if message["log"] else None
-        plane = self._plane = DataPlane(config, layout, rows, message["slot"], log_fd)
+        plane = self._plane = DataPlane(config, layout, rows, message["slot"], log_fd, self._channel.send)
         for early in self._early:
             self._update_pools(early)
         loop = asyncio.get_running_loop()

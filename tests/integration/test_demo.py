@@ -1,6 +1,7 @@
 """`pyproxy demo` as a user runs it: it works, tells what to try, and leaves nothing running."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -51,10 +52,21 @@ class Demo:
         return self
 
     def is_serving(self) -> bool:
-        """Whether a request through the proxy is answered."""
+        """Whether a request through the proxy is answered, and every node has passed its first check."""
         with suppress(OSError, http.client.HTTPException):
-            return self.get("/")[0] == 200
+            return self.get("/")[0] == 200 and set(self.health().values()) == {"up"}
         return False
+
+    def health(self) -> dict[str, str]:
+        """How each node stands, by the printed address of the admin API."""
+        (port,) = set(re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", self.out))
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=DEADLINE)
+        try:
+            connection.request("GET", "/api/v1/pools")
+            (pool,) = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return {backend["name"]: backend["health"] for backend in pool["backends"]}
 
     def get(self, path: str) -> tuple[int, bytes]:
         """GET through the proxy."""
@@ -109,6 +121,7 @@ def demo(start: Callable[[int], Demo], ports: Ports) -> Demo:
 
 def test_three_nodes_take_turns(demo: Demo) -> None:
     """Six requests reach each node twice, and the node shows the headers that the proxy added."""
+    until(lambda: len({demo.who() for _ in range(3)}) == 3, "the worker knows that all are up")
     names = [demo.who() for _ in range(6)]
     assert sorted(names) == ["web1", "web1", "web2", "web2", "web3", "web3"]
     assert names[:3] == names[3:]
@@ -142,7 +155,8 @@ def test_a_node_dies_and_nobody_notices(demo: Demo) -> None:
     """The printed kill takes one node away; every request is still answered."""
     os.kill(demo.nodes()["web1"], signal.SIGTERM)
     names = {demo.who() for _ in range(9)}
-    until(lambda: "web1" not in {demo.who() for _ in range(3)}, "web1 is gone")
+    until(lambda: demo.health()["web1"] == "down", "web1 is down")
+    assert "web1" not in {demo.who() for _ in range(3)}
     assert {"web2", "web3"} <= names
 
 

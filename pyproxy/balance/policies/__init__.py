@@ -18,6 +18,9 @@ def _turn(pool: "Pool") -> int:
     """Say where an order begins: where the pool's last policy had come to, else at the worker's own place."""
     previous = pool.policy
     if isinstance(previous, (RoundRobin, LeastConn)):
+        if previous.backends == pool.eligible:
+            # Only weights have changed, perhaps in one of many steps: from the beginning, light ones would never come.
+            return previous.place_among([backend.weight for backend in pool.eligible])
         return previous.turn % len(pool.eligible)
     return pool.offset
 

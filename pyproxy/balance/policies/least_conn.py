@@ -37,6 +37,15 @@ class LeastConn(Policy):
         """Where the round robin is: a successor may go on there."""
         return self._turns.turn
 
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """Who is picked from."""
+        return self._backends
+
+    def place_among(self, weights: Sequence[int]) -> int:
+        """Give the turn that is as far on in the round robin's order with other weights."""
+        return self._turns.place_among(weights)
+
     def pick(self, key: bytes, now: float, is_open: IsOpen | None = None) -> Backend | None:
         first = self._turns.pick(key, now, is_open)
         if first is None or not first.active:

@@ -30,12 +30,12 @@ class RoundRobin(Policy):
     """Pick from ``backends``, all with a weight of at least 1; begin ``offset`` turns into the order."""
 
     __slots__ = (
-        *("_backends", "_bits", "_chunk", "_credits", "_next", "_open", "_order", "_period", "_picks", "_turn"),
+        *("backends", "_bits", "_chunk", "_credits", "_next", "_open", "_order", "_period", "_picks", "_turn"),
         *("_waiting", "_weights"),
     )
 
     def __init__(self, backends: Sequence[Backend], offset: int = 0) -> None:
-        self._backends = tuple(backends)
+        self.backends = tuple(backends)
         divisor = gcd(*[backend.weight for backend in backends])
         self._weights = [backend.weight // divisor for backend in backends]
         self._period = sum(self._weights)
@@ -57,6 +57,11 @@ class RoundRobin(Policy):
     def turn(self) -> int:
         """Where in the order the next pick is: a successor may go on there."""
         return self._next
+
+    def place_among(self, weights: Sequence[int]) -> int:
+        """Give the turn of an order with other weights that is as far on in it as the next pick is in this one."""
+        period = min(sum(weights) // gcd(*weights), RECORDED)
+        return self._next * period // self._chunk
 
     def pick(self, key: bytes = b"", now: float = 0.0, is_open: IsOpen | None = None) -> Backend | None:
         """Give the backend whose turn it is."""
@@ -88,9 +93,9 @@ class RoundRobin(Policy):
         found: dict[Backend, float] = {}
         for ahead in range(self._chunk):
             found.setdefault(self._look(ahead), float(ahead))
-            if len(found) == len(self._backends):
+            if len(found) == len(self.backends):
                 break
-        return {backend: found.get(backend, float(self._chunk)) for backend in self._backends}
+        return {backend: found.get(backend, float(self._chunk)) for backend in self.backends}
 
     def _pick_open(self, is_open: IsOpen) -> Backend | None:
         ahead = self._find(is_open)
@@ -102,7 +107,7 @@ class RoundRobin(Policy):
 
     def _find(self, is_open: IsOpen) -> int:
         """Count the turns until that of an open backend, -1 if it isn't among the next ones."""
-        for ahead in range(len(self._backends)):
+        for ahead in range(len(self.backends)):
             if is_open(self._look(ahead)):
                 return ahead
         return -1
@@ -112,7 +117,7 @@ class RoundRobin(Policy):
         credit = self._credits
         richest = -1
         given = 0
-        for index, backend in enumerate(self._backends):
+        for index, backend in enumerate(self.backends):
             if is_open(backend):
                 weight = self._weights[index]
                 given += weight
@@ -122,7 +127,7 @@ class RoundRobin(Policy):
         if richest < 0:
             return None
         credit[richest] -= given
-        return self._backends[richest]
+        return self.backends[richest]
 
     # the order
 
@@ -155,7 +160,7 @@ class RoundRobin(Policy):
         index = heappop(self._open) & places
         self._picks[index] += 1
         heappush(self._waiting, self._picks[index] * self._period // self._weights[index] << bits | index)
-        return self._backends[index]
+        return self.backends[index]
 
     def _closes(self, index: int) -> int:
         return -(-(self._picks[index] + 1) * self._period // self._weights[index])

@@ -19,6 +19,8 @@ def backend(name: str) -> BackendView:
         "state": "ready",
         "health": "up",
         "ejected": False,
+        "ejected_for": None,
+        "slow_start": None,
         "available": True,
         "origin": "config",
         "active": 0,

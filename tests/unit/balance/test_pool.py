@@ -90,7 +90,7 @@ def test_replace() -> None:
     stays, goes = backend("a"), backend("b")
     of = pool(stays, goes)
     stays.active = 3
-    stays.weight = 2
+    stays.full_weight = 2
     comes = backend("c", 1, max_conns=4)
     of.replace([stays, comes], 2)
     assert (of.backends, of.eligible, of.unit, of.is_limited) == ((stays, comes), (stays, comes), 2, True)
@@ -339,6 +339,7 @@ def test_explain_says_why_not() -> None:
         "eligible": True,
         "score": 7.5,
         "reason": "at max_conns (5 of 5)",
+        "slow_start": None,
     }
     assert explained(of, "reason") == [
         *("weight 0: sticky clients only", "at max_conns (5 of 5)", None, "backup: a primary backend is available")
@@ -429,3 +430,31 @@ def test_explain_says_how_a_backend_stands() -> None:
     ):
         flip(of, member, health, state)
     assert explained(of, "reason") == ["drained", "maint", "down", "checking", None]
+
+
+def test_the_ejected_get_nothing() -> None:
+    """Backups take over when all primaries are passed over, ``try_all`` tries them, and ``explain`` has the word."""
+    first, second, backup = backend("a"), backend("b"), backend("c", backup=True)
+    tiers = pool(first, second, backup)
+    first.ejected = True
+    tiers.rebuild()
+    assert set(names(10, tiers)) == {"b"}
+    assert explained(tiers, "reason")[:2] == ["ejected", None]
+    second.ejected = True
+    tiers.rebuild()
+    assert set(names(10, tiers)) == {"c"}
+    backup.ejected = True
+    tiers.rebuild()
+    assert (tiers.pick(), tiers.is_checking) == (None, False)
+    everybody = Pool("web", "round_robin", [first, second], tries_all=True)
+    assert set(names(10, everybody)) == {"a", "b"}
+
+
+def test_nobody_waits_for_the_ejected() -> None:
+    """But for one that is checked for the first time, if only that one is left."""
+    first, second = backend("a"), backend("b")
+    both = pool(first, second)
+    first.ejected = True
+    second.health = "checking"
+    both.rebuild()
+    assert (both.eligible, both.is_checking) == ((), True)

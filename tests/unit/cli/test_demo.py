@@ -15,6 +15,7 @@ def test_the_configuration_is_valid_and_has_the_nodes() -> None:
     plain = compile_config(config)
     assert [backend["port"] for backend in plain["pools"][0]["backends"]] == [41, 42]
     assert [(item["name"], item["host"], item["port"]) for item in plain["listeners"]] == [("demo", "127.0.0.1", 8080)]
+    assert plain["pools"][0]["health"]["path"] == "/"
     assert config.admin is not None
     assert str(config.admin.bind) == "127.0.0.1:8081"
 

@@ -113,7 +113,7 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "web (hash, 1 of 2 available)"
     assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-"]
-    assert out[3].endswith("L4 refused  backup added")
+    assert out[3].endswith("L4 refused  backup, added")
     assert asked.questions == [("GET", "/api/v1/pools", None)]
 
 

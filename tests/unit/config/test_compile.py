@@ -48,9 +48,12 @@ pools:
     on_down: reset
     when_all_down: try_all
     timeouts: {connect: 250ms}
+    outlier: {consecutive: 2, eject: 1s, max_eject: 8s, min_available: 3}
+    slow_start: 1m
   api:
     policy: hash
     hash: cookie:USER
+    outlier: false
     queue: {size: 7, timeout: 250ms}
     send_proxy: v1
     backends:
@@ -65,6 +68,7 @@ admin: {token: hunter2}
 """
 TCP = {"path": "", "mode": None, "owner": None, "proxy_protocol": False}
 BACKEND = {"path": "", "lookup": "", "weight": 1, "backup": False, "max_conns": 0, "state": "ready", "health": "up"}
+BACKEND |= {"ejected": False, "rising": 0.0}
 NO_CHANGES: dict[str, Any] = {"set": [], "remove": []}
 EVERYTHING = {
     "host": None,
@@ -138,6 +142,8 @@ def test_plain_data() -> None:
     }
     assert (web["on_down"], web["when_all_down"]) == ("reset", "try_all")
     assert (api["health"], api["on_down"], api["when_all_down"]) == (None, "keep", "fail")
+    assert web["outlier"] == {"consecutive": 2, "eject": 1.0, "max_eject": 8.0, "min_available": 3}
+    assert (web["slow_start"], api["outlier"], api["slow_start"]) == (60.0, None, 0.0)
     assert web["queue"] == {"size": 128, "timeout": 5.0}
     assert web["retry"] == {"attempts": 3, "on": ["503", "connect", "reset"], "budget": 0.125, "min": 0}
     assert web["timeouts"] == {"connect": 0.25, "response": 60.0, "idle": 60.0, "tunnel": 3600.0}

@@ -14,6 +14,7 @@ from pyproxy.config.runtime import (
     HeaderChanges,
     Health,
     Listener,
+    Outlier,
     Pool,
     Queue,
     Redirect,
@@ -102,6 +103,8 @@ def plain() -> dict[str, Any]:
                         "seat": 5,
                         "state": "drain",
                         "health": "down",
+                        "ejected": True,
+                        "rising": 12.5,
                     }
                 ],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 61.0, "tunnel": 3600.0},
@@ -123,6 +126,8 @@ def plain() -> dict[str, Any]:
                 },
                 "on_down": "reset",
                 "when_all_down": "try_all",
+                "outlier": {"consecutive": 4, "eject": 3.0, "max_eject": 9.0, "min_available": 2},
+                "slow_start": 30.0,
             }
         ],
         "client": {
@@ -173,9 +178,12 @@ def test_plain_data_becomes_objects() -> None:
     assert config.trusted_proxies == ("10.0.0.0/8",)
     pool = config.pools[0]
     assert isinstance(pool, Pool)
-    assert pool.backends == (Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5, state="drain", health="down"),)
+    assert pool.backends == (
+        Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5, state="drain", health="down", ejected=True, rising=12.5),
+    )
     assert pool.health == Health("tcp", "/", None, ((200, 399),), None, 2.0, 1.0, 2, 3, None)
     assert (pool.on_down, pool.when_all_down) == ("reset", "try_all")
+    assert (pool.outlier, pool.slow_start) == (Outlier(4, 3.0, 9.0, 2), 30.0)
     assert (pool.policy, pool.hash, pool.queue, pool.send_proxy, pool.unit) == ("hash", "uri", Queue(128, 5.0), "v2", 2)
     assert pool.retry == Retry(2, frozenset({"connect", "reset"}), 0.2, 3)
     assert (pool.timeouts.idle, config.client.write_timeout, config.limits.body) == (61.0, 62.0, None)

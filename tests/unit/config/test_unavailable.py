@@ -26,8 +26,6 @@ USED = [
     ("listener", "tls: {certificates: [{cert: a, key: b}]}", "listeners[0].tls"),
     ("pool", "tls: {}", "pools.web.tls"),
     ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
-    ("pool", "outlier: {}", "pools.web.outlier"),
-    ("pool", "slow_start: 1s", "pools.web.slow_start"),
     ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
 ]
 
@@ -49,7 +47,6 @@ OFF = [
     ("top", "failover: null"),
     ("listener", "tls: null"),
     ("pool", "tls: null, sticky: null, health: {steer: false}"),
-    ("pool", "outlier: false, slow_start: 0s"),
 ]
 
 

@@ -225,3 +225,41 @@ async def test_a_restart_goes_on_where_it_was() -> None:
     again = Stage(stage.journal)
     assert again.states()["a"] == "drain"
     assert again.changes.overrides() == stage.changes.overrides()
+
+
+async def test_ready_is_told_before_it_is_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said by somebody, as configured or by name, whether or not it was; or because the time of another is up."""
+    now = 1000.0
+    monkeypatch.setattr(changes_module, "wall", lambda: now)
+    stage = Stage()
+    told: list[tuple[str, str, str]] = []
+    stage.changes._on_ready = lambda pool, name: told.append((pool, name, stage.states(pool)[name]))
+    await stage.patch(state="ready")
+    await stage.patch(state="drain")
+    await stage.patch(weight=3)
+    await stage.patch(state="ready")
+    await stage.patch(state="maint")
+    await stage.patch(state=None)
+    assert told == [("web", "a", state) for state in ("ready", "drain", "maint")]
+    await stage.patch(origin=Origin("me", seconds=60.0), state="maint")
+    await stage.patch(origin=Origin("me", seconds=60.0), weight=9)
+    now = 1060.0
+    stage.changes.expire()
+    await stage.changes.close()
+    assert told[3:] == [("web", "a", "maint")]
+    stage.journal.error = OSError(28, "No space left on device")
+    with pytest.raises(Unavailable):
+        await stage.patch(state="ready")
+    assert len(told) == 4
+
+
+async def test_a_removal_that_fails_is_no_return() -> None:
+    """The backend was away for a moment only: it doesn't start slowly."""
+    stage = Stage()
+    told: list[str] = []
+    stage.changes._on_ready = lambda _pool, name: told.append(name)
+    counts = iter([0, 3])
+    stage.count = lambda: next(counts)
+    with pytest.raises(Conflict):
+        await stage.changes.remove("web", "a", ME, _no_guard, force=False)
+    assert told == []

@@ -31,7 +31,7 @@ PLAIN: dict[str, Any] = make_settings(
 def make() -> Members:
     """Make members whose clock counts its looks."""
     ticks = iter(range(1000))
-    return Members(from_plain(PLAIN), clock=lambda: float(next(ticks)))
+    return Members(from_plain(PLAIN), clock=lambda: float(next(ticks)), monotonic=lambda: 500.0)
 
 
 def health(members: Members, pool: str = "web") -> dict[str, str]:
@@ -101,3 +101,59 @@ def test_what_the_operator_changes_leaves_health_alone() -> None:
         ("fixed", "drain", "down"),
         ("new", "ready", "checking"),
     ]
+
+
+def test_an_ejection_is_a_new_version_and_belongs_to_the_address() -> None:
+    """The same again is none; another address, or the same one when it is back, isn't passed over."""
+    members = make()
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    seat, version, since = members.seats["web", "app"], members.version, members.joined["web"]["app"]
+    assert members.set_ejected("web", seat, ejected=True)
+    assert (members.version, ejected(members)) == (version + 1, {"app"})
+    assert not members.set_ejected("web", seat, ejected=True)
+    assert not members.set_ejected("web", 77, ejected=True)
+    assert members.joined["web"]["app"] == since
+    members.update("web", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    assert ejected(members) == {"app[10.1.0.1:80]"}
+    members.update("web", "app", share_equally(["10.1.0.2"], 80))
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    assert ejected(members) == set()
+
+
+def ejected(members: Members) -> set[str]:
+    """Who is passed over."""
+    return {backend["name"] for backend in members.plain_pool("web")["backends"] if backend["ejected"]}
+
+
+def test_who_was_down_starts_slowly() -> None:
+    """Not who is checked for the first time; it belongs to the address, and a worker that starts is told."""
+    members = make()
+    seat = members.seats["web", "fixed"]
+    members.set_health("web", seat, "up")
+    assert rising(members) == {"fixed": 0.0}
+    members.set_health("web", seat, "down")
+    assert rising(members) == {"fixed": 0.0}
+    members.set_health("web", seat, "up")
+    assert rising(members) == {"fixed": 500.0}
+    (backend,) = members.start_config(PLAIN)["pools"][0]["backends"]
+    assert backend["rising"] == 500.0
+    present = members.configured("web")
+    members.configure(replace(present, backends=(replace(present.backends[0], port=81), present.backends[1])))
+    assert rising(members) == {"fixed": 0.0}
+
+
+def test_who_is_ready_again_starts_slowly() -> None:
+    """All addresses of the name, with the change that makes it ready."""
+    members = make()
+    members.update("web", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    version = members.version
+    members.begin_rising("web", "app")
+    assert members.version == version
+    present = members.configured("web")
+    members.configure(replace(present, backends=(present.backends[0], replace(present.backends[1], weight=3))))
+    assert rising(members) == {"fixed": 0.0, "app[10.1.0.1:80]": 500.0, "app[10.1.0.2:80]": 500.0}
+
+
+def rising(members: Members) -> dict[str, float]:
+    """Since when each has been back."""
+    return {backend["name"]: backend["rising"] for backend in members.plain_pool("web")["backends"]}

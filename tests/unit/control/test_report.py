@@ -3,6 +3,7 @@
 import doctest
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pyproxy.config.runtime import from_plain
 from pyproxy.control import report as report_module
 from pyproxy.control.answers import share_equally
 from pyproxy.control.changes import LiveChanges
+from pyproxy.control.ejections import Ejector
 from pyproxy.control.explain import Explainer
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import OpenListener
@@ -69,6 +71,7 @@ class World:
         self.is_stopping = False
         self.checks: dict[int, CheckResult] = {}
         self.changes = LiveChanges(config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0)
+        self.ejector = Ejector(config, self.members, lambda _pool: None)
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
             config,
@@ -82,6 +85,7 @@ class World:
             Explainer(self.workers),
             self.checks,
             self.changes,
+            self.ejector,
         )
         self.report = Report(parts)
 
@@ -167,6 +171,8 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "state": "ready",
         "health": "up",
         "ejected": False,
+        "ejected_for": None,
+        "slow_start": None,
         "available": True,
         "origin": "config",
         "active": 4,
@@ -333,3 +339,52 @@ async def test_explain_shows_names_without_an_address(
     explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
     rows = [(row["name"], row["address"], row["weight"], row["reason"]) for row in explained["backends"]]
     assert rows == ([] if is_resolved else [("app", "app.internal:80", 2, "has no address yet")])
+
+
+async def test_ejections_and_slow_start_are_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the pool, for the name of several addresses, in the metrics, and with the time that is left in ``explain``."""
+    monkeypatch.setattr(report_module, "monotonic", lambda: 101.0)
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    first, second = world.seat("app", "app[10.1.0.1:80]"), world.seat("app", "app[10.1.0.2:80]")
+
+    def shown(name: str) -> tuple[bool, float | None, bool]:
+        view = world.report.backend("app", name)
+        assert view is not None
+        return view["ejected"], view["ejected_for"], view["available"]
+
+    world.members.set_ejected("app", first, ejected=True)
+    monkeypatch.setattr(world.ejector, "remaining", lambda _pool, seat: 7.04 if seat == first else 3.0)
+    world.ejector.totals["app", "app[10.1.0.1:80]"] = 4
+    assert shown("app[10.1.0.1:80]") == (True, 7.0, False)
+    assert shown("app[10.1.0.2:80]") == (False, None, True)
+    assert shown("app") == (False, None, True)
+    assert [pool["available"] for pool in world.report.pools()] == [2, 0, 1]
+    world.members.set_ejected("app", second, ejected=True)
+    assert shown("app") == (True, 3.0, False)
+    text = world.report.metrics()
+    assert '\npyproxy_backend_ejections_total{pool="app",backend="app[10.1.0.1:80]"} 4\n' in text
+    assert '\npyproxy_backend_ejections_total{pool="web",backend="web1"} 0\n' in text
+
+    async def answer(_self: Explainer, _question: Any) -> dict[str, Any]:
+        return {"pool": "app", "backends": [{"name": "app[10.1.0.1:80]", "reason": "ejected"}]}
+
+    monkeypatch.setattr(Explainer, "explain", answer)
+    explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
+    assert explained["backends"][0]["reason"] == "ejected for another 7 s"
+
+
+def test_slow_start_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In seconds that are left; for a name, those of the address that needs longest."""
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    monkeypatch.setattr(world.members, "_monotonic", lambda: 100.0)
+    monkeypatch.setattr(report_module, "monotonic", lambda: 101.0)
+    for health in ("down", "up"):
+        world.members.set_health("app", world.seat("app", "app[10.1.0.2:80]"), health)
+
+    def shown() -> list[float | None]:
+        views = [world.report.backend("app", name) for name in ("app", "app[10.1.0.1:80]", "app[10.1.0.2:80]")]
+        return [view["slow_start"] for view in views if view is not None]
+
+    assert shown() == [None, None, None]
+    world.members.configure(replace(world.members.configured("app"), slow_start=30.0))
+    assert shown() == [29.0, None, 29.0]

@@ -1,6 +1,7 @@
 """Pins how workers hear of a pool's members, and when a seat goes to another; its life is for integration tests."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -200,3 +201,58 @@ async def test_an_answer_of_unknown_type_is_logged(stage: Stage, caplog: pytest.
     """It is a bug of ours that must show, and stop nothing."""
     stage.supervisor._handle_answer(stage.workers[0], {"type": "what"})
     assert "unknown type 'what'" in caplog.text
+
+
+async def test_a_report_of_failures_reaches_all_workers(stage: Stage) -> None:
+    """At once; a passed check that began later ends it, and what the operator changes is followed."""
+    supervisor = stage.supervisor
+    stage.answer("web", 1, 2)
+    await asyncio.sleep(0)
+    seat = stage.seat("web", "app[10.1.0.1:80]")
+
+    def ejected() -> list[list[bool]]:
+        return [[backend["ejected"] for backend in worker.sent[-1]["pools"][0]["backends"]] for worker in stage.workers]
+
+    message = {"type": "failing", "pool": "web", "seat": seat, "failures": 5, "last": "x"}
+    supervisor._handle_answer(stage.workers[0], message)
+    await asyncio.sleep(0)
+    assert ejected() == [[True, False]] * 2
+    late = FakeWorker(1)
+    supervisor._handle_start(late)
+    (web, _) = late.sent[0]["config"]["pools"]
+    assert [backend["ejected"] for backend in web["backends"]] == [True, False]
+    supervisor._prober._on_pass("web", seat, math.inf)
+    await asyncio.sleep(0)
+    assert ejected() == [[False, False]] * 2
+    supervisor._handle_answer(stage.workers[0], message)
+    stage.answer("web", 1)
+    assert not supervisor._members.plain_pool("web")["backends"][0]["ejected"], "the last one stays"
+    assert supervisor._ejector._timer is not None
+    supervisor._workers = SimpleNamespace(kill=lambda: None, ended=asyncio.Event())
+    supervisor._workers.ended.set()
+    await supervisor._end()
+    assert supervisor._ejector._timer.cancelled()
+
+
+async def test_who_is_said_to_be_ready_starts_slowly(stage: Stage) -> None:
+    """If it wasn't; for one that was, an ejection ends and nothing else."""
+    supervisor = stage.supervisor
+    stage.answer("web", 1, 2)
+    seat = stage.seat("web", "app[10.1.0.1:80]")
+
+    def rising() -> list[bool]:
+        return [bool(backend["rising"]) for backend in supervisor._members.plain_pool("web")["backends"]]
+
+    supervisor._ejector.handle_report({"pool": "web", "seat": seat, "failures": 5, "last": "x"})
+    supervisor._handle_ready("web", "app")
+    present = supervisor._members.configured("web")
+    drained = replace(present, backends=(replace(present.backends[0], state="drain"),))
+    supervisor._members.configure(drained)
+    assert rising() == [False, False]
+    assert not any(backend["ejected"] for backend in supervisor._members.plain_pool("web")["backends"])
+    supervisor._handle_ready("web", "app")
+    supervisor._handle_ready("web", "nobody")
+    supervisor._members.configure(present)
+    assert rising() == [True, True]
+    await asyncio.sleep(0)
+    supervisor._ejector.close()

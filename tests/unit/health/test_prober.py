@@ -174,3 +174,22 @@ async def test_a_mistake_of_ours_does_not_end_the_checks(world: World, caplog: p
     assert "went wrong" in caplog.text
     world.says[8001] = True
     assert await world.tick() == [8001]
+
+
+async def test_every_check_that_passes_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the flip that it makes, with the time at which it began; one that fails is not."""
+    times = iter([5.0, 6.0, 7.0])
+    monkeypatch.setattr("pyproxy.health.prober.monotonic", lambda: next(times))
+    told: list[tuple[str, int, float]] = []
+
+    def on_pass(pool: str, seat: int, began: float) -> None:
+        assert world.flips
+        told.append((pool, seat, began))
+
+    world.prober._on_pass = on_pass
+    await world.update(member(1))
+    world.says[8001] = False
+    await world.tick()
+    world.says[8001] = True
+    await world.tick()
+    assert told == [("web", 1, 5.0), ("web", 1, 7.0)]

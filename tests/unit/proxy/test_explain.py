@@ -69,6 +69,7 @@ def test_the_whole_answer() -> None:
                 "eligible": True,
                 "score": 0.0,
                 "reason": None,
+                "slow_start": None,
                 "picked": True,
             },
             {
@@ -79,6 +80,7 @@ def test_the_whole_answer() -> None:
                 "eligible": False,
                 "score": None,
                 "reason": "backup: a primary backend is available",
+                "slow_start": None,
                 "picked": False,
             },
         ],

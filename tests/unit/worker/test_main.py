@@ -43,6 +43,7 @@ PLAIN: dict[str, Any] = {
             "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
             "queue": {"size": 128, "timeout": 5.0},
             "health": None,
+            "outlier": None,
         }
     ],
     "client": {
