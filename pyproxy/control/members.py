@@ -87,6 +87,7 @@ class Members:
         self._answers: dict[Label, Answer] = {}  # by the name in the file
         self._pools = {pool.name: pool for pool in config.pools}
         self._resolved: dict[str, Pool] = {}
+        self._held: dict[str, str] = {}  # by pool the name that gets nothing new, though it is shown as it was
         for name in self._pools:
             self._resolve(name)
 
@@ -123,6 +124,11 @@ class Members:
         """Write a pool's present members as plain data for the workers, names without an address left out."""
         pool = self._resolved[name]
         backends = [asdict(backend) for backend in pool.backends if not backend.lookup]
+        if name in self._held:
+            owners = self.configured_names()
+            for backend in backends:
+                if owners[name, backend["name"]] == self._held[name]:
+                    backend["state"] = "maint"
         return {"name": name, "unit": pool.unit, "backends": backends}
 
     def start_config(self, plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +151,22 @@ class Members:
         self._pools[pool.name] = pool
         return self._change(pool.name)
 
+    def hold(self, pool: str, backend: str | None) -> None:
+        """
+        Let workers send nothing new to a configured name until this is called with None.
+
+        That is between us and them: everybody else sees the members as they are.
+        """
+        if backend is not None:
+            self._held[pool] = backend
+        elif pool in self._held:
+            del self._held[pool]
+        self.version += 1
+
+    def member(self, pool: str, number: int) -> Backend | None:
+        """Give the member on a seat."""
+        return next((item for item in self._resolved[pool].backends if item.seat == number and not item.lookup), None)
+
     def configured(self, pool: str) -> Pool:
         """Give a pool as it is configured now, names and not their addresses."""
         return self._pools[pool]
@@ -165,7 +187,7 @@ class Members:
     def set_health(self, pool: str, number: int, health: str) -> bool:
         """Take what checks say of the address on a seat; return whether that changes the pool."""
         present = self._resolved[pool]
-        old = next((item for item in present.backends if item.seat == number and not item.lookup), None)
+        old = self.member(pool, number)
         if old is None or old.health == health:
             return False
         new = replace(old, health=health)

@@ -23,7 +23,9 @@ from pyproxy.control import startup
 from pyproxy.control.answers import Answer
 from pyproxy.control.applied import Applied
 from pyproxy.control.changes import LiveChanges
+from pyproxy.control.events import Events
 from pyproxy.control.explain import Explainer
+from pyproxy.control.happenings import tell_addresses, tell_flip, tell_worker
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import explain, open_listeners
 from pyproxy.control.members import Members
@@ -61,9 +63,10 @@ class Supervisor:
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
         self._prober = Prober(self._handle_flip)
+        self._events = Events()
         journal = Journal(settings.state_dir)
         self._changes = LiveChanges(
-            self._config, settings.shown, self._members, journal, self._publish, self._count_in_flight
+            self._config, settings.shown, self._members, journal, self._publish, self._count_in_flight, self._events
         )
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()
@@ -138,7 +141,7 @@ class Supervisor:
             sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
         except OSError as error:
             raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
-        server = AdminServer(make_app(self._report, self._changes, admin.token), sock)
+        server = AdminServer(make_app(self._report, self._changes, self._events, admin.token), sock)
         self._cleanup.push_async_callback(self._changes.close)
         self._cleanup.push_async_callback(server.stop)
         if unix is not None:
@@ -199,6 +202,7 @@ class Supervisor:
         }
         self._applied.note(worker.slot, self._members.version)
         worker.send(message, fds)
+        tell_worker(self._events, worker, "started")
 
     def _handle_answer(self, worker: Worker, message: dict[str, Any]) -> None:
         match message.get("type"):
@@ -210,12 +214,16 @@ class Supervisor:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
 
     def _handle_end(self, slot: int) -> None:
+        worker = self._workers.slots[slot]
+        tell_worker(self._events, worker, "ended", worker.ending if worker is not None else None)
         self._scoreboard.retire(slot)
         self._explainer.handle_end(slot)
         self._applied.forget(slot)
 
     def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
+        before = self._members.pool(pool)
         if self._members.update(pool, backend, answer):
+            tell_addresses(self._events, before, self._members.pool(pool))
             self._handle_change(pool)
 
     async def _publish(self, pool: str) -> list[int]:
@@ -237,6 +245,7 @@ class Supervisor:
         self._prober.update(self._members.pool(pool))
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
+        tell_flip(self._events, pool, self._members.member(pool, seat), health, self._prober.results.get(seat))
         if self._members.set_health(pool, seat, health):
             if not self._changed:
                 self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
@@ -273,6 +282,7 @@ class Supervisor:
             return
         grace = self._config.shutdown_grace
         _log.info("%s: stopping, what is in flight has %g s", number.name, grace)
+        self._events.publish("stopping", reason=number.name)
         self._close_listeners()
         self._workers.drain(grace)
         self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)

@@ -13,6 +13,7 @@ from pyproxy.config.runtime import from_plain
 from pyproxy.control import report as report_module
 from pyproxy.control.answers import share_equally
 from pyproxy.control.changes import LiveChanges
+from pyproxy.control.events import Events
 from pyproxy.control.explain import Explainer
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import OpenListener
@@ -68,7 +69,9 @@ class World:
         self.workers.slots = self.slots
         self.is_stopping = False
         self.checks: dict[int, CheckResult] = {}
-        self.changes = LiveChanges(config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0)
+        self.changes = LiveChanges(
+            config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0, Events()
+        )
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
             config,
