@@ -65,9 +65,20 @@ class CheckView(TypedDict):
     duration_ms: float
 
 
+class LatencyView(TypedDict):
+    """Milliseconds until the head of an answer that half, 95 % and 99 % of the last minute's did not exceed."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
 class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
+
+    ``latency_ms`` is None if it has answered nothing in the last minute. ``oldest_tunnel_s`` says for how many seconds
+    the oldest open tunnel has been open, None without one.
 
     ``last_check`` is None without checks, and before the first. ``weight`` is the file's, or the share of it that one
     of several addresses of a name has.
@@ -87,6 +98,8 @@ class BackendView(TypedDict):
     total: int
     errors: int
     rate: float
+    latency_ms: LatencyView | None
+    oldest_tunnel_s: float | None
     since: str
     last_check: CheckView | None
 

@@ -49,6 +49,12 @@ class Attempt:
         if latency is not None and status not in GATEWAY_ERRORS:
             latency.record(taken, now)
 
+    def tunnelled(self, row: memoryview, now: float) -> None:
+        """Note that the attempt has become a tunnel, which may last for hours."""
+        backend = self.on
+        backend.tunnels[self] = int(now * 1000)
+        row[backend.columns.tunnel] = next(iter(backend.tunnels.values()))
+
     def end(self, row: memoryview, now: float, *, failed: bool) -> None:
         """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
         backend = self.on
@@ -57,5 +63,7 @@ class Attempt:
             row[backend.columns.errors] += 1
             if backend.latency is not None:
                 backend.latency.record_failure(self.duration, now)
+        if backend.tunnels and backend.tunnels.pop(self, None) is not None:
+            row[backend.columns.tunnel] = next(iter(backend.tunnels.values()), 0)
         backend.active -= 1
         row[backend.columns.active] -= 1  # last: a seat on which nothing is in flight may be given away

@@ -25,6 +25,8 @@ def backend(name: str) -> BackendView:
         "total": 0,
         "errors": 0,
         "rate": 0.0,
+        "latency_ms": {"p50": 1.0, "p95": 2.5, "p99": 4.0},
+        "oldest_tunnel_s": None,
         "since": "2026-11-22T16:00:00.000Z",
         "last_check": {"at": "2026-11-22T16:00:00.000Z", "ok": True, "detail": "L7 200", "duration_ms": 0.4},
     }

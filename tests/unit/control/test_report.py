@@ -24,6 +24,7 @@ from pyproxy.control.settings import make_settings
 from pyproxy.control.worker import Program, WorkerState
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
+from pyproxy.observe.histogram import BUCKETS
 
 
 class Seat:
@@ -176,6 +177,8 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "total": 20,
         "errors": 2,
         "rate": 0.0,
+        "latency_ms": None,
+        "oldest_tunnel_s": None,
         "last_check": None,
     }
     assert web["backends"][1]["address"] == "[fd00::2]:80"
@@ -245,6 +248,51 @@ def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monk
     text = world.report.metrics()
     assert '\npyproxy_backend_requests_total{pool="app",backend="app",code="2xx"} 6\n' in text
     assert '\npyproxy_backend_active{pool="app",backend="app"} 2\n' in text
+
+
+def test_how_long_backends_took_of_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each what it answered in the last minute, a name what all of its addresses did; nothing is None."""
+    now = 100.0
+    monkeypatch.setattr(report_module, "monotonic", lambda: now)
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    world.board.used = world.layout.columns_for(world.members.used)
+    columns = [world.layout.backend_response(world.seat("app", f"app[10.1.0.{number}:80]")) for number in (1, 2)]
+    world.board.row(0)[columns[0] + BUCKETS - 1] = 1000  # long ago
+    world.report.sample()
+    world.board.row(0)[columns[0] + 3] += 2
+    world.board.row(1)[columns[1] + 4] += 2
+    shown = [world.report.backend("app", name) for name in ("app[10.1.0.1:80]", "app[10.1.0.2:80]", "app")]
+    assert [view and view["latency_ms"] and view["latency_ms"]["p50"] for view in shown] == [3.162, 7.071, 5.0]
+    web = world.report.backend("web", "web1")
+    assert web is not None
+    assert web["latency_ms"] is None
+    for _ in range(8):
+        now += 10.0
+        world.report.sample()
+    app = world.report.backend("app", "app")
+    assert app is not None
+    assert app["latency_ms"] is None
+
+
+def test_how_old_the_oldest_tunnel_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all workers, and of an address that is leaving as well."""
+    monkeypatch.setattr(report_module, "monotonic", lambda: 100.0)
+    layout, board = world.layout, world.board
+    world.members.update("app", "app", share_equally(["10.1.0.1"], 80))
+    old = world.seat("app", "app")
+    world.members.update("app", "app", share_equally(["10.1.0.2"], 80))
+    board.used = layout.columns_for(world.members.used)
+    board.row(0)[layout.backend_active(old)] = 1
+    board.row(0)[layout.backend_tunnel(old)] = 60_000
+    for slot, begin in ((0, 90_000), (1, 40_000)):
+        board.row(slot)[layout.backend_active(world.seat("web", "web1"))] = 1
+        board.row(slot)[layout.backend_tunnel(world.seat("web", "web1"))] = begin
+    shown = [world.report.backend(*label) for label in (("web", "web1"), ("web", "web2"), ("app", "app"))]
+    assert [view and view["oldest_tunnel_s"] for view in shown] == [60.0, None, 40.0]
+    board.retire(1)
+    web = world.report.backend("web", "web1")
+    assert web is not None
+    assert web["oldest_tunnel_s"] == 10.0
 
 
 def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
