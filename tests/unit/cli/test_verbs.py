@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pyproxy.cli.api import AdminApi
 from pyproxy.cli import status
+from pyproxy.cli.api import AdminApi
 from pyproxy.cli.main import main
 
 FILE = """
