@@ -65,7 +65,11 @@ def _paths() -> Schema:
     listed = {"type": "array", "items": _schema(BackendView)}
     config = _object(
         get_type_hints(ConfigView),
-        {"config": {"type": "object"}, "overrides": {"type": "array", "items": _schema(OverrideView)}},
+        {
+            "config": {"type": "object"},
+            "sources": {"type": "object", "additionalProperties": {"type": "string"}},
+            "overrides": {"type": "array", "items": _schema(OverrideView)},
+        },
     )
     return {
         "/healthz": {"get": _operation("Whether the program lives.", {200: {"type": "object"}}, (), tagged=False)},
@@ -74,7 +78,7 @@ def _paths() -> Schema:
         },
         "/metrics": {"get": _metrics()},
         "/api/v1/status": {"get": _operation("The program and its workers.", {200: _schema(StatusView)})},
-        "/api/v1/config": {"get": _operation("The file, and what isn't as it says.", {200: config})},
+        "/api/v1/config": {"get": _operation("What is in force, and where it comes from.", {200: config})},
         "/api/v1/events": {"get": _events()},
         "/api/v1/openapi.json": {"get": _operation("This document.", {200: {"type": "object"}})},
         "/api/v1/explain": {

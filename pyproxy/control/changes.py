@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from pyproxy.admin.changes import Conflict, Guard, Impossible, NotThere, Origin, OverrideView
+from pyproxy.admin.changes import Conflict, Guard, Impossible, InForce, NotThere, Origin, OverrideView
 from pyproxy.admin.control import Unavailable
 from pyproxy.clock import wall
 from pyproxy.config.compile import compile_backend
@@ -20,9 +20,11 @@ from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
 from pyproxy.control import overrides as decide
 from pyproxy.control.events import Events
 from pyproxy.control.happenings import tell_change, tell_over
+from pyproxy.control.in_force import in_force
 from pyproxy.control.journal import Journal
 from pyproxy.control.members import Members
 from pyproxy.control.overrides import Key, Note, Override
+from pyproxy.control.settings import Settings
 from pyproxy.control.times import rfc3339
 
 Publish = Callable[[str], Awaitable[list[int]]]
@@ -41,7 +43,7 @@ class LiveChanges:
     def __init__(
         self,
         config: RuntimeConfig,
-        shown: Mapping[str, Any],
+        settings: Settings,
         members: Members,
         journal: Journal,
         publish: Publish,
@@ -49,7 +51,7 @@ class LiveChanges:
         events: Events,
     ) -> None:
         self._configured = {pool.name: pool for pool in config.pools}
-        self._shown = shown
+        self._settings = settings
         self._members = members
         self._journal = journal
         self._publish = publish
@@ -111,8 +113,9 @@ class LiveChanges:
     def overrides(self) -> list[OverrideView]:
         return [_view(item) for item in sorted(self._overrides.values(), key=lambda item: item.note.at)]
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._shown)
+    def config(self) -> InForce:
+        pools = {item.pool: self._pool(item.pool) for item in self._overrides.values() if item.pool in self._configured}
+        return in_force(self._settings.shown, self._settings.origins, pools, self._overrides)
 
     def ages(self) -> dict[str, float]:
         """Give the age of each override in seconds, by its target."""

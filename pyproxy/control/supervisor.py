@@ -66,7 +66,7 @@ class Supervisor:
         self._events = Events()
         journal = Journal(settings.state_dir)
         self._changes = LiveChanges(
-            self._config, settings.shown, self._members, journal, self._publish, self._count_in_flight, self._events
+            self._config, settings, self._members, journal, self._publish, self._count_in_flight, self._events
         )
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()

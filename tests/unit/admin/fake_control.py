@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pyproxy.admin.changes import Conflict, Guard, Origin, OverrideView
+from pyproxy.admin.changes import Conflict, Guard, InForce, Origin, OverrideView
 from pyproxy.admin.control import BackendView, ExplanationView, PoolView, Question, StatusView, Unavailable
 from pyproxy.config.model_pool import Backend
 
@@ -114,8 +114,8 @@ class FakeChanges:
     def overrides(self) -> list[OverrideView]:
         return []
 
-    def config(self) -> dict[str, Any]:
-        return {"workers": "auto"}
+    def config(self) -> InForce:
+        return {"config": {"workers": "auto"}, "sources": {"workers": "lb.yml:1"}}
 
     def _check(self, guard: Guard) -> None:
         if self.error is not None:

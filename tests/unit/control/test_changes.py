@@ -61,7 +61,7 @@ class Stage:
         self.events = Events()
         self.changes = LiveChanges(
             config,
-            settings.shown,
+            settings,
             self.members,
             self.journal,
             self.publish,
@@ -272,7 +272,7 @@ async def test_overrides_are_shown_as_people_write_them() -> None:
     assert added["expires"] is not None
     assert added["expires"].endswith("Z")
     assert stage.changes.added("web") == {"c"}
-    shown: Mapping[str, Any] = stage.changes.config()
+    shown: Mapping[str, Any] = stage.changes.config()["config"]
     assert shown["admin"]["token"] == "**********"
 
 

@@ -71,7 +71,7 @@ class World:
         self.is_stopping = False
         self.checks: dict[int, CheckResult] = {}
         self.changes = LiveChanges(
-            config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0, Events()
+            config, settings, self.members, Journal(None), self.publish, lambda _pool, _name: 0, Events()
         )
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
