@@ -77,6 +77,7 @@ class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
 
+    ``state`` is the operator's, or the stricter one that the backend asks for itself, with ``steered``.
     ``latency_ms`` is None if it has answered nothing in the last minute. ``oldest_tunnel_s`` says for how many seconds
     the oldest open tunnel has been open, None without one.
 
@@ -90,6 +91,7 @@ class BackendView(TypedDict):
     backup: bool
     max_conns: int
     state: State
+    steered: bool
     health: Health
     ejected: bool
     available: bool

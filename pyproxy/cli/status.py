@@ -22,7 +22,13 @@ def _pool(pool: View) -> str:
 
 def _backend(backend: View) -> Sequence[str]:
     marks = [
-        word for word, is_so in (("backup", backend["backup"]), ("added", backend["origin"] == "runtime")) if is_so
+        word
+        for word, is_so in (
+            ("backup", backend["backup"]),
+            ("added", backend["origin"] == "runtime"),
+            ("by the node", backend.get("steered")),
+        )
+        if is_so
     ]
     return (
         f"  {backend['name']}",

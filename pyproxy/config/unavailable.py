@@ -29,10 +29,6 @@ class Unavailable:
     text: str = NOT_YET
 
 
-def _is(*values: Any) -> Callable[[Any], bool]:
-    return lambda value: value in values
-
-
 def _is_duration(value: Any) -> bool:
     try:
         return parse_duration(value) > 0
@@ -44,7 +40,6 @@ UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),
-    Unavailable("pools.*.health.steer", _is(True), f"only false is {_YET}"),
     Unavailable("pools.*.outlier", lambda value: value is not False),
     Unavailable("pools.*.slow_start", _is_duration),
     Unavailable("failover"),

@@ -59,6 +59,14 @@ def tell_flip(events: Events, pool: str, before: Backend | None, health: str, re
         events.publish("health", pool=pool, backend=before.name, before=before.health, after=health, reason=reason)
 
 
+def tell_word(events: Events, pool: str, before: Backend | None, after: Backend | None) -> None:
+    """Tell that a member is in another state, because it has asked for that itself."""
+    if before is not None and after is not None and before.state != after.state:
+        events.publish(
+            "state", pool=pool, backend=after.name, before=before.state, after=after.state, reason="by the node"
+        )
+
+
 def tell_worker(events: Events, worker: Worker | None, after: str, reason: str | None = None) -> None:
     """Tell what has become of a worker."""
     if worker is not None:

@@ -38,6 +38,7 @@ from typing import Any
 from pyproxy.clock import wall
 from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, join_address
 from pyproxy.control.answers import Address, Answer
+from pyproxy.health.steer import stricter
 
 #: Seats beyond those of the configuration, for the addresses that DNS brings.
 SPARE_SEATS = 4096
@@ -56,6 +57,7 @@ class _Seat:
     label: Label  # that its address has, or had when it left
     version: int = 0  # the first one without its address, once it has left
     health: str = "up"  # of its address
+    word: str = "ready"  # the state that its address asks for itself
 
 
 class Members:
@@ -200,6 +202,13 @@ class Members:
         self._resolved[pool] = replace(present, backends=backends)
         return True
 
+    def set_word(self, pool: str, number: int, word: str) -> bool:
+        """Take the state that the backend on a seat asks for itself; return whether that changes the pool."""
+        for place, seat in self._taken.items():
+            if place[0] == pool and seat.number == number:
+                seat.word = word
+        return self._change(pool)
+
     def release(self, applied: int, is_idle: Callable[[int], bool]) -> None:
         """
         Free the seats that nobody can count on any more.
@@ -282,8 +291,10 @@ class Members:
         seat.label = label
         if place not in self._taken:
             seat.health = "up" if self._pools[place[0]].health is None else "checking"
+            seat.word = "ready"
             self._taken[place] = seat
-        return replace(backend, seat=seat.number, health=seat.health)
+        state = stricter(backend.state, seat.word)
+        return replace(backend, seat=seat.number, health=seat.health, state=state, steered=state != backend.state)
 
     def _find_seat(self, place: _Place, label: Label) -> _Seat | None:
         if place in self._leaving:

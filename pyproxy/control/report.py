@@ -175,12 +175,15 @@ class Report:
         return answer
 
     def _tell_reasons(self, pool: Pool, rows: list[CandidateView]) -> None:
-        """Say why a backend is down: the workers don't know what the checks have found."""
+        """Say why a backend is down or out: the workers don't know what the checks have found."""
         results = {backend.name: self._last_check(backend) for backend in pool.backends}
+        steered = {backend.name for backend in pool.backends if backend.steered}
         for row in rows:
             result = results.get(row["name"])
             if row["reason"] == "down" and result is not None:
                 row["reason"] = f"down: {result.detail}"
+            elif row["name"] in steered and row["reason"] is not None:
+                row["reason"] += ", by the node"
 
     def _last_check(self, backend: Backend) -> CheckResult | None:
         return None if backend.lookup else self._parts.checks.get(backend.seat)
@@ -305,6 +308,7 @@ class Report:
             "backup": backend.backup,
             "max_conns": backend.max_conns,
             "state": cast(State, backend.state),
+            "steered": backend.steered,
             "health": cast(Health, backend.health),
             "ejected": False,
             "available": is_member and backend.state == "ready" and backend.health == "up",

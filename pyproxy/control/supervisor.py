@@ -25,7 +25,7 @@ from pyproxy.control.applied import Applied
 from pyproxy.control.changes import LiveChanges
 from pyproxy.control.events import Events
 from pyproxy.control.explain import Explainer
-from pyproxy.control.happenings import tell_addresses, tell_flip, tell_worker
+from pyproxy.control.happenings import tell_addresses, tell_flip, tell_word, tell_worker
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import explain, open_listeners
 from pyproxy.control.members import Members
@@ -62,7 +62,7 @@ class Supervisor:
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
-        self._prober = Prober(self._handle_flip)
+        self._prober = Prober(self._handle_flip, self._handle_word)
         self._events = Events()
         journal = Journal(settings.state_dir)
         self._changes = LiveChanges(
@@ -247,9 +247,18 @@ class Supervisor:
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
         tell_flip(self._events, pool, self._members.member(pool, seat), health, self._prober.results.get(seat))
         if self._members.set_health(pool, seat, health):
-            if not self._changed:
-                self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
-            self._changed.add(pool)
+            self._announce_soon(pool)
+
+    def _handle_word(self, pool: str, seat: int, word: str) -> None:
+        before = self._members.member(pool, seat)
+        if self._members.set_word(pool, seat, word):
+            tell_word(self._events, pool, before, self._members.member(pool, seat))
+            self._announce_soon(pool)
+
+    def _announce_soon(self, pool: str) -> None:
+        if not self._changed:
+            self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
+        self._changed.add(pool)
 
     def _announce(self) -> None:
         pools = [self._members.plain_pool(name) for name in sorted(self._changed)]

@@ -17,6 +17,7 @@ from random import Random
 from pyproxy.config.runtime import Backend, Pool
 from pyproxy.health.checks import CheckResult, NotChecked, Target, check, make_target
 from pyproxy.health.counter import CheckCounter
+from pyproxy.health.steer import STATES, parse_word
 
 MIN_PAUSE = 0.1
 JITTER = 0.1
@@ -25,6 +26,7 @@ QUICKER = 4  # while a state is in the balance
 Check = Callable[[Target], Awaitable[CheckResult]]
 Sleep = Callable[[float], Awaitable[None]]
 OnFlip = Callable[[str, int, str], None]
+OnWord = Callable[[str, int, str], None]
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +35,14 @@ class Prober:
     """
     Watches the backends of the pools that it is told of, until ``close``.
 
-    ``on_flip`` gets pool, seat and health when that has changed. ``results`` has the latest result by seat.
+    ``on_flip`` gets pool, seat and health when that has changed, ``on_word`` pool, seat and the state that the node
+    itself asks for. ``results`` has the latest result by seat.
     """
 
     def __init__(
         self,
         on_flip: OnFlip,
+        on_word: OnWord,
         *,
         check: Check = check,
         sleep: Sleep = asyncio.sleep,
@@ -46,6 +50,7 @@ class Prober:
     ) -> None:
         self.results: dict[int, CheckResult] = {}
         self._on_flip = on_flip
+        self._on_word = on_word
         self._check = check
         self._sleep = sleep
         self._random = random or Random()  # noqa: S311 - nothing secret depends on it
@@ -58,7 +63,8 @@ class Prober:
         """
         Take the present members of a pool: those that stay keep their past, a new address begins with ``checking``.
 
-        A backend in ``maint`` isn't checked, and is ``checking`` from then on.
+        A backend that the operator has put into ``maint`` isn't checked, and is ``checking`` from then on. One that has
+        asked for it itself is: else it could never say that it is over.
         """
         health = pool.health
         if health is None:
@@ -66,7 +72,7 @@ class Prober:
         wanted = {
             backend.seat: (backend, make_target(backend, health, pool.send_proxy))
             for backend in pool.backends
-            if not backend.lookup and backend.state != "maint"
+            if not backend.lookup and (backend.state != "maint" or backend.steered)
         }
         watches = self._watches.setdefault(pool.name, {})
         for seat, watch in list(watches.items()):
@@ -75,6 +81,7 @@ class Prober:
                 watch.task.cancel()
                 self.results.pop(seat, None)
                 self._on_flip(pool.name, seat, "checking")
+                self._hear(seat, watch, "")  # nobody asks it any more, so what it said can't hold
         for seat, (backend, target) in wanted.items():
             if seat not in watches:
                 watches[seat] = watch = _Watch(pool.name, target)
@@ -112,10 +119,24 @@ class Prober:
             return
         watch.is_hindered = False
         self.results[seat] = result
+        self._hear(seat, watch, result.said)
         if watch.counter.record(result.ok):
             level = logging.INFO if result.ok else logging.WARNING
             _log.log(level, "%s is %s: %s", watch.title, watch.counter.health, result.detail)
             self._on_flip(watch.pool, seat, watch.counter.health)
+
+    def _hear(self, seat: int, watch: "_Watch", said: str | None) -> None:
+        """Take what a node says of itself; what can't be understood changes nothing."""
+        if said is None or said == watch.said:
+            return
+        watch.said = said
+        word = parse_word(said)
+        if word is None:
+            _log.warning("%s says X-LB-State: %.64r, which is none of %s", watch.title, said, ", ".join(STATES))
+        elif word != watch.word:
+            watch.word = word
+            _log.info("%s asks for %s", watch.title, word)
+            self._on_word(watch.pool, seat, word)
 
     def _pause(self, watch: "_Watch", *, is_first: bool) -> float:
         """Seconds from the beginning of a check to the beginning of the next."""
@@ -138,6 +159,8 @@ class _Watch:
         self.title = ""
         self.counter = CheckCounter(target.health.rise, target.health.fall)
         self.is_hindered = False
+        self.said = ""  # by the node, and what was last understood of it
+        self.word = STATES[0]
 
 
 def _title(pool: str, backend: Backend) -> str:

@@ -17,6 +17,7 @@ def backend(name: str) -> BackendView:
         "backup": False,
         "max_conns": 0,
         "state": "ready",
+        "steered": False,
         "health": "up",
         "ejected": False,
         "available": True,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pyproxy.config.runtime import Backend
 from pyproxy.control.events import Events
-from pyproxy.control.happenings import tell_change, tell_flip, tell_over
+from pyproxy.control.happenings import tell_change, tell_flip, tell_over, tell_word
 from pyproxy.control.overrides import Note, Override
 from tests.unit.control.test_overrides import pool
 
@@ -49,3 +49,12 @@ def test_a_flip_that_is_none_is_no_event() -> None:
     tell_flip(events, "web", None, "down", None)
     tell_flip(events, "web", A, "checking", None)
     assert rows(events) == [("health", "web", "a", "up", "checking", None, None)]
+
+
+def test_a_word_of_the_node_is_its_reason() -> None:
+    """If it makes a difference: the operator's may be as strict."""
+    events = Events()
+    tell_word(events, "web", A, replace(A, state="drain", steered=True))
+    tell_word(events, "web", A, A)
+    tell_word(events, "web", None, None)
+    assert rows(events) == [("state", "web", "a", "ready", "drain", "by the node", None)]

@@ -169,6 +169,7 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "backup": False,
         "max_conns": 0,
         "state": "ready",
+        "steered": False,
         "health": "up",
         "ejected": False,
         "available": True,
