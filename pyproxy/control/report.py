@@ -37,7 +37,7 @@ from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
 from pyproxy.observe.histogram import BUCKETS
-from pyproxy.observe.metrics import Layout, render, render_overrides
+from pyproxy.observe.metrics import STATES, Layout, render, render_overrides
 
 _BEST_FIRST: Final[tuple[Health, ...]] = ("up", "checking", "down")
 
@@ -182,7 +182,7 @@ class Report:
             result = results.get(row["name"])
             if row["reason"] == "down" and result is not None:
                 row["reason"] = f"down: {result.detail}"
-            elif row["name"] in steered and row["reason"] is not None:
+            elif row["name"] in steered and row["reason"] in ("drained", "maint"):
                 row["reason"] += ", by the node"
 
     def _last_check(self, backend: Backend) -> CheckResult | None:
@@ -218,6 +218,7 @@ class Report:
         """
         configured = next(item for item in self._parts.members.configured(pool).backends if item.name == name)
         healths = {view["health"] for view in addresses}
+        best = min(addresses, key=lambda view: STATES.index(view["state"]))
         ages = [view["oldest_tunnel_s"] for view in addresses if view["oldest_tunnel_s"] is not None]
         checks = [view["last_check"] for view in addresses if view["last_check"] is not None]
         return {
@@ -226,6 +227,8 @@ class Report:
             "address": configured.address,
             "weight": configured.weight,
             "backup": configured.backup,
+            "state": best["state"],
+            "steered": best["steered"],
             "health": next(health for health in _BEST_FIRST if health in healths),
             "available": any(view["available"] for view in addresses),
             "active": sum(view["active"] for view in addresses),

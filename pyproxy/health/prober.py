@@ -81,7 +81,8 @@ class Prober:
                 watch.task.cancel()
                 self.results.pop(seat, None)
                 self._on_flip(pool.name, seat, "checking")
-                self._hear(seat, watch, "")  # nobody asks it any more, so what it said can't hold
+                if watch.word != STATES[0]:
+                    self._on_word(pool.name, seat, STATES[0])  # nobody asks it any more: it can't take that back
         for seat, (backend, target) in wanted.items():
             if seat not in watches:
                 watches[seat] = watch = _Watch(pool.name, target)

@@ -110,12 +110,13 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """A table for each pool; a check that was made says what it found."""
     check = {"ok": False, "detail": "L4 refused"}
     spare = BACKEND | {"name": "spare", "backup": True, "origin": "runtime", "state": "ready", "last_check": check}
+    spare["steered"] = True
     asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND, spare]}]
     assert main(["status"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "web (hash, 1 of 2 available)"
     assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-", "3", "in", "flight"]
-    assert out[3].endswith("L4 refused  backup added")
+    assert out[3].endswith("L4 refused  backup added by the node")
     assert asked.questions == [("GET", "/api/v1/pools", None)]
 
 

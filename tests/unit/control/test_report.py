@@ -370,6 +370,30 @@ async def test_explain_tells_why_a_backend_is_down(world: World, monkeypatch: py
     assert explained["backends"][0]["reason"] == "down: L7 timeout"
 
 
+async def test_what_a_node_asks_for_itself_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the API and by explain; a name is as ready as its readiest address."""
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    world.members.set_word("app", world.seat("app", "app[10.1.0.1:80]"), "drain")
+
+    async def answer(_self: Explainer, _question: Any) -> dict[str, Any]:
+        reasons = {"app[10.1.0.1:80]": "drained", "app[10.1.0.2:80]": None}
+        return {"pool": "app", "backends": [{"name": name, "reason": reason} for name, reason in reasons.items()]}
+
+    monkeypatch.setattr(Explainer, "explain", answer)
+    explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
+    assert [row["reason"] for row in explained["backends"]] == ["drained, by the node", None]
+
+    def shown(name: str) -> tuple[str, bool, bool]:
+        view = world.report.backend("app", name)
+        assert view is not None
+        return view["state"], view["steered"], view["available"]
+
+    assert shown("app[10.1.0.1:80]") == ("drain", True, False)
+    assert shown("app") == ("ready", False, True)
+    world.members.set_word("app", world.seat("app", "app[10.1.0.2:80]"), "maint")
+    assert shown("app") == ("drain", True, False)
+
+
 @pytest.mark.parametrize("is_resolved", [False, True])
 async def test_explain_shows_names_without_an_address(
     world: World, monkeypatch: pytest.MonkeyPatch, is_resolved: bool
