@@ -17,6 +17,8 @@ from aiohttp.typedefs import Handler, Middleware
 from pyproxy.admin.body import InvalidBody
 from pyproxy.admin.changes import Changes, Conflict, Impossible, NotThere
 from pyproxy.admin.control import Control, Unavailable
+from pyproxy.admin.events import STREAMS, Events, Streams
+from pyproxy.admin.events import routes as event_routes
 from pyproxy.admin.views import CONTROL, routes
 from pyproxy.admin.writes import BY_TOKEN, CHANGES
 from pyproxy.admin.writes import routes as write_routes
@@ -32,7 +34,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger(__name__)
 
 
-def make_app(control: Control, changes: Changes, token: str | None) -> web.Application:
+def make_app(control: Control, changes: Changes, events: Events, token: str | None) -> web.Application:
     """
     Put the application together.
 
@@ -41,8 +43,10 @@ def make_app(control: Control, changes: Changes, token: str | None) -> web.Appli
     app = web.Application(middlewares=[_errors, _guard(token), _same_site], client_max_size=MAX_BODY_BYTES)
     app[CONTROL] = control
     app[CHANGES] = changes
-    app.add_routes([*routes, *write_routes])
+    streams = app[STREAMS] = Streams(events)
+    app.add_routes([*routes, *write_routes, *event_routes])
     app.on_response_prepare.append(_finish_headers)
+    app.on_shutdown.append(streams.close)
     return app
 
 

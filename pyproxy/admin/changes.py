@@ -50,6 +50,18 @@ class OverrideView(TypedDict):
     pinned: bool
 
 
+class InForce(TypedDict):
+    """
+    The configuration as it is in force; ``sources`` says of each value in it where it comes from.
+
+    Its keys are paths such as ``pools.web.backends[0].weight``; what isn't among them is a default. One of a whole
+    backend stands for all of its values that have none of their own.
+    """
+
+    config: dict[str, Any]
+    sources: dict[str, str]
+
+
 class Changes(Protocol):
     """
     The program as the admin API changes it.
@@ -74,6 +86,6 @@ class Changes(Protocol):
         """Give all that was changed and isn't as configured, the oldest first."""
         ...
 
-    def config(self) -> dict[str, Any]:
-        """Give the configuration as it was loaded, secrets masked."""
+    def config(self) -> InForce:
+        """Give the configuration in force, secrets masked."""
         ...

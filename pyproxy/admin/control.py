@@ -65,10 +65,21 @@ class CheckView(TypedDict):
     duration_ms: float
 
 
+class LatencyView(TypedDict):
+    """Milliseconds until the head of an answer that half, 95 % and 99 % of the last minute's did not exceed."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
 class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
 
+    ``state`` is the operator's, or the stricter one that the backend asks for itself, with ``steered``.
+    ``latency_ms`` is None if it has answered nothing in the last minute. ``oldest_tunnel_s`` says for how many seconds
+    the oldest open tunnel has been open, None without one.
     ``ejected_for`` and ``slow_start`` are the seconds until it is no longer passed over, and until it has its full
     share; None if it isn't, or has.
 
@@ -82,6 +93,7 @@ class BackendView(TypedDict):
     backup: bool
     max_conns: int
     state: State
+    steered: bool
     health: Health
     ejected: bool
     ejected_for: float | None
@@ -92,6 +104,8 @@ class BackendView(TypedDict):
     total: int
     errors: int
     rate: float
+    latency_ms: LatencyView | None
+    oldest_tunnel_s: float | None
     since: str
     last_check: CheckView | None
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 from pydantic import BaseModel
 
 from pyproxy import __version__
+from pyproxy.admin import events
 from pyproxy.admin.body import ExplainBody
 from pyproxy.admin.change_body import BackendChange, NewBackend
 from pyproxy.admin.changes import OverrideView
@@ -49,7 +50,7 @@ def document() -> Schema:
         "paths": _paths(),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": bodies | {"Error": _error()},
+            "schemas": bodies | {"Error": _error(), "Event": _schema(events.EventView)},
             "parameters": {
                 "Pool": {"name": "pool", "in": "path", "required": True, "schema": _NAME},
                 "Backend": {"name": "backend", "in": "path", "required": True, "schema": _NAME},
@@ -64,7 +65,11 @@ def _paths() -> Schema:
     listed = {"type": "array", "items": _schema(BackendView)}
     config = _object(
         get_type_hints(ConfigView),
-        {"config": {"type": "object"}, "overrides": {"type": "array", "items": _schema(OverrideView)}},
+        {
+            "config": {"type": "object"},
+            "sources": {"type": "object", "additionalProperties": {"type": "string"}},
+            "overrides": {"type": "array", "items": _schema(OverrideView)},
+        },
     )
     return {
         "/healthz": {"get": _operation("Whether the program lives.", {200: {"type": "object"}}, (), tagged=False)},
@@ -73,7 +78,8 @@ def _paths() -> Schema:
         },
         "/metrics": {"get": _metrics()},
         "/api/v1/status": {"get": _operation("The program and its workers.", {200: _schema(StatusView)})},
-        "/api/v1/config": {"get": _operation("The file, and what isn't as it says.", {200: config})},
+        "/api/v1/config": {"get": _operation("What is in force, and where it comes from.", {200: config})},
+        "/api/v1/events": {"get": _events()},
         "/api/v1/openapi.json": {"get": _operation("This document.", {200: {"type": "object"}})},
         "/api/v1/explain": {
             "post": _operation(
@@ -145,6 +151,25 @@ def _metrics() -> Schema:
     result = _operation("All metrics as Prometheus text.", {}, ())
     text = {"text/plain": {"schema": {"type": "string"}}}
     result["responses"]["200"] = {"description": "Done.", "content": text}
+    return result
+
+
+def _events() -> Schema:
+    seconds = _query("for", {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,3})?(ms|s|m)$"})
+    header = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
+    text = (
+        "What happens, as server-sent events: the newest only, or those after the id `after` (`0`: all that are kept), "
+        "for the time `for`. The data of each is an Event; ids come back in `Last-Event-ID`."
+    )
+    result = _operation(text, {}, (422, 503), None, header, _query("after", {"type": "string"}), seconds)
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/Event"},
+    }
+    item = {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["data"]}
+    content = {events.CONTENT_TYPE: {"schema": item}}
+    result["responses"]["200"] = {"description": "It goes on until either side ends it.", "content": content}
     return result
 
 

@@ -34,10 +34,10 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/v1/config")
 async def config(request: web.Request) -> web.Response:
-    """The configuration, and everything that isn't as it says."""
+    """The configuration in force, where its values come from, and everything that isn't as the file says."""
     status = request.app[CONTROL].status()["config"]
     changes = request.app[CHANGES]
-    return answer({**status, "config": changes.config(), "overrides": changes.overrides()})
+    return answer({**status, **changes.config(), "overrides": changes.overrides()})
 
 
 @routes.patch("/api/v1/pools/{pool}/backends/{backend}")

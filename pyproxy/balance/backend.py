@@ -1,5 +1,6 @@
 """One address of a pool as a worker knows it: facts and counters that outlive a change of the configuration."""
 
+from collections import OrderedDict
 from typing import Any
 
 from pyproxy.balance.latency import Latency
@@ -9,14 +10,17 @@ from pyproxy.config.runtime import Backend as BackendConfig
 class Columns:
     """Where a backend's counters are in the row of the scoreboard that a worker writes."""
 
-    __slots__ = ("active", "codes", "errors", "response", "total")
+    __slots__ = ("active", "codes", "errors", "response", "total", "tunnel")
 
-    def __init__(self, active: int = 0, total: int = 0, errors: int = 0, codes: int = 0, response: int = 0) -> None:
+    def __init__(
+        self, active: int = 0, total: int = 0, errors: int = 0, codes: int = 0, response: int = 0, tunnel: int = 0
+    ) -> None:
         self.active = active
         self.total = total
         self.errors = errors
         self.codes = codes
         self.response = response
+        self.tunnel = tunnel
 
 
 class Backend:
@@ -26,7 +30,8 @@ class Backend:
     ``state`` is what the operator wants (ready, drain, maint), ``health`` what probes say (up, down, checking).
     ``active`` counts the attempts in flight in this worker. ``keepalive`` belongs to the byte path, which puts it
     here so that a pick leads to it without another lookup; nothing here looks inside. ``latency`` is there if the
-    pool's policy asks for it. ``label`` is the name for log lines.
+    pool's policy asks for it. ``label`` is the name for log lines. ``tunnels`` are the attempts that became tunnels,
+    each with its begin, the oldest first.
 
     ``full_weight`` and ``full_max_conns`` are what it has when no slow start is on; ``rising`` is when that began.
     ``failures`` counts those in a row of attempts that began after ``counts_from``; ``reported`` is when it was told
@@ -35,7 +40,7 @@ class Backend:
 
     __slots__ = (
         *("active", "address", "backup", "columns", "health", "host", "keepalive", "label", "latency", "max_conns"),
-        *("name", "path", "pool", "port", "state", "weight"),
+        *("name", "path", "pool", "port", "state", "tunnels", "weight"),
         *("counts_from", "ejected", "failures", "full_max_conns", "full_weight", "reported", "rising", "seat"),
     )
 
@@ -66,6 +71,8 @@ class Backend:
         self.failures = 0
         self.counts_from = 0.0
         self.reported = float("-inf")
+        # The first of an ordinary dict that is emptied from its beginning is found in linear time.
+        self.tunnels: OrderedDict[Any, int] = OrderedDict()
 
     def update(self, config: BackendConfig, now: float) -> bool:
         """Go by what has changed; return whether it is to get nothing from now on for a reason of its own."""

@@ -24,6 +24,7 @@ def _backend(backend: View) -> Sequence[str]:
     facts = (
         ("backup", backend["backup"]),
         ("added", backend["origin"] == "runtime"),
+        ("by the node", backend.get("steered")),
         (f"ejected for {backend.get('ejected_for') or 0:.3g} s", backend.get("ejected")),
         (f"slow start, {backend.get('slow_start') or 0:.3g} s left", backend.get("slow_start")),
     )
@@ -38,8 +39,33 @@ def _backend(backend: View) -> Sequence[str]:
         f"{backend['rate']:.4g}/s",
         str(backend["errors"]),
         _check(backend.get("last_check")),
-        ", ".join(marks),
+        ", ".join(marks + _leftover(backend)),
     )
+
+
+def _leftover(backend: View) -> list[str]:
+    """Say what is still going on on a backend that is taken out."""
+    if backend["state"] == "ready" or not backend["active"]:
+        return []
+    tunnel = backend.get("oldest_tunnel_s")
+    age = f", the oldest tunnel for {show_age(tunnel)}" if tunnel is not None else ""
+    return [f"{backend['active']} in flight{age}"]
+
+
+def show_age(seconds: float) -> str:
+    """
+    Write an age with its two largest units.
+
+    >>> show_age(7.4), show_age(75), show_age(7505), show_age(180000)
+    ('7s', '1m 15s', '2h 5m', '2d 2h')
+    """
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
 
 
 def _check(check: View | None) -> str:

@@ -120,7 +120,7 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
     if isinstance(sticky, dict):
         _check_one_of(source, (*path, "sticky"), sticky, "secret", "secret_file")
     health = _mapping(pool.get("health"))
-    for key in ("path", "host", "expect", "body") if health.get("type") == "tcp" else ():
+    for key in ("path", "host", "expect", "body", "steer") if health.get("type") == "tcp" else ():
         if _is_set(health, key):
             source.report((*path, "health", key), "is for type http only")
     outlier = _mapping(pool.get("outlier"))

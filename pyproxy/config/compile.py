@@ -155,6 +155,7 @@ def _health(health: Health) -> dict[str, Any]:
         "rise": health.rise,
         "fall": health.fall,
         "port": health.port,
+        "steer": health.steer,
     }
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pyproxy.config.checks import check_relations
 from pyproxy.config.explain import explain
 from pyproxy.config.model import Config
+from pyproxy.config.origins import find_origins
 from pyproxy.config.pages import read_pages
 from pyproxy.config.source import Source, read_source
 from pyproxy.config.tree import UnreadableError, parse_tree
@@ -79,7 +80,7 @@ def _checked(source: Source, file: str) -> Config:
         # A node that an alias uses twice may have the same problem twice; once is enough.
         raise ConfigError(file, sorted(set(source.problems)))
     error_pages = {status: replace(page, body=pages[page.path]) for status, page in config.error_pages.items()}
-    return config.model_copy(update={"error_pages": error_pages})
+    return config.model_copy(update={"error_pages": error_pages}).with_origins(find_origins(source, file))
 
 
 def _refused(file: str, text: str) -> ConfigError:

@@ -6,9 +6,9 @@ two keys (``checks``). The descriptions are the administrator's manual: docs/con
 Schema are made from them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from pyproxy.config.addresses import Address, Bind, NameServer, NetworkText
 from pyproxy.config.model_failover import Failover
@@ -185,6 +185,8 @@ class Admin(Section):
 class Config(Section):
     """The file. Only `listeners` and `pools` are required."""
 
+    _origins: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
+
     workers: Workers = Field("auto", description="Data-plane processes; `auto` is one per usable CPU.")
     user: User | None = Field(
         None,
@@ -233,3 +235,14 @@ class Config(Section):
     failover: Failover | None = Field(
         None, description="Two machines that share an address; null is a machine on its own."
     )
+
+    @property
+    def origins(self) -> dict[tuple[str | int, ...], str]:
+        """Where the value at each path comes from, if it is from the file; without a file nothing is known."""
+        return self._origins
+
+    def with_origins(self, origins: dict[tuple[str | int, ...], str]) -> Self:
+        """Give the same configuration, which knows where its values come from."""
+        copy = self.model_copy()
+        copy._origins = origins
+        return copy

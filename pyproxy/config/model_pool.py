@@ -174,7 +174,11 @@ class Health(Section):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Port to check; null checks the backend's own."
     )
-    steer: bool = Field(False, description="Whether `X-LB-State` in a check's answer changes the backend's state.")
+    steer: bool = Field(
+        False,
+        description="Whether `X-LB-State: ready | drain | maint` in a check's answer is obeyed. The stricter of that "
+        "and the operator's word holds; an answer without the header says `ready`.",
+    )
 
 
 class Outlier(Section):

@@ -23,7 +23,8 @@ and nesting as the classes below; a tuple, frozenset or pairs of header and valu
                 "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
                 "queue": {"size": 128, "timeout": 5.0}, "send_proxy": None,
                 "health": {"type": "http", "path": "/", "host": None, "expect": [[200, 399]], "body": None,
-                           "interval": 2.0, "timeout": 1.0, "rise": 2, "fall": 3, "port": None},
+                           "interval": 2.0, "timeout": 1.0, "rise": 2, "fall": 3, "port": None,
+                           "steer": False},
                 "on_down": "keep", "when_all_down": "fail",
                 "outlier": {"consecutive": 5, "eject": 10.0, "max_eject": 120.0, "min_available": 1},
                 "slow_start": 0.0}],
@@ -118,10 +119,11 @@ class Backend:
     path: str = ""
     lookup: str = ""  # "", "address" or "srv"
     seat: int = 0
-    state: str = "ready"  # what the operator wants: ready, drain or maint
+    state: str = "ready"  # what the operator or the backend itself wants: ready, drain or maint
     health: str = "up"  # what checks say: up, down or checking
     ejected: bool = False  # passed over, because live traffic failed on it
     rising: float = 0.0  # when its slow start began, in monotonic seconds; 0: never
+    steered: bool = False  # whether the state is the backend's own word, stricter than the operator's
 
     @property
     def address(self) -> str:
@@ -149,6 +151,7 @@ class Health:
     rise: int
     fall: int
     port: int | None
+    steer: bool = False  # whether a node's X-LB-State is obeyed
 
 
 @dataclass(frozen=True, slots=True)

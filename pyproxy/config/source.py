@@ -44,12 +44,13 @@ BROKEN = Broken()
 
 @dataclass(slots=True)
 class Source:
-    """The values of a file, where each of them and its key stand, and what was wrong so far."""
+    """The values of a file, where each of them and its key stand, what it took, and what was wrong so far."""
 
     data: Any = None
     values: dict[Path, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
     broken: set[Path] = field(default_factory=set)
+    variables: dict[Path, tuple[str, ...]] = field(default_factory=dict)  # of the environment, in values only
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, path: Path, text: str, *, at_key: bool = False) -> None:
@@ -152,6 +153,8 @@ class _Walk:
         text, problem = self.substituted(node.text)
         if problem:
             return self.broken(path, problem)
+        if names := [match[1] for match in _VARIABLE.finditer(node.text)]:
+            self.source.variables[path] = tuple(dict.fromkeys(names))
         is_empty_from_environment = not text and bool(node.text)
         if (node.is_plain and not is_empty_from_environment) or node.tag is not None:
             return self.typed(text, node.tag, path)

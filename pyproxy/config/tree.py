@@ -30,6 +30,8 @@ MAX_DEPTH = 32
 
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_STARTING = "found character that cannot start any token"
+_TOO_DEEP = "exceeded maximum nesting depth"  # libyaml's own limit, 1000, which looks ahead of ours
+_HINT_REACH = 500  # characters to both sides of a problem
 _HINTS = (
     (re.compile(r"\[[0-9A-Fa-f:.]*\]:[0-9]|[\[,] *::"), "quote an IPv6 address"),
     (re.compile(r"[{\[].*\$\{"), "quote ${...} inside { } and [ ]"),
@@ -152,10 +154,14 @@ def _unreadable(error: yaml.MarkedYAMLError, text: str) -> UnreadableError:
     lines = text.split("\n")
     shown = lines[line] if line < len(lines) else ""
     problem = error.problem or error.context or "unknown error"
+    if problem == _TOO_DEEP:
+        return UnreadableError(line + 1, column + 1, f"nested more than {MAX_DEPTH} levels deep")
     stands_there = shown[column : column + 1]
     if stands_there == "\t":
         problem = "a tab can't indent; use spaces"
     elif problem == _NOT_STARTING:
         problem = f"{stands_there} can't stand here; quote the value if it belongs to one"
-    hints = [hint for pattern, hint in _HINTS if pattern.search(shown)]
+    # Near the problem only: on a line of a million brackets each of them would be a place to search from.
+    near = shown[max(column - _HINT_REACH, 0) : column + _HINT_REACH]
+    hints = [hint for pattern, hint in _HINTS if pattern.search(near)]
     return UnreadableError(line + 1, column + 1, "; ".join([f"not valid YAML: {problem}", *hints]))

@@ -28,15 +28,10 @@ class Unavailable:
     text: str = NOT_YET
 
 
-def _is(*values: Any) -> Callable[[Any], bool]:
-    return lambda value: value in values
-
-
 UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
     Unavailable("pools.*.sticky"),
-    Unavailable("pools.*.health.steer", _is(True), f"only false is {_YET}"),
     Unavailable("failover"),
 )
 

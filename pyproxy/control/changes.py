@@ -6,21 +6,26 @@ What a change makes of the configuration is decided in ``overrides``.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pyproxy.admin.changes import Conflict, Guard, Impossible, NotThere, Origin, OverrideView
+from pyproxy.admin.changes import Conflict, Guard, Impossible, InForce, NotThere, Origin, OverrideView
 from pyproxy.admin.control import Unavailable
 from pyproxy.clock import wall
 from pyproxy.config.compile import compile_backend
 from pyproxy.config.model_pool import Backend as ConfiguredBackend
 from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
 from pyproxy.control import overrides as decide
+from pyproxy.control.events import Events
+from pyproxy.control.happenings import tell_change, tell_over
+from pyproxy.control.in_force import in_force
 from pyproxy.control.journal import Journal
 from pyproxy.control.members import Members
 from pyproxy.control.overrides import Key, Note, Override
+from pyproxy.control.settings import Settings
 from pyproxy.control.times import rfc3339
 
 Publish = Callable[[str], Awaitable[list[int]]]
@@ -28,32 +33,38 @@ Publish = Callable[[str], Awaitable[list[int]]]
 _log = logging.getLogger(__name__)
 
 
-class LiveChanges:
+@dataclass(frozen=True, slots=True)
+class Reach:
     """
-    Satisfies ``admin.changes.Changes``.
+    What changes have to do with elsewhere in the program.
 
     ``publish`` is called with the name of a pool whose members have changed, ``count`` gives what is in flight on a
     backend of the configuration, over all workers and all its addresses. ``on_ready`` is called with one that is about
     to be ready because somebody says so or a time is up, whether or not it was.
     """
 
+    publish: Publish
+    count: Callable[[str, str], int]
+    events: Events
+    on_ready: Callable[[str, str], None] = lambda _pool, _backend: None
+
+
+class LiveChanges:
+    """Satisfies ``admin.changes.Changes``."""
+
     def __init__(
         self,
         config: RuntimeConfig,
-        shown: Mapping[str, Any],
+        settings: Settings,
         members: Members,
         journal: Journal,
-        publish: Publish,
-        count: Callable[[str, str], int],
-        on_ready: Callable[[str, str], None] = lambda _pool, _backend: None,
+        reach: Reach,
     ) -> None:
         self._configured = {pool.name: pool for pool in config.pools}
-        self._shown = shown
+        self._settings = settings
         self._members = members
         self._journal = journal
-        self._publish = publish
-        self._count = count
-        self._on_ready = on_ready
+        self._reach = reach
         self._overrides: dict[Key, Override] = {}
         self._turn = asyncio.Lock()
         self._expiring: asyncio.Task[None] | None = None
@@ -68,6 +79,7 @@ class LiveChanges:
         held, overruled = decide.reconcile(pools, found)
         for item in overruled:
             _log.warning("%s is as the configuration has it: %s is overruled", item.target, _text(item))
+            tell_over(self._reach.events, item, "overruled")
         self._overrides = decide.expire(pools, held, wall())
         for name in self._configured:
             self._members.configure(self._pool(name))
@@ -82,7 +94,8 @@ class LiveChanges:
             guard()
             note = self._note(origin)
             changed = decide.patch(configured, self._overrides, backend, values, note)
-            await self._change(pool, changed, ready=backend if values.get("state", "") in ("ready", None) else None)
+            ready = backend if values.get("state", "") in ("ready", None) else None
+            await self._change(pool, changed, origin, ready=ready)
         _log.info("%s/%s: %s by %s%s", pool, backend, _settings(values), origin.by, _reason(origin))
 
     async def add(self, pool: str, backend: ConfiguredBackend, origin: Origin, guard: Guard) -> None:
@@ -94,7 +107,7 @@ class LiveChanges:
                 raise Conflict("there are too many backends")
             guard()
             added = Backend(**compile_backend(backend))
-            await self._change(pool, decide.add(configured, self._overrides, added, self._note(origin)))
+            await self._change(pool, decide.add(configured, self._overrides, added, self._note(origin)), origin)
         _log.info("%s/%s: added at %s by %s%s", pool, backend.name, added.address, origin.by, _reason(origin))
 
     async def remove(self, pool: str, backend: str, origin: Origin, guard: Guard, *, force: bool) -> None:
@@ -102,16 +115,17 @@ class LiveChanges:
             configured = self._find_pool(pool)
             self._find_backend(pool, backend)
             guard()
-            if not force:
-                await self._hold(pool, backend)
-            await self._change(pool, decide.remove(configured, self._overrides, backend, self._note(origin)))
+            changed = decide.remove(configured, self._overrides, backend, self._note(origin))
+            async with contextlib.nullcontext() if force else self._held(pool, backend):
+                await self._change(pool, changed, origin)
         _log.info("%s/%s: removed by %s%s", pool, backend, origin.by, _reason(origin))
 
     def overrides(self) -> list[OverrideView]:
         return [_view(item) for item in sorted(self._overrides.values(), key=lambda item: item.note.at)]
 
-    def config(self) -> dict[str, Any]:
-        return dict(self._shown)
+    def config(self) -> InForce:
+        pools = {item.pool: self._pool(item.pool) for item in self._overrides.values() if item.pool in self._configured}
+        return in_force(self._settings.shown, self._settings.origins, pools, self._overrides)
 
     def ages(self) -> dict[str, float]:
         """Give the age of each override in seconds, by its target."""
@@ -146,10 +160,12 @@ class LiveChanges:
     async def _take_back(self, now: float) -> None:
         async with self._turn:
             before = self._overrides
+            stood = {name: self._pool(name) for name in self._configured}
             self._overrides = decide.expire(self._configured.values(), before, now)
             gone = [item for key, item in before.items() if key not in self._overrides]
             for item in gone:
                 _log.info("%s: its time is up, %s is over", item.target, _text(item))
+                tell_over(self._reach.events, item, "expired")
             try:
                 await self._journal.save(self._overrides.values())
             except OSError as error:
@@ -157,37 +173,41 @@ class LiveChanges:
                 _log.warning("state_dir can't be written: %s", error.strerror)
             for item in gone:
                 if item.setting == "state" and item.pool in self._configured:
-                    self._on_ready(item.pool, item.backend)
+                    self._reach.on_ready(item.pool, item.backend)
             for name in {item.pool for item in gone if item.pool in self._configured}:
                 self._members.configure(self._pool(name))
-                await self._publish(name)
+                tell_change(self._reach.events, stood[name], self._pool(name), "expired")
+                await self._reach.publish(name)
 
-    async def _hold(self, pool: str, backend: str) -> None:
-        """Send nothing new to a backend; if something is in flight on it, all is as before and it is a ``Conflict``."""
+    @contextlib.asynccontextmanager
+    async def _held(self, pool: str, backend: str) -> AsyncIterator[None]:
+        """
+        Send nothing new to a backend that is idle; if it isn't, all is as before and it is a ``Conflict``.
+
+        Only the workers hear of that: everybody else sees it as it is, and its checks go on.
+        """
         # Mostly that is known before anything is done: who waits for this backend would be refused meanwhile.
-        self._refuse_busy(backend, self._count(pool, backend))
-        present, since = self._pool(pool), dict(self._members.joined[pool])
-        # Not ``maint``: that would end its checks, and a node that stays would have to pass one before it is back.
-        held = [
-            replace(item, state="drain") if item.name == backend and item.state == "ready" else item
-            for item in present.backends
-        ]
-        self._members.configure(replace(present, backends=tuple(held)))
-        late = await self._publish(pool)
-        count = self._count(pool, backend)
-        if late or count:
-            self._members.configure(present)
-            self._members.joined[pool].update(since)
-            await self._publish(pool)
-            self._refuse_late(late)
-            self._refuse_busy(backend, count)
+        self._refuse_busy(backend, self._reach.count(pool, backend))
+        self._members.hold(pool, backend)
+        try:
+            self._refuse_late(await self._reach.publish(pool))
+            self._refuse_busy(backend, self._reach.count(pool, backend))
+            yield
+        finally:
+            self._members.hold(pool, None)
+            if decide.find(self._pool(pool), backend) is not None:
+                await self._reach.publish(pool)
 
-    async def _change(self, pool: str, changed: dict[Key, Override], ready: str | None = None) -> None:
+    async def _change(
+        self, pool: str, changed: dict[Key, Override], origin: Origin, *, ready: str | None = None
+    ) -> None:
+        before = self._pool(pool)
         await self._save(changed)
         if ready is not None:
-            self._on_ready(pool, ready)
+            self._reach.on_ready(pool, ready)
         self._members.configure(self._pool(pool))
-        self._refuse_late(await self._publish(pool))
+        tell_change(self._reach.events, before, self._pool(pool), origin.reason, origin.by)
+        self._refuse_late(await self._reach.publish(pool))
 
     async def _save(self, changed: dict[Key, Override]) -> None:
         """Keep what is in force from now on; if that can't be kept nothing is changed."""

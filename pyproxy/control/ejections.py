@@ -16,6 +16,8 @@ from typing import Any
 
 from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Backend, RuntimeConfig
+from pyproxy.control.events import Events
+from pyproxy.control.happenings import tell_ejection, tell_return
 from pyproxy.control.members import Label, Members
 from pyproxy.health.outlier import Ejections
 
@@ -36,11 +38,13 @@ class Ejector:
         config: RuntimeConfig,
         members: Members,
         on_change: Callable[[str], None],
+        events: Events,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.totals: dict[Label, int] = {}
         self._members = members
         self._on_change = on_change
+        self._events = events
         self._clock = clock
         self._pools = {pool.name: Ejections(pool.outlier) for pool in config.pools if pool.outlier is not None}
         self._spared: dict[tuple[str, int], float] = {}  # when it was said of them last
@@ -75,6 +79,7 @@ class Ejector:
         label = pool, member.name
         self.totals[label] = self.totals.get(label, 0) + 1
         _log.warning("%s/%s is passed over for %.3g s: %s", *label, seconds, failures)
+        tell_ejection(self._events, label, seconds, failures)
         self._members.set_ejected(pool, seat, ejected=True)
         self._on_change(pool)
         self._set_timer()
@@ -121,6 +126,7 @@ class Ejector:
         if seconds is None or member is None:
             return
         _log.info("%s/%s is no longer passed over, after %.3g s: %s", pool, member.name, seconds, why)
+        tell_return(self._events, (pool, member.name), why)
         self._members.set_ejected(pool, seat, ejected=False)
         self._on_change(pool)
 

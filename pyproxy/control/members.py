@@ -38,6 +38,7 @@ from typing import Any
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, join_address
 from pyproxy.control.answers import Address, Answer
+from pyproxy.health.steer import stricter
 
 #: Seats beyond those of the configuration, for the addresses that DNS brings.
 SPARE_SEATS = 4096
@@ -55,9 +56,10 @@ class _Seat:
     number: int
     label: Label  # that its address has, or had when it left
     version: int = 0  # the first one without its address, once it has left
-    health: str = "up"  # of its address, as are the next two
+    health: str = "up"  # of its address, as are the next ones
     ejected: bool = False
     rising: float = 0.0
+    word: str = "ready"  # the state that it asks for itself
 
 
 class Members:
@@ -91,6 +93,7 @@ class Members:
         self._answers: dict[Label, Answer] = {}  # by the name in the file
         self._pools = {pool.name: pool for pool in config.pools}
         self._resolved: dict[str, Pool] = {}
+        self._held: dict[str, str] = {}  # by pool the name that gets nothing new, though it is shown as it was
         for name in self._pools:
             self._resolve(name)
 
@@ -127,6 +130,11 @@ class Members:
         """Write a pool's present members as plain data for the workers, names without an address left out."""
         pool = self._resolved[name]
         backends = [asdict(backend) for backend in pool.backends if not backend.lookup]
+        if name in self._held:
+            owners = self.configured_names()
+            for backend in backends:
+                if owners[name, backend["name"]] == self._held[name]:
+                    backend["state"] = "maint"
         return {"name": name, "unit": pool.unit, "backends": backends}
 
     def start_config(self, plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +156,22 @@ class Members:
             self._answers.pop((pool.name, name), None)
         self._pools[pool.name] = pool
         return self._change(pool.name)
+
+    def hold(self, pool: str, backend: str | None) -> None:
+        """
+        Let workers send nothing new to a configured name until this is called with None.
+
+        That is between us and them: everybody else sees the members as they are.
+        """
+        if backend is not None:
+            self._held[pool] = backend
+        elif pool in self._held:
+            del self._held[pool]
+        self.version += 1
+
+    def member(self, pool: str, number: int) -> Backend | None:
+        """Give the member on a seat."""
+        return next((item for item in self._resolved[pool].backends if item.seat == number and not item.lookup), None)
 
     def configured(self, pool: str) -> Pool:
         """Give a pool as it is configured now, names and not their addresses."""
@@ -193,10 +217,14 @@ class Members:
             if place[:2] == (pool, backend):
                 seat.rising = self._monotonic()
 
-    def member(self, pool: str, number: int) -> Backend | None:
-        """Give the member on a seat."""
-        present = self._resolved[pool].backends
-        return next((item for item in present if item.seat == number and not item.lookup), None)
+    def set_word(self, pool: str, number: int, word: str) -> bool:
+        """Take the state that the backend on a seat asks for itself; return whether that changes the pool."""
+        for place, seat in self._taken.items():
+            if place[0] == pool and seat.number == number:
+                if word == "ready" and seat.word != word:
+                    seat.rising = self._monotonic()
+                seat.word = word
+        return self._change(pool)
 
     def release(self, applied: int, is_idle: Callable[[int], bool]) -> None:
         """
@@ -291,7 +319,7 @@ class Members:
         seat.label = label
         if place not in self._taken:
             seat.health = "up" if self._pools[place[0]].health is None else "checking"
-            seat.ejected, seat.rising = False, 0.0
+            seat.ejected, seat.rising, seat.word = False, 0.0, "ready"
             self._taken[place] = seat
         return _seated(backend, seat)
 
@@ -318,7 +346,16 @@ class Members:
 
 def _seated(backend: Backend, seat: _Seat) -> Backend:
     """Give a member with what is known of its address."""
-    return replace(backend, seat=seat.number, health=seat.health, ejected=seat.ejected, rising=seat.rising)
+    state = stricter(backend.state, seat.word)
+    return replace(
+        backend,
+        seat=seat.number,
+        health=seat.health,
+        ejected=seat.ejected,
+        rising=seat.rising,
+        state=state,
+        steered=backend.steered or state != backend.state,
+    )
 
 
 def _is_same_name(before: Backend | None, backend: Backend) -> bool:

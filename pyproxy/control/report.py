@@ -5,7 +5,7 @@ Must not know HTTP, nor change anything: it only looks.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -16,6 +16,7 @@ from pyproxy.admin.control import (
     CheckView,
     ExplanationView,
     Health,
+    LatencyView,
     ListenerView,
     PoolView,
     Question,
@@ -28,6 +29,7 @@ from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, seconds_left
 from pyproxy.control.changes import LiveChanges
 from pyproxy.control.ejections import Ejector
 from pyproxy.control.explain import Explainer
+from pyproxy.control.latencies import Latencies
 from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.rates import Rates
@@ -35,7 +37,8 @@ from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
-from pyproxy.observe.metrics import Layout, render, render_ejections, render_overrides
+from pyproxy.observe.histogram import BUCKETS
+from pyproxy.observe.metrics import STATES, Layout, render, render_ejections, render_overrides
 
 _BEST_FIRST: Final[tuple[Health, ...]] = ("up", "checking", "down")
 
@@ -104,6 +107,7 @@ class Report:
         self._started = wall()
         self._begin = monotonic()
         self._rates = Rates()
+        self._latencies = Latencies()
 
     def __repr__(self) -> str:
         return f"<Report on {self._parts.file}>"
@@ -112,7 +116,11 @@ class Report:
         """Look at the totals; to be called once a second, so that rates can be told."""
         column, sums = self._parts.layout.backend_total, self._parts.scoreboard.sums
         seats = self._parts.members.all_seats()
-        self._rates.record(monotonic(), {label: sum(sums(map(column, seats[label]))) for label in seats})
+        now = monotonic()
+        self._rates.record(now, {label: sum(sums(map(column, seats[label]))) for label in seats})
+        if self._latencies.is_due(now):
+            totals = self._totals()
+            self._latencies.record(now, {label: self._answers(seat, totals) for label, (seat, *_) in seats.items()})
 
     def is_ready(self) -> bool:
         return not self._parts.is_stopping() and self._parts.workers.ready > 0
@@ -139,9 +147,10 @@ class Report:
             return None
         names = self._parts.members.configured_names()
         items = [item for item in found.backends if name in (item.name, names.get((pool, item.name)))]
-        views = self._backends(replace(found, backends=tuple(items)), self._totals())
+        totals = self._totals()
+        views = self._backends(replace(found, backends=tuple(items)), totals)
         view = next((view for view in views if view["name"] == name), None)
-        return view or (self._whole(pool, name, views) if views else None)
+        return view or (self._whole(pool, name, views, self._latency(pool, items, totals)) if views else None)
 
     def metrics(self) -> str:
         parts = self._parts
@@ -177,15 +186,19 @@ class Report:
         return answer
 
     def _tell_reasons(self, pool: Pool, rows: list[CandidateView]) -> None:
-        """Say why a backend is down, or for how long it is ejected: the workers don't know."""
+        """Say why a backend is down or out, or for how long it is ejected: the workers don't know."""
         members = {backend.name: backend for backend in pool.backends}
         for row in rows:
             backend = members.get(row["name"])
-            result = self._last_check(backend) if backend is not None else None
+            if backend is None:
+                continue
+            result = self._last_check(backend)
             if row["reason"] == "down" and result is not None:
                 row["reason"] = f"down: {result.detail}"
-            elif row["reason"] == "ejected" and backend is not None:
+            elif row["reason"] == "ejected":
                 row["reason"] = f"ejected for another {self._ejected_for(pool, backend) or 0:.3g} s"
+            elif row["reason"] in ("drained", "maint") and backend.steered:
+                row["reason"] += ", by the node"
 
     def _ejected_for(self, pool: Pool, backend: Backend) -> float | None:
         return round(self._parts.ejector.remaining(pool.name, backend.seat), 1) if backend.ejected else None
@@ -196,7 +209,26 @@ class Report:
     def _pools(self) -> list[Pool]:
         return [self._parts.members.pool(pool.name) for pool in self._parts.config.pools]
 
-    def _whole(self, pool: str, name: str, addresses: Sequence[BackendView]) -> BackendView:
+    def _answers(self, seat: int, totals: Sequence[int]) -> Sequence[int]:
+        """Give how many answers of a backend fell into each bucket of time."""
+        base = self._parts.layout.backend_response(seat)
+        return totals[base : base + BUCKETS]
+
+    def _latency(self, pool: str, members: Iterable[Backend], totals: Sequence[int]) -> LatencyView | None:
+        """Describe how long some members took of late, together; a name without an address has answered nothing."""
+        asked = [item for item in members if not item.lookup]
+        return self._latencies.view([((pool, item.name), self._answers(item.seat, totals)) for item in asked])
+
+    def _oldest_tunnel(self, seats: Iterable[int]) -> float | None:
+        """Give the age in seconds of the oldest tunnel of a backend, which may be on an address that is leaving."""
+        board, column = self._parts.scoreboard, self._parts.layout.backend_tunnel
+        begins = [board.row(slot)[column(seat)] for seat in seats for slot in range(board.rows)]
+        oldest = min(filter(None, begins), default=None)
+        return None if oldest is None else round(max(monotonic() - oldest / 1000, 0.0), 1)
+
+    def _whole(
+        self, pool: str, name: str, addresses: Sequence[BackendView], latency: LatencyView | None
+    ) -> BackendView:
         """
         Describe a name that stands for several backends: as it is configured, with the sums.
 
@@ -204,6 +236,8 @@ class Report:
         """
         configured = next(item for item in self._parts.members.configured(pool).backends if item.name == name)
         healths = {view["health"] for view in addresses}
+        best = min(addresses, key=lambda view: STATES.index(view["state"]))
+        ages = [view["oldest_tunnel_s"] for view in addresses if view["oldest_tunnel_s"] is not None]
         checks = [view["last_check"] for view in addresses if view["last_check"] is not None]
         return {
             **addresses[0],
@@ -211,6 +245,8 @@ class Report:
             "address": configured.address,
             "weight": configured.weight,
             "backup": configured.backup,
+            "state": best["state"],
+            "steered": best["steered"],
             "health": next(health for health in _BEST_FIRST if health in healths),
             "ejected": all(view["ejected"] for view in addresses),
             "ejected_for": min((view["ejected_for"] or 0.0 for view in addresses), default=0.0) or None,
@@ -220,6 +256,8 @@ class Report:
             "total": sum(view["total"] for view in addresses),
             "errors": sum(view["errors"] for view in addresses),
             "rate": round(sum(view["rate"] for view in addresses), 1),
+            "latency_ms": latency,
+            "oldest_tunnel_s": max(ages) if ages else None,
             "since": min(view["since"] for view in addresses),
             "last_check": max(checks, key=lambda check: (not check["ok"], check["at"]), default=None),
         }
@@ -267,16 +305,26 @@ class Report:
         }
 
     def _backends(self, pool: Pool, totals: Sequence[int]) -> list[BackendView]:
-        names, added = self._parts.members.configured_names(), self._parts.changes.added(pool.name)
+        members, added = self._parts.members, self._parts.changes.added(pool.name)
+        names, seats = members.configured_names(), members.all_seats()
         return [
-            self._backend(pool, item, totals, is_added=names.get((pool.name, item.name), item.name) in added)
+            self._backend(
+                pool,
+                item,
+                totals,
+                is_added=names.get((pool.name, item.name), item.name) in added,
+                seats=seats.get((pool.name, item.name), ()),
+            )
             for item in pool.backends
         ]
 
-    def _backend(self, pool: Pool, backend: Backend, totals: Sequence[int], *, is_added: bool) -> BackendView:
+    def _backend(
+        self, pool: Pool, backend: Backend, totals: Sequence[int], *, is_added: bool, seats: Iterable[int]
+    ) -> BackendView:
         layout = self._parts.layout
         # A name without an address isn't a member yet: nothing is counted for it, and nothing is sent to it.
         is_member = not backend.lookup
+        active = totals[layout.backend_active(backend.seat)] if is_member else 0
         return {
             "name": backend.name,
             "address": backend.address,
@@ -284,16 +332,19 @@ class Report:
             "backup": backend.backup,
             "max_conns": backend.max_conns,
             "state": cast(State, backend.state),
+            "steered": backend.steered,
             "health": cast(Health, backend.health),
             "ejected": backend.ejected,
             "ejected_for": self._ejected_for(pool, backend),
             "slow_start": _slow_start(pool, backend),
             "available": is_member and backend.state == "ready" and backend.health == "up" and not backend.ejected,
             "origin": "runtime" if is_added else "config",
-            "active": totals[layout.backend_active(backend.seat)] if is_member else 0,
+            "active": active,
             "total": totals[layout.backend_total(backend.seat)] if is_member else 0,
             "errors": totals[layout.backend_errors(backend.seat)] if is_member else 0,
             "rate": round(self._rates.rate((pool.name, backend.name)), 1),
+            "latency_ms": self._latency(pool.name, [backend], totals),
+            "oldest_tunnel_s": self._oldest_tunnel(seats) if active else None,
             "since": rfc3339(self._parts.members.joined[pool.name].get(backend.name, self._started)),
             "last_check": _check(self._last_check(backend)),
         }

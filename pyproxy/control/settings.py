@@ -11,6 +11,7 @@ from typing import Any
 from pyproxy.config.compile import compile_config
 from pyproxy.config.model import Admin, Config
 from pyproxy.config.runtime import join_address
+from pyproxy.config.source import Path
 from pyproxy.control.startup import read_token
 
 
@@ -37,7 +38,8 @@ class Settings:
     """
     ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
 
-    ``shown`` is the file with all defaults, for people: secrets are masked.
+    ``shown`` is the file with all defaults, for people: secrets are masked. ``origins`` says by path where the values
+    that are in the file come from.
     """
 
     plain: dict[str, Any]
@@ -45,12 +47,14 @@ class Settings:
     admin: AdminSettings | None
     state_dir: str | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[Path, str] = field(default_factory=dict)
 
 
 def make_settings(config: Config, file: str) -> Settings:
     """Compile a configuration and read its token; raises ``StartError`` if the token's file is no good."""
     admin = _admin(config.admin) if config.admin else None
-    return Settings(compile_config(config), file, admin, config.state_dir, config.model_dump(mode="json"))
+    shown = config.model_dump(mode="json")
+    return Settings(compile_config(config), file, admin, config.state_dir, shown, config.origins)
 
 
 def _admin(admin: Admin) -> AdminSettings:

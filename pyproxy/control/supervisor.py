@@ -22,9 +22,11 @@ from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
 from pyproxy.control.answers import Answer
 from pyproxy.control.applied import Applied
-from pyproxy.control.changes import LiveChanges
+from pyproxy.control.changes import LiveChanges, Reach
 from pyproxy.control.ejections import Ejector
+from pyproxy.control.events import Events
 from pyproxy.control.explain import Explainer
+from pyproxy.control.happenings import tell_addresses, tell_flip, tell_word, tell_worker
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import explain, open_listeners
 from pyproxy.control.members import Members
@@ -61,17 +63,16 @@ class Supervisor:
         self._program = program or Program(credentials=startup.find_credentials(self._config.user))
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
-        self._ejector = Ejector(self._config, self._members, self._tell)
-        self._prober = Prober(self._handle_flip, on_pass=self._ejector.handle_pass)
+        self._events = Events()
+        self._ejector = Ejector(self._config, self._members, self._tell, self._events)
+        self._prober = Prober(self._handle_flip, self._handle_word, on_pass=self._ejector.handle_pass)
         journal = Journal(settings.state_dir)
         self._changes = LiveChanges(
             self._config,
-            settings.shown,
+            settings,
             self._members,
             journal,
-            self._publish,
-            self._count_in_flight,
-            self._handle_ready,
+            Reach(self._publish, self._count_in_flight, self._events, self._handle_ready),
         )
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()
@@ -147,7 +148,7 @@ class Supervisor:
             sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
         except OSError as error:
             raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
-        server = AdminServer(make_app(self._report, self._changes, admin.token), sock)
+        server = AdminServer(make_app(self._report, self._changes, self._events, admin.token), sock)
         self._cleanup.push_async_callback(self._changes.close)
         self._cleanup.push_async_callback(server.stop)
         if unix is not None:
@@ -209,6 +210,7 @@ class Supervisor:
         }
         self._applied.note(worker.slot, self._members.version)
         worker.send(message, fds)
+        tell_worker(self._events, worker, "started")
 
     def _handle_answer(self, worker: Worker, message: dict[str, Any]) -> None:
         match message.get("type"):
@@ -222,12 +224,16 @@ class Supervisor:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
 
     def _handle_end(self, slot: int) -> None:
+        worker = self._workers.slots[slot]
+        tell_worker(self._events, worker, "ended", worker.ending if worker is not None else None)
         self._scoreboard.retire(slot)
         self._explainer.handle_end(slot)
         self._applied.forget(slot)
 
     def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
+        before = self._members.pool(pool)
         if self._members.update(pool, backend, answer):
+            tell_addresses(self._events, before, self._members.pool(pool))
             self._handle_change(pool)
 
     async def _publish(self, pool: str) -> list[int]:
@@ -247,10 +253,9 @@ class Supervisor:
         self._ejector.follow(pool)
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
+        tell_flip(self._events, pool, self._members.member(pool, seat), health, self._prober.results.get(seat))
         if self._members.set_health(pool, seat, health):
-            if not self._changed:
-                self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
-            self._changed.add(pool)
+            self._announce_soon(pool)
             self._ejector.follow(pool)
 
     def _tell(self, pool: str) -> None:
@@ -265,6 +270,17 @@ class Supervisor:
         configured = next((item for item in self._members.configured(pool).backends if item.name == backend), None)
         if configured is not None and configured.state != "ready":
             self._members.begin_rising(pool, backend)
+
+    def _handle_word(self, pool: str, seat: int, word: str) -> None:
+        before = self._members.member(pool, seat)
+        if self._members.set_word(pool, seat, word):
+            tell_word(self._events, pool, before, self._members.member(pool, seat))
+            self._announce_soon(pool)
+
+    def _announce_soon(self, pool: str) -> None:
+        if not self._changed:
+            self._timers["flips"] = self._loop.call_later(FLIPS_TOGETHER, self._announce)
+        self._changed.add(pool)
 
     def _announce(self) -> None:
         pools = [self._members.plain_pool(name) for name in sorted(self._changed)]
@@ -297,6 +313,7 @@ class Supervisor:
             return
         grace = self._config.shutdown_grace
         _log.info("%s: stopping, what is in flight has %g s", number.name, grace)
+        self._events.publish("stopping", reason=number.name)
         self._close_listeners()
         self._workers.drain(grace)
         self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)

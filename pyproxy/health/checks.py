@@ -18,6 +18,7 @@ import httptools
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import Backend, Health, join_address
 from pyproxy.errors import PyproxyError
+from pyproxy.health.steer import HEADER
 
 #: The text is looked for in so much of a body; a head may be as large.
 MAX_BYTES: Final = 64 * 1024
@@ -49,12 +50,17 @@ class NotChecked(PyproxyError):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of a check that began at ``at`` (wall clock) and took ``duration`` seconds."""
+    """
+    What came of a check that began at ``at`` (wall clock) and took ``duration`` seconds.
+
+    ``said`` is the node's ``X-LB-State``, empty without one, None if that wasn't asked for or nothing was answered.
+    """
 
     at: float
     ok: bool
     detail: str
     duration: float
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ async def check(target: Target) -> CheckResult:
         ok, detail = False, f"L4 {_OUTCOMES.get(error.errno or 0, error.strerror or str(error))}"
     finally:
         probe.close()
-    return CheckResult(at, ok, detail, monotonic() - begin)
+    return CheckResult(at, ok, detail, monotonic() - begin, probe.said if target.health.steer else None)
 
 
 class _Probe(asyncio.Protocol):
@@ -113,6 +119,8 @@ class _Probe(asyncio.Protocol):
     def __init__(self, target: Target, result: "asyncio.Future[tuple[bool, str]]") -> None:
         self.result = result
         self.is_connected = False
+        self.said: str | None = None
+        self._words: list[bytes] = []
         self._target = target
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -171,12 +179,19 @@ class _Probe(asyncio.Protocol):
 
     # parser callbacks
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note what the node says of itself."""
+        if name.lower() == HEADER:
+            self._words.append(value)
+
     def on_headers_complete(self) -> None:
         """Judge the status; an interim one is passed over."""
         status, health = self._parser.get_status_code(), self._target.health
         if 100 <= status < 200 and status != 101:
+            self._words.clear()
             return
         self._has_head = True
+        self.said = b", ".join(self._words).decode("latin-1")
         if not any(low <= status <= high for low, high in health.expect):
             self._decide(False, f"L7 {status}, expected {show_expect(health.expect)}")
         elif not self._needle:

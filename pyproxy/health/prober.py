@@ -18,6 +18,7 @@ from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Backend, Pool
 from pyproxy.health.checks import CheckResult, NotChecked, Target, check, make_target
 from pyproxy.health.counter import CheckCounter
+from pyproxy.health.steer import STATES, parse_word
 
 MIN_PAUSE = 0.1
 JITTER = 0.1
@@ -27,6 +28,7 @@ Check = Callable[[Target], Awaitable[CheckResult]]
 Sleep = Callable[[float], Awaitable[None]]
 OnFlip = Callable[[str, int, str], None]
 OnPass = Callable[[str, int, float], None]
+OnWord = Callable[[str, int, str], None]
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +37,15 @@ class Prober:
     """
     Watches the backends of the pools that it is told of, until ``close``.
 
-    ``on_flip`` gets pool, seat and health when that has changed, ``on_pass`` pool, seat and when it began (monotonic
-    seconds) for every check that passed, after that. ``results`` has the latest result by seat.
+    ``on_flip`` gets pool, seat and health when that has changed, ``on_word`` pool, seat and the state that the node
+    itself asks for, ``on_pass`` pool, seat and when it began (monotonic seconds) for every check that passed, after
+    that. ``results`` has the latest result by seat.
     """
 
     def __init__(
         self,
         on_flip: OnFlip,
+        on_word: OnWord,
         *,
         on_pass: OnPass = lambda _pool, _seat, _began: None,
         check: Check = check,
@@ -51,6 +55,7 @@ class Prober:
         self.results: dict[int, CheckResult] = {}
         self._on_flip = on_flip
         self._on_pass = on_pass
+        self._on_word = on_word
         self._check = check
         self._sleep = sleep
         self._random = random or Random()  # noqa: S311 - nothing secret depends on it
@@ -63,7 +68,8 @@ class Prober:
         """
         Take the present members of a pool: those that stay keep their past, a new address begins with ``checking``.
 
-        A backend in ``maint`` isn't checked, and is ``checking`` from then on.
+        A backend that the operator has put into ``maint`` isn't checked, and is ``checking`` from then on. One that has
+        asked for it itself is: else it could never say that it is over.
         """
         health = pool.health
         if health is None:
@@ -71,7 +77,7 @@ class Prober:
         wanted = {
             backend.seat: (backend, make_target(backend, health, pool.send_proxy))
             for backend in pool.backends
-            if not backend.lookup and backend.state != "maint"
+            if not backend.lookup and (backend.state != "maint" or backend.steered)
         }
         watches = self._watches.setdefault(pool.name, {})
         for seat, watch in list(watches.items()):
@@ -80,6 +86,8 @@ class Prober:
                 watch.task.cancel()
                 self.results.pop(seat, None)
                 self._on_flip(pool.name, seat, "checking")
+                if watch.word != STATES[0]:
+                    self._on_word(pool.name, seat, STATES[0])  # nobody asks it any more: it can't take that back
         for seat, (backend, target) in wanted.items():
             if seat not in watches:
                 watches[seat] = watch = _Watch(pool.name, target)
@@ -118,12 +126,26 @@ class Prober:
             return
         watch.is_hindered = False
         self.results[seat] = result
+        self._hear(seat, watch, result.said)
         if watch.counter.record(result.ok):
             level = logging.INFO if result.ok else logging.WARNING
             _log.log(level, "%s is %s: %s", watch.title, watch.counter.health, result.detail)
             self._on_flip(watch.pool, seat, watch.counter.health)
         if result.ok:
             self._on_pass(watch.pool, seat, began)
+
+    def _hear(self, seat: int, watch: "_Watch", said: str | None) -> None:
+        """Take what a node says of itself; what can't be understood changes nothing."""
+        if said is None or said == watch.said:
+            return
+        watch.said = said
+        word = parse_word(said)
+        if word is None:
+            _log.warning("%s says X-LB-State: %.64r, which is none of %s", watch.title, said, ", ".join(STATES))
+        elif word != watch.word:
+            watch.word = word
+            _log.info("%s asks for %s", watch.title, word)
+            self._on_word(watch.pool, seat, word)
 
     def _pause(self, watch: "_Watch", *, is_first: bool) -> float:
         """Seconds from the beginning of a check to the beginning of the next."""
@@ -146,6 +168,8 @@ class _Watch:
         self.title = ""
         self.counter = CheckCounter(target.health.rise, target.health.fall)
         self.is_hindered = False
+        self.said = ""  # by the node, and what was last understood of it
+        self.word = STATES[0]
 
 
 def _title(pool: str, backend: Backend) -> str:

@@ -61,3 +61,32 @@ def sample_lines(name: str, labels: str, columns: Sequence[int]) -> list[str]:
     lines.append(f"{name}_sum{{{labels}}} {columns[WIDTH - 1] / 1e9}")
     lines.append(f"{name}_count{{{labels}}} {cumulative[-1]}")
     return lines
+
+
+def quantile(counts: Sequence[int], share: float) -> float:
+    """
+    Estimate the duration in seconds that a share of those counted in ``BUCKETS`` buckets didn't exceed.
+
+    Inside a bucket durations are taken to be spread evenly by their logarithm, as the bounds are; the first bucket,
+    which begins at 0, evenly. Whatever is above the highest bound counts as that bound. 0 if nothing was counted.
+
+        >>> counts = [0] * BUCKETS
+        >>> counts[3], counts[4] = 98, 2
+        >>> [round(quantile(counts, share), 6) for share in (0.49, 0.98, 0.99, 1.0)]
+        [0.003162, 0.005, 0.007071, 0.01]
+    """
+    rank = share * sum(counts)
+    for bucket, count in enumerate(counts):
+        if count and rank <= count:
+            return _inside(bucket, max(rank, 0.0) / count)
+        rank -= count
+    return 0.0
+
+
+def _inside(bucket: int, fraction: float) -> float:
+    if bucket >= len(BOUNDS):
+        return BOUNDS[-1]
+    if bucket == 0:
+        return BOUNDS[0] * fraction
+    low, high = BOUNDS[bucket - 1], BOUNDS[bucket]
+    return float(low * (high / low) ** fraction)

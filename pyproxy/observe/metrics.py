@@ -20,7 +20,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _ITEM = 8  # bytes of an int64
 _LINE = 8  # int64s in a cache line
-_SEAT_COLUMNS = len(CLASSES) + WIDTH + 3
+_SEAT_COLUMNS = len(CLASSES) + WIDTH + 4
 
 
 class Layout:
@@ -76,7 +76,8 @@ class Layout:
     @property
     def gauges(self) -> frozenset[int]:
         """Every column that goes down as well as up."""
-        return frozenset((*self._gauges, *(self.backend_active(seat) for seat in range(self.seats))))
+        of_seats = (column(seat) for column in (self.backend_active, self.backend_tunnel) for seat in range(self.seats))
+        return frozenset((*self._gauges, *of_seats))
 
     def columns_for(self, seats: int) -> int:
         """How many columns, from the first on, are in use while only the first so many seats are taken."""
@@ -138,6 +139,10 @@ class Layout:
     def backend_errors(self, seat: int) -> int:
         """Attempts that failed: no answer, or a gateway error."""
         return self._base(seat) + len(CLASSES) + WIDTH + 2
+
+    def backend_tunnel(self, seat: int) -> int:
+        """Gauge: since when the oldest open tunnel is open, in monotonic milliseconds; 0 = there is none."""
+        return self._base(seat) + len(CLASSES) + WIDTH + 3
 
     def _base(self, seat: int) -> int:
         if not 0 <= seat < self.seats:

@@ -51,6 +51,12 @@ class Attempt:
         if status == 101:
             self.on.failures = 0  # a tunnel may end in a week
 
+    def tunnelled(self, row: memoryview, now: float) -> None:
+        """Note that the attempt has become a tunnel, which may last for hours."""
+        backend = self.on
+        backend.tunnels[self] = int(now * 1000)
+        row[backend.columns.tunnel] = next(iter(backend.tunnels.values()))
+
     def end(self, row: memoryview, now: float, *, failed: bool) -> None:
         """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
         backend = self.on
@@ -61,5 +67,7 @@ class Attempt:
                 backend.latency.record_failure(self.duration, now)
         elif self.status > 101:
             backend.failures = 0  # here and not with the head: one answer after the other may be cut short
+        if backend.tunnels and backend.tunnels.pop(self, None) is not None:
+            row[backend.columns.tunnel] = next(iter(backend.tunnels.values()), 0)
         backend.active -= 1
         row[backend.columns.active] -= 1  # last: a seat on which nothing is in flight may be given away

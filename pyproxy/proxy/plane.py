@@ -172,6 +172,7 @@ class DataPlane:
         upstream, served = exchange.upstream, exchange.served
         assert upstream is not None
         assert served is not None
+        exchange.attempts[-1].tunnelled(self.row, self.now)
         tunnel = Tunnel(exchange, exchange.downstream, upstream, served.timeouts.tunnel)
         upstream.open_tunnel(tunnel)
         exchange.downstream.open_tunnel(tunnel)

@@ -40,6 +40,7 @@ def columns_of(layout: Layout, seat: int) -> Columns:
         errors=layout.backend_errors(seat),
         codes=layout.backend_codes(seat),
         response=layout.backend_response(seat),
+        tunnel=layout.backend_tunnel(seat),
     )
 
 

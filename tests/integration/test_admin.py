@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pyproxy.admin.app import make_app
 from pyproxy.admin.server import AdminServer, bind_tcp
+from pyproxy.control.events import Events
 from pyproxy.control.unix_sockets import bind_unix
 from tests.integration.ports import Ports
 from tests.integration.program import Program
@@ -31,7 +32,7 @@ async def serve() -> AsyncIterator[Serve]:
 
     async def start(sock: socket.socket) -> AdminServer:
         control = FakeControl()
-        servers.append(AdminServer(make_app(control, FakeChanges(control), TOKEN), sock))
+        servers.append(AdminServer(make_app(control, FakeChanges(control), Events(), TOKEN), sock))
         await servers[-1].start()
         return servers[-1]
 

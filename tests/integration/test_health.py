@@ -419,3 +419,34 @@ def _later(seconds: float) -> Any:
         await connection.read_rest()
 
     return script
+
+
+async def test_a_node_takes_itself_out(start_program: StartProgram, start_origin: StartOrigin) -> None:
+    """By a header in answers to checks: nothing new until it says otherwise, and the operator's word still holds."""
+    word = [b"drain"]
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nX-LB-State: %b\r\nContent-Length: 0\r\n\r\n" % word[0])
+
+    node, other = start_origin(), start_origin()
+    node.play(script)
+    backends = [
+        {"name": name, "address": f"127.0.0.1:{origin.port}"} for name, origin in (("node", node), ("other", other))
+    ]
+    program = start_program(configure(*backends, health={"steer": True, "interval": "100ms"}))
+
+    def state() -> tuple[str, bool, bool]:
+        found = members(program)["node"]
+        return found["state"], found["steered"], found["available"]
+
+    for said in ("drain", "maint"):
+        word[0] = said.encode()
+        await until(lambda: state() == (said, True, False), said)  # noqa: B023 - called at once
+    word[0] = b"nonsense"
+    await until(lambda: "says X-LB-State: 'nonsense'" in program.stderr, "nonsense")
+    assert state() == ("maint", True, False)
+    word[0] = b"ready"
+    await until(lambda: state() == ("ready", False, True), "ready")
+    program.change("PATCH", f"{ALL}/node", {"state": "drain"})
+    assert state() == ("drain", False, False)

@@ -17,8 +17,10 @@ from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from pyproxy.admin.app import make_app
+from pyproxy.admin.events import STREAMS
 from pyproxy.admin.openapi import document
 from pyproxy.admin.server import AdminServer, bind_tcp
+from pyproxy.control.events import Events
 from tests.unit.admin.fake_control import FakeChanges, FakeControl
 
 DOCUMENT: dict[str, Any] = copy.deepcopy(document())
@@ -33,7 +35,9 @@ def address() -> Iterator[str]:
     """The admin API over a fake program, in a thread of its own, since the requests are made synchronously."""
     loop = asyncio.new_event_loop()
     control = FakeControl()
-    server = AdminServer(make_app(control, FakeChanges(control), None), bind_tcp("127.0.0.1", 0))
+    app = make_app(control, FakeChanges(control), Events(), None)
+    app[STREAMS].longest = 0.02  # what is asked here is read to its end
+    server = AdminServer(app, bind_tcp("127.0.0.1", 0))
     loop.run_until_complete(server.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from pyproxy.admin.app import MAX_BODY_BYTES, make_app
+from pyproxy.control.events import Events
 from tests.unit.admin.fake_control import FakeChanges, FakeControl
 
 Headers = dict[str, str] | list[tuple[str, str]]
@@ -22,7 +23,8 @@ class Client:
     def __init__(self, token: str | None = None) -> None:
         self.control = FakeControl()
         self.changes = FakeChanges(self.control)
-        self.app = make_app(self.control, self.changes, token)
+        self.events = Events()
+        self.app = make_app(self.control, self.changes, self.events, token)
         self.app.freeze()
 
     async def ask(

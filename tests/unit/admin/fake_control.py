@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pyproxy.admin.changes import Conflict, Guard, Origin, OverrideView
+from pyproxy.admin.changes import Conflict, Guard, InForce, Origin, OverrideView
 from pyproxy.admin.control import BackendView, ExplanationView, PoolView, Question, StatusView, Unavailable
 from pyproxy.config.model_pool import Backend
 
@@ -17,6 +17,7 @@ def backend(name: str) -> BackendView:
         "backup": False,
         "max_conns": 0,
         "state": "ready",
+        "steered": False,
         "health": "up",
         "ejected": False,
         "ejected_for": None,
@@ -27,6 +28,8 @@ def backend(name: str) -> BackendView:
         "total": 0,
         "errors": 0,
         "rate": 0.0,
+        "latency_ms": {"p50": 1.0, "p95": 2.5, "p99": 4.0},
+        "oldest_tunnel_s": None,
         "since": "2026-11-22T16:00:00.000Z",
         "last_check": {"at": "2026-11-22T16:00:00.000Z", "ok": True, "detail": "L7 200", "duration_ms": 0.4},
     }
@@ -114,8 +117,8 @@ class FakeChanges:
     def overrides(self) -> list[OverrideView]:
         return []
 
-    def config(self) -> dict[str, Any]:
-        return {"workers": "auto"}
+    def config(self) -> InForce:
+        return {"config": {"workers": "auto"}, "sources": {"workers": "lb.yml:1"}}
 
     def _check(self, guard: Guard) -> None:
         if self.error is not None:

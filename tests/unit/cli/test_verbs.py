@@ -1,11 +1,13 @@
 """Pins what the verbs ask, what they print, and when they fail."""
 
+import doctest
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyproxy.cli import status
 from pyproxy.cli.api import AdminApi
 from pyproxy.cli.main import main
 
@@ -108,13 +110,30 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """A table for each pool; a check that was made says what it found."""
     check = {"ok": False, "detail": "L4 refused"}
     spare = BACKEND | {"name": "spare", "backup": True, "origin": "runtime", "state": "ready", "last_check": check}
+    spare["steered"] = True
     asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND, spare]}]
     assert main(["status"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "web (hash, 1 of 2 available)"
-    assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-"]
-    assert out[3].endswith("L4 refused  backup, added")
+    assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-", "3", "in", "flight"]
+    assert out[3].endswith("L4 refused  backup, added, by the node")
     assert asked.questions == [("GET", "/api/v1/pools", None)]
+
+
+def test_what_still_goes_on_where_nothing_new_is_sent(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """And for how long already; of one that takes requests, or has none, it is no news."""
+    tunnels = BACKEND | {"oldest_tunnel_s": 7505.2}
+    idle, ready = tunnels | {"active": 0}, tunnels | {"state": "ready"}
+    asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [tunnels, idle, ready]}]
+    assert main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert lines[0].endswith("3 in flight, the oldest tunnel for 2h 5m")
+    assert [line.split()[-1] for line in lines[1:]] == ["-", "-"]
+
+
+def test_doctest() -> None:
+    """The example in the documentation is true."""
+    assert doctest.testmod(status).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_plain_data() -> None:
         "rise": 1,
         "fall": 3,
         "port": 81,
+        "steer": False,
     }
     assert (web["on_down"], web["when_all_down"]) == ("reset", "try_all")
     assert (api["health"], api["on_down"], api["when_all_down"]) == (None, "keep", "fail")

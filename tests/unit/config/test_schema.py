@@ -12,7 +12,8 @@ from pyproxy.config.schema import iter_keys, json_schema, section_at
 from pyproxy.config.source import read_source
 from pyproxy.config.tree import parse_tree
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yml"))
+CONFIG = Path(__file__).parents[3] / "config"
+EXAMPLES = sorted(set(CONFIG.glob("*.yml")) - {CONFIG / "prometheus-alerts.yml"})
 TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,

@@ -65,5 +65,6 @@ def test_what_is_no_document(text: str, line: int, column: int, problem: str) ->
     with pytest.raises(UnreadableError) as caught:
         parse_tree(text)
     found = caught.value.problem
-    assert (found.line, found.column) == (line, column)
+    # libyaml since 0.2.6 has a limit of its own, which brackets meet first because it looks ahead for a key.
+    assert (found.line, found.column) in ((line, column), (1, 1001) if "deep" in problem else (line, column))
     assert found.text.startswith(problem)

@@ -36,13 +36,6 @@ def test_a_key_whose_feature_is_not_there_is_refused_by_name(where: str, key: st
     assert problems(**{where: key}) == [f"{path}: {NOT_YET}"]
 
 
-def test_some_values_are_refused_where_others_work() -> None:
-    """The text says what works instead."""
-    assert problems(pool="health: {steer: true}") == [
-        "pools.web.health.steer: only false is available yet in this version"
-    ]
-
-
 OFF = [
     ("top", "failover: null"),
     ("listener", "tls: null"),

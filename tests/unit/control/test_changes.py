@@ -10,9 +10,10 @@ from pyproxy.admin.change_body import NewBackend
 from pyproxy.admin.changes import Conflict, NotThere, Origin
 from pyproxy.admin.control import Unavailable
 from pyproxy.config.load import load_text
-from pyproxy.config.runtime import from_plain
+from pyproxy.config.runtime import Pool, from_plain
 from pyproxy.control import changes as changes_module
-from pyproxy.control.changes import LiveChanges
+from pyproxy.control.changes import LiveChanges, Reach
+from pyproxy.control.events import Events
 from pyproxy.control.members import Members
 from pyproxy.control.overrides import Override
 from pyproxy.control.settings import make_settings
@@ -56,18 +57,32 @@ class Stage:
         self.count: Callable[[], int] = lambda: 0
         self.late: list[int] = []
         self.seen: list[dict[str, str]] = []
+        self.told: list[Pool] = []
+        self.events = Events()
+        self.on_ready: Callable[[str, str], None] = lambda _pool, _name: None
+        reach = Reach(
+            self.publish, lambda _pool, _name: self.count(), self.events, lambda pool, name: self.on_ready(pool, name)
+        )
         self.changes = LiveChanges(
-            config, settings.shown, self.members, self.journal, self.publish, lambda _pool, _name: self.count()
+            config,
+            settings,
+            self.members,
+            self.journal,
+            reach,
         )
         self.changes.load()
 
     async def publish(self, pool: str) -> list[int]:
         self.seen.append(self.states(pool))
+        self.told.append(self.members.pool(pool))
         await asyncio.sleep(0)
         return self.late
 
+    def count_now(self, _pool: str, _backend: str) -> int:
+        return self.count()
+
     def states(self, pool: str = "web") -> dict[str, str]:
-        return {item.name: item.state for item in self.members.pool(pool).backends}
+        return {item["name"]: item["state"] for item in self.members.plain_pool(pool)["backends"]}
 
     async def patch(self, name: str = "a", origin: Origin = ME, **values: Any) -> None:
         await self.changes.patch("web", name, values, origin, _no_guard)
@@ -134,7 +149,11 @@ async def test_a_worker_that_is_late_is_named_and_the_change_stands() -> None:
 
 @pytest.mark.parametrize("trouble", ["busy", "busy meanwhile", "late"])
 async def test_a_removal_that_fails_leaves_all_as_it_was(trouble: str) -> None:
-    """Nothing new is let in, then it is looked at again, then all is as before; who is busy isn't even drained."""
+    """
+    Nothing new is let in, then it is looked at again, then all is as before.
+
+    Only the workers hear of that, and of one that is busy anyway not even they.
+    """
     stage = Stage()
     counts = iter([3] if trouble == "busy" else [0, 3 if trouble == "busy meanwhile" else 0])
     stage.count = lambda: next(counts)
@@ -142,7 +161,9 @@ async def test_a_removal_that_fails_leaves_all_as_it_was(trouble: str) -> None:
     since = dict(stage.members.joined["web"])
     with pytest.raises(Unavailable if trouble == "late" else Conflict):
         await stage.changes.remove("web", "a", ME, _no_guard, force=False)
-    assert [states["a"] for states in stage.seen] == ([] if trouble == "busy" else ["drain", "ready"])
+    assert [states["a"] for states in stage.seen] == ([] if trouble == "busy" else ["maint", "ready"])
+    assert {item.state for pool in stage.told for item in pool.backends} <= {"ready"}
+    assert stage.events.last == 0
     assert stage.members.joined["web"] == since
     assert stage.journal.kept == []
 
@@ -156,6 +177,45 @@ async def test_a_removal_that_fails_does_not_wake_who_is_in_maintenance() -> Non
     with pytest.raises(Conflict):
         await stage.changes.remove("web", "a", ME, _no_guard, force=False)
     assert [states["a"] for states in stage.seen] == ["maint"] * 3
+
+
+async def test_nothing_is_let_in_until_it_is_gone() -> None:
+    """Whatever else is told while the journal is written: a request in that moment would be on a removed backend."""
+    stage = Stage()
+    save, meanwhile = stage.journal.save, []
+
+    async def slow_save(overrides: Any) -> None:
+        meanwhile.append(stage.states())
+        await save(overrides)
+
+    stage.journal.save = slow_save
+    await stage.changes.remove("web", "a", ME, _no_guard, force=False)
+    assert meanwhile == [{"a": "maint", "b": "ready"}]
+    assert stage.seen == [{"a": "maint", "b": "ready"}, {"b": "ready"}]
+
+
+async def test_a_removal_that_cannot_be_kept_lets_requests_in_again() -> None:
+    """With a full disk it stays, and works."""
+    stage = Stage()
+    stage.journal.error = OSError(28, "No space left on device")
+    with pytest.raises(Unavailable):
+        await stage.changes.remove("web", "a", ME, _no_guard, force=False)
+    assert stage.seen[-1] == {"a": "ready", "b": "ready"}
+
+
+async def test_what_was_changed_is_told() -> None:
+    """With who, and why; what stays as it is is no news."""
+    stage = Stage()
+    await stage.patch(state="drain", weight=1, origin=Origin("me", "kernel"))
+    await stage.changes.add("web", backend("c"), ME, _no_guard)
+    await stage.changes.remove("web", "b", ME, _no_guard, force=True)
+    _, found = stage.events.since(0)
+    rows = [[event[key] for key in ("kind", "backend", "from", "to", "reason", "by")] for _, event in found]
+    assert rows == [
+        ["state", "a", "ready", "drain", "kernel", "me"],
+        ["added", "c", None, "10.0.0.9:80", None, "me"],
+        ["removed", "b", "10.0.0.2:80", None, None, "me"],
+    ]
 
 
 async def test_by_force_it_is_gone_at_once() -> None:
@@ -214,7 +274,7 @@ async def test_overrides_are_shown_as_people_write_them() -> None:
     assert added["expires"] is not None
     assert added["expires"].endswith("Z")
     assert stage.changes.added("web") == {"c"}
-    shown: Mapping[str, Any] = stage.changes.config()
+    shown: Mapping[str, Any] = stage.changes.config()["config"]
     assert shown["admin"]["token"] == "**********"
 
 
@@ -233,7 +293,7 @@ async def test_ready_is_told_before_it_is_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(changes_module, "wall", lambda: now)
     stage = Stage()
     told: list[tuple[str, str, str]] = []
-    stage.changes._on_ready = lambda pool, name: told.append((pool, name, stage.states(pool)[name]))
+    stage.on_ready = lambda pool, name: told.append((pool, name, stage.states(pool)[name]))
     await stage.patch(state="ready")
     await stage.patch(state="drain")
     await stage.patch(weight=3)
@@ -257,7 +317,7 @@ async def test_a_removal_that_fails_is_no_return() -> None:
     """The backend was away for a moment only: it doesn't start slowly."""
     stage = Stage()
     told: list[str] = []
-    stage.changes._on_ready = lambda _pool, name: told.append(name)
+    stage.on_ready = lambda _pool, name: told.append(name)
     counts = iter([0, 3])
     stage.count = lambda: next(counts)
     with pytest.raises(Conflict):

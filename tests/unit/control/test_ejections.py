@@ -11,6 +11,7 @@ import pytest
 from pyproxy.config.load import load_text
 from pyproxy.config.runtime import from_plain
 from pyproxy.control.ejections import Ejector
+from pyproxy.control.events import Events
 from pyproxy.control.members import Members
 from pyproxy.control.settings import make_settings
 from tests.fakes import FakeLoop
@@ -37,7 +38,8 @@ class Stage:
         self.loop = FakeLoop()
         self.members = Members(config)
         self.changed: list[str] = []
-        self.ejector = Ejector(config, self.members, self.changed.append, clock=self.loop.time)
+        self.events = Events()
+        self.ejector = Ejector(config, self.members, self.changed.append, self.events, clock=self.loop.time)
 
     def report(self, name: str, pool: str = "web") -> None:
         """A worker says that a backend fails."""

@@ -157,3 +157,41 @@ def test_who_is_ready_again_starts_slowly() -> None:
 def rising(members: Members) -> dict[str, float]:
     """Since when each has been back."""
     return {backend["name"]: backend["rising"] for backend in members.plain_pool("web")["backends"]}
+
+
+def states(members: Members) -> dict[str, tuple[str, bool]]:
+    """The state of each, and whether it is its own word."""
+    return {backend.name: (backend.state, backend.steered) for backend in members.pool("web").backends}
+
+
+def test_the_stricter_word_holds() -> None:
+    """The operator's or the backend's own, in whatever order they come; what both say is the operator's."""
+    members = make()
+    web = members.configured("web")
+    seat = members.seats["web", "fixed"]
+    for operator in ("ready", "drain", "maint"):
+        changed = (replace(web.backends[0], state=operator), *web.backends[1:])
+        members.configure(replace(web, backends=changed))
+        found = []
+        for word in ("ready", "drain", "maint"):
+            members.set_word("web", seat, word)
+            found.append(states(members)["fixed"])
+        order = ["ready", "drain", "maint"]
+        expected = [max(operator, word, key=order.index) for word in order]
+        assert found == [(state, state != operator) for state in expected]
+    assert members.plain_pool("web")["backends"][0]["state"] == "maint"
+
+
+def test_a_word_is_a_new_version_and_goes_with_its_address() -> None:
+    """The same again is none; who comes back has said nothing yet."""
+    members = make()
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    seat, version = members.seats["web", "app"], members.version
+    assert members.set_word("web", seat, "drain")
+    assert members.version == version + 1
+    assert not members.set_word("web", seat, "drain")
+    assert states(members) == {"fixed": ("ready", False), "app": ("drain", True)}
+    members.update("web", "app", share_equally(["10.1.0.2"], 80))
+    assert not members.set_word("web", seat, "maint")
+    members.update("web", "app", share_equally(["10.1.0.1"], 80))
+    assert states(members)["app"] == ("ready", False)

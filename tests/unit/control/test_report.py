@@ -13,8 +13,9 @@ from pyproxy.config.load import load_text
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import report as report_module
 from pyproxy.control.answers import share_equally
-from pyproxy.control.changes import LiveChanges
+from pyproxy.control.changes import LiveChanges, Reach
 from pyproxy.control.ejections import Ejector
+from pyproxy.control.events import Events
 from pyproxy.control.explain import Explainer
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import OpenListener
@@ -25,6 +26,7 @@ from pyproxy.control.settings import make_settings
 from pyproxy.control.worker import Program, WorkerState
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
+from pyproxy.observe.histogram import BUCKETS
 
 
 class Seat:
@@ -70,8 +72,10 @@ class World:
         self.workers.slots = self.slots
         self.is_stopping = False
         self.checks: dict[int, CheckResult] = {}
-        self.changes = LiveChanges(config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0)
-        self.ejector = Ejector(config, self.members, lambda _pool: None)
+        self.ejector = Ejector(config, self.members, lambda _pool: None, Events())
+        self.changes = LiveChanges(
+            config, settings, self.members, Journal(None), Reach(self.publish, lambda _pool, _name: 0, Events())
+        )
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
         parts = Parts(
             config,
@@ -169,6 +173,7 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "backup": False,
         "max_conns": 0,
         "state": "ready",
+        "steered": False,
         "health": "up",
         "ejected": False,
         "ejected_for": None,
@@ -179,6 +184,8 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "total": 20,
         "errors": 2,
         "rate": 0.0,
+        "latency_ms": None,
+        "oldest_tunnel_s": None,
         "last_check": None,
     }
     assert web["backends"][1]["address"] == "[fd00::2]:80"
@@ -248,6 +255,51 @@ def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monk
     text = world.report.metrics()
     assert '\npyproxy_backend_requests_total{pool="app",backend="app",code="2xx"} 6\n' in text
     assert '\npyproxy_backend_active{pool="app",backend="app"} 2\n' in text
+
+
+def test_how_long_backends_took_of_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each what it answered in the last minute, a name what all of its addresses did; nothing is None."""
+    now = 100.0
+    monkeypatch.setattr(report_module, "monotonic", lambda: now)
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    world.board.used = world.layout.columns_for(world.members.used)
+    columns = [world.layout.backend_response(world.seat("app", f"app[10.1.0.{number}:80]")) for number in (1, 2)]
+    world.board.row(0)[columns[0] + BUCKETS - 1] = 1000  # long ago
+    world.report.sample()
+    world.board.row(0)[columns[0] + 3] += 2
+    world.board.row(1)[columns[1] + 4] += 2
+    shown = [world.report.backend("app", name) for name in ("app[10.1.0.1:80]", "app[10.1.0.2:80]", "app")]
+    assert [view and view["latency_ms"] and view["latency_ms"]["p50"] for view in shown] == [3.162, 7.071, 5.0]
+    web = world.report.backend("web", "web1")
+    assert web is not None
+    assert web["latency_ms"] is None
+    for _ in range(8):
+        now += 10.0
+        world.report.sample()
+    app = world.report.backend("app", "app")
+    assert app is not None
+    assert app["latency_ms"] is None
+
+
+def test_how_old_the_oldest_tunnel_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all workers, and of an address that is leaving as well."""
+    monkeypatch.setattr(report_module, "monotonic", lambda: 100.0)
+    layout, board = world.layout, world.board
+    world.members.update("app", "app", share_equally(["10.1.0.1"], 80))
+    old = world.seat("app", "app")
+    world.members.update("app", "app", share_equally(["10.1.0.2"], 80))
+    board.used = layout.columns_for(world.members.used)
+    board.row(0)[layout.backend_active(old)] = 1
+    board.row(0)[layout.backend_tunnel(old)] = 60_000
+    for slot, begin in ((0, 90_000), (1, 40_000)):
+        board.row(slot)[layout.backend_active(world.seat("web", "web1"))] = 1
+        board.row(slot)[layout.backend_tunnel(world.seat("web", "web1"))] = begin
+    shown = [world.report.backend(*label) for label in (("web", "web1"), ("web", "web2"), ("app", "app"))]
+    assert [view and view["oldest_tunnel_s"] for view in shown] == [60.0, None, 40.0]
+    board.retire(1)
+    web = world.report.backend("web", "web1")
+    assert web is not None
+    assert web["oldest_tunnel_s"] == 10.0
 
 
 def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +374,30 @@ async def test_explain_tells_why_a_backend_is_down(world: World, monkeypatch: py
     monkeypatch.setattr(Explainer, "explain", answer)
     explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
     assert explained["backends"][0]["reason"] == "down: L7 timeout"
+
+
+async def test_what_a_node_asks_for_itself_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the API and by explain; a name is as ready as its readiest address."""
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    world.members.set_word("app", world.seat("app", "app[10.1.0.1:80]"), "drain")
+
+    async def answer(_self: Explainer, _question: Any) -> dict[str, Any]:
+        reasons = {"app[10.1.0.1:80]": "drained", "app[10.1.0.2:80]": None}
+        return {"pool": "app", "backends": [{"name": name, "reason": reason} for name, reason in reasons.items()]}
+
+    monkeypatch.setattr(Explainer, "explain", answer)
+    explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
+    assert [row["reason"] for row in explained["backends"]] == ["drained, by the node", None]
+
+    def shown(name: str) -> tuple[str, bool, bool]:
+        view = world.report.backend("app", name)
+        assert view is not None
+        return view["state"], view["steered"], view["available"]
+
+    assert shown("app[10.1.0.1:80]") == ("drain", True, False)
+    assert shown("app") == ("ready", False, True)
+    world.members.set_word("app", world.seat("app", "app[10.1.0.2:80]"), "maint")
+    assert shown("app") == ("drain", True, False)
 
 
 @pytest.mark.parametrize("is_resolved", [False, True])

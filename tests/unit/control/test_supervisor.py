@@ -15,6 +15,7 @@ from pyproxy.control.answers import Answer, share_equally
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.settings import make_settings
 from pyproxy.control.supervisor import Supervisor
+from pyproxy.health.checks import CheckResult
 
 FILE = """
 workers: 2
@@ -35,7 +36,8 @@ class FakeWorker:
     """A worker's process that notes what it is sent."""
 
     def __init__(self, slot: int) -> None:
-        self.slot = slot
+        self.slot = self.pid = slot
+        self.ending = "killed by SIGKILL"
         self.sent: list[dict[str, Any]] = []
 
     def send(self, message: dict[str, Any], _fds: Sequence[int] = ()) -> None:
@@ -60,7 +62,7 @@ class Stage:
         self.supervisor._listeners = []
         self.supervisor._log_fd = None
         self.supervisor._explainer = SimpleNamespace(handle_end=lambda _slot: None)
-        self.supervisor._workers = SimpleNamespace(alive=lambda: self.workers)
+        self.supervisor._workers = SimpleNamespace(alive=lambda: self.workers, slots=self.workers)
         for worker in self.workers:
             self.supervisor._handle_start(worker)
 
@@ -109,7 +111,7 @@ async def test_who_is_checked_follows_every_change(stage: Stage) -> None:
         told.append(pool)
         supervisor._handle_flip("web", stage.seat("web", "app"), "checking")
 
-    supervisor._prober = SimpleNamespace(update=update)
+    supervisor._prober = SimpleNamespace(update=update, results={})
     supervisor._resolver = SimpleNamespace(follow=lambda _pool: None)
     stage.answer("web", 1)
     assert [backend.name for backend in told.pop().backends] == ["app"]
@@ -256,3 +258,25 @@ async def test_who_is_said_to_be_ready_starts_slowly(stage: Stage) -> None:
     assert rising() == [True, True]
     await asyncio.sleep(0)
     supervisor._ejector.close()
+
+
+async def test_what_happens_is_told(stage: Stage) -> None:
+    """Addresses that come and go, flips with what the check found, and workers that end."""
+    supervisor = stage.supervisor
+    stage.answer("web", 1)
+    supervisor._prober.results[stage.seat("web", "app")] = CheckResult(0.0, False, "L4 refused", 0.1)
+    supervisor._handle_flip("web", stage.seat("web", "app"), "down")
+    supervisor._handle_flip("web", stage.seat("web", "app"), "down")
+    stage.answer("web", 2)
+    supervisor._handle_end(1)
+    _, found = supervisor._events.since(0)
+    rows = [[event[key] for key in ("kind", "backend", "from", "to", "reason")] for _, event in found]
+    assert rows == [
+        ["worker", None, None, "started", "worker 0, pid 0"],
+        ["worker", None, None, "started", "worker 1, pid 1"],
+        ["added", "app", None, "10.1.0.1:80", "DNS"],
+        ["health", "app", "up", "down", "L4 refused"],
+        ["removed", "app", "10.1.0.1:80", None, "DNS"],
+        ["added", "app", None, "10.1.0.2:80", "DNS"],
+        ["worker", None, None, "ended", "worker 1, pid 1: killed by SIGKILL"],
+    ]

@@ -142,6 +142,26 @@ async def test_the_text_in_the_body(run: Callable[..., Any], items: list[Item], 
     assert (result.ok, result.detail) == (detail == "L7 200", detail)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-LB-State: drain\r\n\r\n", "drain"),
+        (b"HTTP/1.1 503 No\r\nx-lb-state:maint\r\n\r\n", "maint"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", ""),
+        (b"HTTP/1.1 200 OK\r\nX-LB-State: drain\r\nX-LB-State: ready\r\n\r\n", "drain, ready"),
+        (b"HTTP/1.1 103 Early\r\nX-LB-State: drain\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ""),
+        (b"HTTP/1.1 200 OK\r\nX-LB-State: drain", None),
+        (b"SSH-2.0\r\n", None),
+    ],
+)
+async def test_what_the_node_says_of_itself(run: Callable[..., Any], answer: bytes, said: str | None) -> None:
+    """In any answer that has a head, also a bad one; if nobody wants to know it isn't told."""
+    result, _ = await run(answer, health=replace(HEALTH, steer=True))
+    assert result.said == said
+    result, _ = await run(answer)
+    assert result.said is None
+
+
 async def test_what_else_may_be_asked(run: Callable[..., Any]) -> None:
     """Host, port and codes of the file."""
     health = replace(HEALTH, host="app.test", port=81, expect=((204, 204), (301, 302)))

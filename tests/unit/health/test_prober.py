@@ -21,12 +21,18 @@ class World:
 
     def __init__(self) -> None:
         self.says: dict[int, bool | Exception] = {}
+        self.words: dict[int, str | None] = {}
         self.asked: list[int] = []
         self.pauses: list[float] = []
         self.flips: list[tuple[str, int, str]] = []
+        self.heard: list[tuple[str, int, str]] = []
         self._tick = asyncio.Event()
         self.prober = Prober(
-            lambda *flip: self.flips.append(flip), check=self._check, sleep=self._sleep, random=Random(1)
+            lambda *flip: self.flips.append(flip),
+            lambda *word: self.heard.append(word),
+            check=self._check,
+            sleep=self._sleep,
+            random=Random(1),
         )
 
     async def _check(self, target: Target) -> CheckResult:
@@ -34,7 +40,7 @@ class World:
         said = self.says.get(target.port, True)
         if isinstance(said, Exception):
             raise said
-        return CheckResult(1.0, said, "L7 200" if said else "L4 refused", 0.001)
+        return CheckResult(1.0, said, "L7 200" if said else "L4 refused", 0.001, self.words.get(target.port))
 
     async def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -102,6 +108,34 @@ async def test_rise_and_fall(world: World, caplog: pytest.LogCaptureFixture) -> 
         "web/b1 (10.0.0.1:8001) is down: L4 refused",
         "web/b1 (10.0.0.1:8001) is up: L7 200",
     ]
+
+
+async def test_what_a_node_says_of_itself(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It holds until an answer says something else; no answer and nonsense change nothing, and are told once."""
+    caplog.set_level(logging.INFO)
+    await world.update(member(1))
+    for word in ("drain", "drain", None, "draim", "draim", "drain", "MAINT", "", ""):
+        world.words[8001] = word
+        await world.tick()
+    assert world.heard == [("web", 1, "drain"), ("web", 1, "maint"), ("web", 1, "ready")]
+    title = "web/b1 (10.0.0.1:8001)"
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        f"{title} asks for drain",
+        f"{title} says X-LB-State: 'draim', which is none of ready, drain, maint",
+        f"{title} asks for maint",
+        f"{title} asks for ready",
+    ]
+
+
+async def test_one_that_asked_for_maintenance_is_checked_and_the_operators_is_not(world: World) -> None:
+    """Else it could never say that it is over; whom nobody asks has said nothing."""
+    world.words[8001] = "maint"
+    await world.update(member(1))
+    assert await world.update(replace(member(1, state="maint"), steered=True)) == []
+    assert await world.tick() == [8001]
+    await world.update(member(1, state="maint"))
+    assert await world.tick() == []
+    assert world.heard == [("web", 1, "maint"), ("web", 1, "ready")]
 
 
 async def test_pauses(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyproxy.observe import histogram
-from pyproxy.observe.histogram import BOUNDS, BUCKETS, WIDTH, sample_lines
+from pyproxy.observe.histogram import BOUNDS, BUCKETS, WIDTH, quantile, sample_lines
 
 
 def observe(columns: list[int], seconds: float) -> None:
@@ -63,3 +63,16 @@ def test_rendering_is_cumulative_and_counts_what_is_above_every_bound() -> None:
 def test_every_bucket_is_written() -> None:
     """One line a bucket, then sum and count, even when nothing was counted."""
     assert len(sample_lines("x", 'pool="web"', [0] * WIDTH)) == BUCKETS + 2
+
+
+def test_a_quantile_lies_in_its_bucket() -> None:
+    """Also the smallest and the largest, beyond the bounds, and of nothing at all."""
+    for bucket in range(BUCKETS):
+        counts = [0] * BUCKETS
+        counts[bucket] = 7
+        found = [quantile(counts, share) for share in (0.0, 0.5, 0.99, 1.0)]
+        assert found == sorted(found)
+        low, high = (0.0, *BOUNDS)[bucket], (*BOUNDS, BOUNDS[-1])[bucket]
+        assert low <= found[0]
+        assert found[-1] == pytest.approx(high)
+    assert quantile([0] * BUCKETS, 0.5) == 0.0

@@ -41,6 +41,7 @@ def columns_of_seat(layout: Layout, seat: int) -> list[tuple[str, int, int]]:
         (f"active of seat {seat}", layout.backend_active(seat), 1),
         (f"total of seat {seat}", layout.backend_total(seat), 1),
         (f"errors of seat {seat}", layout.backend_errors(seat), 1),
+        (f"tunnel of seat {seat}", layout.backend_tunnel(seat), 1),
     ]
 
 
@@ -85,11 +86,11 @@ def test_the_same_inputs_give_the_same_layout() -> None:
 
 
 def test_gauges_are_what_goes_down() -> None:
-    """Connections, what is in flight or waits, and the loop's lag are gauges; nothing else is."""
+    """Connections, what is in flight or waits, since when, and the loop's lag are gauges; nothing else is."""
     layout = Layout(LISTENERS, POOLS, 4)
     expected = {layout.loop_lag_ns, *(layout.connections(name) for name in LISTENERS)}
     expected |= {layout.queued(pool) for pool in POOLS} | {layout.queue_head(pool) for pool in POOLS}
-    expected |= {layout.backend_active(seat) for seat in range(4)}
+    expected |= {layout.backend_active(seat) for seat in range(4)} | {layout.backend_tunnel(seat) for seat in range(4)}
     assert layout.gauges == expected
 
 

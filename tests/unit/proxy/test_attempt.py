@@ -16,7 +16,7 @@ def an_attempt() -> tuple[Attempt, Backend, list[int]]:
     backend = Backend(
         "web",
         BackendConfig("a", "10.0.0.1", 80, 1, False, 0),
-        columns=Columns(active=0, total=1, errors=2, codes=3, response=8),
+        columns=Columns(active=0, total=1, errors=2, codes=3, response=8, tunnel=30),
     )
     row = [0] * COLUMNS
     attempt = Attempt(backend, 100.0)
@@ -48,3 +48,20 @@ def test_a_fresh_attempt() -> None:
     seen = SimpleNamespace(on=attempt.on, backend=attempt.backend, status=attempt.status)
     assert (seen.on, seen.backend, seen.status) == (backend, b"a", 0)
     assert (attempt.connect_time, attempt.header_time) == (None, None)
+
+
+def test_the_oldest_tunnel_is_known() -> None:
+    """Whichever ends first, and whatever else goes on on the backend."""
+    first, backend, row = an_attempt()
+    others = [Attempt(backend, 100.0) for _ in range(3)]
+    for attempt in others:
+        attempt.begin(row)  # type: ignore[arg-type]
+    found = []
+    for attempt, now in zip((first, *others[:2]), (101.0, 102.0, 103.0), strict=True):
+        attempt.tunnelled(row, now)  # type: ignore[arg-type]
+    for attempt in (others[2], others[0], first, others[1]):
+        found.append(row[30])
+        attempt.end(row, 200.0, failed=False)  # type: ignore[arg-type]
+    assert found == [101_000, 101_000, 101_000, 103_000]
+    assert row[30] == backend.active == 0
+    assert not backend.tunnels

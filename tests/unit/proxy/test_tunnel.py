@@ -110,14 +110,15 @@ def test_backpressure(is_client: bool) -> None:
 
 
 def test_counters() -> None:
-    """A tunnel is active until it ends, its answer counts as 101, its bytes go into the log."""
+    """A tunnel is active until it ends, and known to be one, its answer counts as 101, its bytes go into the log."""
     stage, origin = tunnel()
     stage.answer(origin, b"12345")
     row, layout = stage.plane.row, stage.plane.layout
     assert row[layout.backend_active(0)] == 1
+    assert row[layout.backend_tunnel(0)] == int(stage.plane.now * 1000)
     stage.answer(origin, None)
     stage.leave()
-    assert row[layout.backend_active(0)] == 0
+    assert row[layout.backend_active(0)] == row[layout.backend_tunnel(0)] == 0
     assert row[layout.codes("http", "web")] == 1
     assert row[layout.backend_codes(0)] == 1
     (record,) = stage.plane.finished
