@@ -43,7 +43,6 @@ def _is_duration(value: Any) -> bool:
 UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
-    Unavailable("pools.*.sticky"),
     Unavailable("pools.*.health.steer", _is(True), f"only false is {_YET}"),
     Unavailable("pools.*.outlier", lambda value: value is not False),
     Unavailable("pools.*.slow_start", _is_duration),

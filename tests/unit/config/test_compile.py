@@ -47,6 +47,7 @@ pools:
     health: {expect: "200-299,404", body: fine, interval: 500ms, rise: 1, port: 81}
     on_down: reset
     when_all_down: try_all
+    sticky: {secret: [swordfish, hunter1x], max_age: 2h, samesite: none, domain: example.com}
     timeouts: {connect: 250ms}
   api:
     policy: hash
@@ -137,6 +138,16 @@ def test_plain_data() -> None:
         "port": 81,
     }
     assert (web["on_down"], web["when_all_down"]) == ("reset", "try_all")
+    assert web["sticky"] == {
+        "cookie": "SRV",
+        "secrets": ["swordfish", "hunter1x"],
+        "max_age": 7200.0,
+        "secure": None,
+        "samesite": "none",
+        "path": "/",
+        "domain": "example.com",
+    }
+    assert api["sticky"] is None
     assert (api["health"], api["on_down"], api["when_all_down"]) == (None, "keep", "fail")
     assert web["queue"] == {"size": 128, "timeout": 5.0}
     assert web["retry"] == {"attempts": 3, "on": ["503", "connect", "reset"], "budget": 0.125, "min": 0}
@@ -218,6 +229,15 @@ def test_plain_data_crosses_the_channel_unchanged() -> None:
 def test_secrets_stay_behind() -> None:
     """Workers don't need the admin section, so they don't get it."""
     assert b"hunter2" not in orjson.dumps(compiled(TEXT))
+
+
+def test_the_secrets_of_a_file_are_handed_in() -> None:
+    """They are as if they stood in the configuration, for the digest too."""
+    inline = "secret: [swordfish, hunter1x]"
+    elsewhere = load_text(TEXT.replace(inline, "secret_file: /run/secret"), "f", {})
+    data = compile_config(elsewhere, {"web": ("swordfish", "hunter1x")})
+    assert data == compiled(TEXT)
+    assert compile_config(elsewhere, {"web": ("swordfish",)})["digest"] != data["digest"]
 
 
 def test_one_pool_needs_no_routes() -> None:

@@ -20,6 +20,7 @@ from pyproxy.config.runtime import (
     Retry,
     Route,
     RuntimeConfig,
+    Sticky,
     from_plain,
 )
 
@@ -123,6 +124,15 @@ def plain() -> dict[str, Any]:
                 },
                 "on_down": "reset",
                 "when_all_down": "try_all",
+                "sticky": {
+                    "cookie": "SRV",
+                    "secrets": ["new secret", "old secret"],
+                    "max_age": 60.0,
+                    "secure": True,
+                    "samesite": "strict",
+                    "path": "/app",
+                    "domain": "example.com",
+                },
             }
         ],
         "client": {
@@ -173,6 +183,10 @@ def test_plain_data_becomes_objects() -> None:
     assert config.trusted_proxies == ("10.0.0.0/8",)
     pool = config.pools[0]
     assert isinstance(pool, Pool)
+    assert pool.sticky == Sticky(
+        "SRV", ("new secret", "old secret"), 60.0, secure=True, samesite="strict", path="/app", domain="example.com"
+    )
+    assert "secret" not in repr(config)
     assert pool.backends == (Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5, state="drain", health="down"),)
     assert pool.health == Health("tcp", "/", None, ((200, 399),), None, 2.0, 1.0, 2, 3, None)
     assert (pool.on_down, pool.when_all_down) == ("reset", "try_all")

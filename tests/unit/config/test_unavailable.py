@@ -25,7 +25,6 @@ def problems(listener: str = "", pool: str = "", top: str = "") -> list[str]:
 USED = [
     ("listener", "tls: {certificates: [{cert: a, key: b}]}", "listeners[0].tls"),
     ("pool", "tls: {}", "pools.web.tls"),
-    ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
     ("pool", "outlier: {}", "pools.web.outlier"),
     ("pool", "slow_start: 1s", "pools.web.slow_start"),
     ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
@@ -48,7 +47,7 @@ def test_some_values_are_refused_where_others_work() -> None:
 OFF = [
     ("top", "failover: null"),
     ("listener", "tls: null"),
-    ("pool", "tls: null, sticky: null, health: {steer: false}"),
+    ("pool", "tls: null, health: {steer: false}"),
     ("pool", "outlier: false, slow_start: 0s"),
 ]
 
