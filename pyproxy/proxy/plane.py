@@ -89,6 +89,7 @@ class DataPlane:
         self.watch = self.sweeper.watch
         self.unwatch = self.sweeper.unwatch
         self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
+        self.is_sticky = any(served.sticky is not None for served in self.pools.values())
         routes = [ServedRoute(route, n, self.pools, config.limits.body) for n, route in enumerate(config.routes)]
         self.routes = RouteTable(config.routes, routes)
 
@@ -230,6 +231,11 @@ class DataPlane:
                 self._close_private({*gone, *fallen})
             if served.resets and fallen:
                 self._reset(set(fallen))
+
+    def take_seen(self) -> dict[str, dict[str, list[int]]]:
+        """Give the sticky clients that came back since the last call, by pool and backend; only what isn't empty."""
+        seen = {name: served.sticky.take_seen() for name, served in self.pools.items() if served.sticky is not None}
+        return {name: backends for name, backends in seen.items() if backends}
 
     def _close_private(self, backends: set[Backend]) -> None:
         """Close the idle connections that belong to one client each."""
