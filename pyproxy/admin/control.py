@@ -65,10 +65,15 @@ class CheckView(TypedDict):
     duration_ms: float
 
 
+#: Clients that came back to a backend with its cookie, seen in the last 5 and 60 minutes; one address counts once.
+StickyView = TypedDict("StickyView", {"5m": int, "60m": int})
+
+
 class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
 
+    ``sticky_clients`` are 0 in a pool without sticky sessions.
     ``last_check`` is None without checks, and before the first. ``weight`` is the file's, or the share of it that one
     of several addresses of a name has.
     """
@@ -89,6 +94,7 @@ class BackendView(TypedDict):
     rate: float
     since: str
     last_check: CheckView | None
+    sticky_clients: StickyView
 
 
 class PoolView(TypedDict):
@@ -172,8 +178,9 @@ class ExplanationView(TypedDict):
     What would become of a request, found by the code that serves them, without sending anything.
 
     ``routes`` are best first, ``others`` counts those whose host or path doesn't fit. ``queued`` counts who waits for
-    the pool; with ``pool`` and neither ``backend`` nor ``refused`` this request would wait too. ``worker`` is the slot
-    that was asked: each has its own turn in the policy. ``notes`` are sentences for a person.
+    the pool; with ``pool`` and neither ``backend`` nor ``refused`` this request would wait too. ``sticky`` says what
+    the cookie does, None in a pool without sticky sessions. ``worker`` is the slot that was asked: each has its own
+    turn in the policy. ``notes`` are sentences for a person.
     """
 
     listener: str
@@ -188,6 +195,7 @@ class ExplanationView(TypedDict):
     policy: str | None
     backends: list[CandidateView]
     backend: str | None
+    sticky: str | None
     queued: int
     worker: int
     notes: list[str]

@@ -34,8 +34,16 @@ def _backend(backend: View) -> Sequence[str]:
         f"{backend['rate']:.4g}/s",
         str(backend["errors"]),
         _check(backend.get("last_check")),
-        " ".join(marks),
+        " ".join([*marks, *_sticky(backend)]),
     )
+
+
+def _sticky(backend: View) -> Sequence[str]:
+    """Say of a drained backend how many sticky clients it still has; nothing if there were none for an hour."""
+    seen = backend["sticky_clients"]
+    if backend["state"] != "drain" or not seen["60m"]:
+        return ()
+    return (f"sticky clients: {seen['5m']} in 5m, {seen['60m']} in 60m",)
 
 
 def _check(check: View | None) -> str:

@@ -21,6 +21,7 @@ from pyproxy.admin.control import (
     Question,
     State,
     StatusView,
+    StickyView,
     WorkerView,
 )
 from pyproxy.clock import monotonic, wall
@@ -31,6 +32,7 @@ from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.seen import Seen
 from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
@@ -87,6 +89,7 @@ class Parts:
     explainer: Explainer
     checks: Mapping[int, CheckResult]  # the latest, by seat
     changes: LiveChanges
+    seen: Seen
 
 
 class Report:
@@ -202,6 +205,10 @@ class Report:
             "rate": round(sum(view["rate"] for view in addresses), 1),
             "since": min(view["since"] for view in addresses),
             "last_check": max(checks, key=lambda check: (not check["ok"], check["at"]), default=None),
+            "sticky_clients": {
+                "5m": sum(view["sticky_clients"]["5m"] for view in addresses),
+                "60m": sum(view["sticky_clients"]["60m"] for view in addresses),
+            },
         }
 
     def _totals(self) -> list[int]:
@@ -274,4 +281,9 @@ class Report:
             "rate": round(self._rates.rate((pool.name, backend.name)), 1),
             "since": rfc3339(self._parts.members.joined[pool.name].get(backend.name, self._started)),
             "last_check": _check(self._last_check(backend)),
+            "sticky_clients": self._sticky_clients(pool.name, backend.name),
         }
+
+    def _sticky_clients(self, pool: str, backend: str) -> StickyView:
+        now, count = monotonic(), self._parts.seen.count
+        return {"5m": count(pool, backend, 300, now), "60m": count(pool, backend, 3600, now)}

@@ -24,6 +24,7 @@ BACKEND: dict[str, Any] = {
     "active": 3,
     "rate": 12.5,
     "errors": 2,
+    "sticky_clients": {"5m": 0, "60m": 12},
 }
 
 
@@ -108,12 +109,25 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """A table for each pool; a check that was made says what it found."""
     check = {"ok": False, "detail": "L4 refused"}
     spare = BACKEND | {"name": "spare", "backup": True, "origin": "runtime", "state": "ready", "last_check": check}
-    asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND, spare]}]
+    empty = BACKEND | {"sticky_clients": {"5m": 0, "60m": 0}}
+    asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND, spare, empty]}]
     assert main(["status"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "web (hash, 1 of 2 available)"
-    assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-"]
+    assert out[0] == "web (hash, 1 of 3 available)"
+    assert out[2].split() == [
+        "a",
+        "10.0.0.1:80",
+        "drain",
+        "up",
+        "1",
+        "3",
+        "12.5/s",
+        "2",
+        "-",
+        *["sticky", "clients:", "0", "in", "5m,", "12", "in", "60m"],
+    ]
     assert out[3].endswith("L4 refused  backup added")
+    assert out[4].rstrip().endswith("  -"), "without sticky clients for an hour there is nothing to say"
     assert asked.questions == [("GET", "/api/v1/pools", None)]
 
 

@@ -3,6 +3,7 @@
 import doctest
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.seen import Seen
 from pyproxy.control.settings import make_settings
 from pyproxy.control.worker import Program, WorkerState
 from pyproxy.control.workers import Workers
@@ -67,6 +69,7 @@ class World:
         )
         self.workers.slots = self.slots
         self.is_stopping = False
+        self.seen = Seen()
         self.checks: dict[int, CheckResult] = {}
         self.changes = LiveChanges(config, {}, self.members, Journal(None), self.publish, lambda _pool, _name: 0)
         listeners = [OpenListener("http", "127.0.0.1:8080", ()), OpenListener("six", "[::1]:8081", ())]
@@ -82,6 +85,7 @@ class World:
             Explainer(self.workers),
             self.checks,
             self.changes,
+            self.seen,
         )
         self.report = Report(parts)
 
@@ -174,6 +178,7 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "errors": 2,
         "rate": 0.0,
         "last_check": None,
+        "sticky_clients": {"5m": 0, "60m": 0},
     }
     assert web["backends"][1]["address"] == "[fd00::2]:80"
     assert web["backends"][1]["backup"] is True
@@ -219,7 +224,7 @@ def test_one_backend_is_found_by_its_name_or_its_addresses(world: World) -> None
 
 def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing falls when its address changes: totals, gauges, metrics and the rate are those of all its seats."""
-    monkeypatch.setattr(report_module, "monotonic", iter([100.0, 101.0]).__next__)
+    monkeypatch.setattr(report_module, "monotonic", chain([100.0], repeat(101.0)).__next__)
     layout, board = world.layout, world.board
     world.members.update("app", "app", share_equally(["10.1.0.1"], 80))
     old = world.seat("app", "app")
@@ -246,7 +251,7 @@ def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monk
 
 def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples a second apart give each backend its own requests per second."""
-    clock: Callable[[], float] = iter([100.0, 101.0]).__next__
+    clock: Callable[[], float] = chain([100.0], repeat(101.0)).__next__
     monkeypatch.setattr(report_module, "monotonic", clock)
     world.report.sample()
     world.board.row(1)[world.layout.backend_total(world.seat("api", "10.0.0.3:80"))] += 7
@@ -333,3 +338,18 @@ async def test_explain_shows_names_without_an_address(
     explained = await world.report.explain({"method": "GET", "url": "/", "headers": [], "sender": "127.0.0.1"})
     rows = [(row["name"], row["address"], row["weight"], row["reason"]) for row in explained["backends"]]
     assert rows == ([] if is_resolved else [("app", "app.internal:80", 2, "has no address yet")])
+
+
+def test_sticky_clients_are_those_seen_lately(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By backend; a name has the sum of its addresses."""
+    monkeypatch.setattr(report_module, "monotonic", lambda: 1000.0)
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    world.seen.note("web", "web1", [1, 2], 0.0)
+    world.seen.note("web", "web1", [3], 900.0)
+    world.seen.note("app", "app[10.1.0.1:80]", [1], 900.0)
+    world.seen.note("app", "app[10.1.0.2:80]", [2], 900.0)
+    web, *_ = world.report.pools()
+    assert web["backends"][0]["sticky_clients"] == {"5m": 1, "60m": 3}
+    whole = world.report.backend("app", "app")
+    assert whole is not None
+    assert whole["sticky_clients"] == {"5m": 2, "60m": 2}

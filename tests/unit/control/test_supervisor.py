@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pyproxy.clock import monotonic
 from pyproxy.config.load import load_text
 from pyproxy.config.runtime import Pool, from_plain
 from pyproxy.control.answers import Answer, share_equally
@@ -200,3 +201,10 @@ async def test_an_answer_of_unknown_type_is_logged(stage: Stage, caplog: pytest.
     """It is a bug of ours that must show, and stop nothing."""
     stage.supervisor._handle_answer(stage.workers[0], {"type": "what"})
     assert "unknown type 'what'" in caplog.text
+
+
+async def test_sticky_clients_of_all_workers_are_counted_together(stage: Stage) -> None:
+    """A client that came to both is one."""
+    for worker, clients in zip(stage.workers, ([1, 2], [2, 3]), strict=True):
+        stage.supervisor._handle_answer(worker, {"type": "seen", "pools": {"web": {"app": clients}}})
+    assert stage.supervisor._seen.count("web", "app", 300, monotonic()) == 3
