@@ -68,6 +68,8 @@ PURE = (
     "proxy.proxy_protocol",
     "proxy.request_body",
     "proxy.retry",
+    "proxy.sticky",
+    "control.seen",
     "failover.packet",
     "failover.machine",
     "config.diff",

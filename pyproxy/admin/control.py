@@ -73,6 +73,10 @@ class LatencyView(TypedDict):
     p99: float
 
 
+#: Clients that came back to a backend with its cookie, seen in the last 5 and 60 minutes; one address counts once.
+StickyView = TypedDict("StickyView", {"5m": int, "60m": int})
+
+
 class BackendView(TypedDict):
     """
     One backend; ``rate`` is requests a second over 10 s, ``since`` when its state last changed.
@@ -83,6 +87,7 @@ class BackendView(TypedDict):
     ``ejected_for`` and ``slow_start`` are the seconds until it is no longer passed over, and until it has its full
     share; None if it isn't, or has.
 
+    ``sticky_clients`` are 0 in a pool without sticky sessions.
     ``last_check`` is None without checks, and before the first. ``weight`` is the file's, or the share of it that one
     of several addresses of a name has.
     """
@@ -108,6 +113,7 @@ class BackendView(TypedDict):
     oldest_tunnel_s: float | None
     since: str
     last_check: CheckView | None
+    sticky_clients: StickyView
 
 
 class PoolView(TypedDict):
@@ -193,8 +199,9 @@ class ExplanationView(TypedDict):
     What would become of a request, found by the code that serves them, without sending anything.
 
     ``routes`` are best first, ``others`` counts those whose host or path doesn't fit. ``queued`` counts who waits for
-    the pool; with ``pool`` and neither ``backend`` nor ``refused`` this request would wait too. ``worker`` is the slot
-    that was asked: each has its own turn in the policy. ``notes`` are sentences for a person.
+    the pool; with ``pool`` and neither ``backend`` nor ``refused`` this request would wait too. ``sticky`` says what
+    the cookie does, None in a pool without sticky sessions. ``worker`` is the slot that was asked: each has its own
+    turn in the policy. ``notes`` are sentences for a person.
     """
 
     listener: str
@@ -209,6 +216,7 @@ class ExplanationView(TypedDict):
     policy: str | None
     backends: list[CandidateView]
     backend: str | None
+    sticky: str | None
     queued: int
     worker: int
     notes: list[str]

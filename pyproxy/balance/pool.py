@@ -124,14 +124,21 @@ class Pool:
         self.is_limited = any(backend.max_conns for backend in self.eligible)
         self.policy = POLICIES[self._policy_name](self) if self.eligible else None
 
-    def pick(self, tried: Collection[Backend] = (), key: bytes = b"", now: float = 0.0) -> Backend | None:
+    def pick(
+        self, tried: Collection[Backend] = (), key: bytes = b"", now: float = 0.0, own: Backend | None = None
+    ) -> Backend | None:
         """
         Give the backend for the next attempt.
 
         One that is in ``tried`` comes only when every other is at its limit or was tried too. None means that nobody
-        is eligible or, if somebody is, that all are at their limits.
+        is eligible or, if somebody is, that all are at their limits. ``own`` is the one that the client sticks to: it
+        comes first, whatever its weight and tier, if it wasn't tried, can be used and has room.
         """
         policy = self.policy
+        if own is not None and own not in tried and self.can_serve(own):
+            if policy is not None:
+                policy.charge(own)
+            return own
         if policy is None:
             return None
         if tried:
@@ -140,9 +147,25 @@ class Pool:
                 return untried
         return policy.pick(key, now, self._has_room if self.is_limited else None)
 
-    def explain(self, key: bytes = b"", now: float = 0.0) -> tuple[str | None, list[dict[str, Any]]]:
+    def keeps(self, backend: Backend) -> bool:
+        """Whether the clients that stick to a backend go on doing so, even if it can't serve them right now."""
+        if backend.state == "maint" or backend.ejected:
+            return False
+        return backend.health != "down" or backend in self.eligible
+
+    def can_serve(self, own: Backend) -> bool:
+        """Whether a backend can serve a client that sticks to it: not in maintenance, up, and below its limit."""
+        if not self.keeps(own) or (own.health == "checking" and own not in self.eligible):
+            return False
+        return self._has_room(own)
+
+    def explain(
+        self, key: bytes = b"", now: float = 0.0, own: Backend | None = None
+    ) -> tuple[str | None, list[dict[str, Any]]]:
         """
         Say who would be picked now, and how each backend stands; nothing changes by asking.
+
+        ``own`` is the one that the client sticks to.
 
         A row has ``name``, ``address``, ``weight`` (the file's), ``active`` (over all workers), ``eligible``, ``score``
         (None if it isn't eligible), ``reason`` (None if it could be picked) and ``slow_start`` (seconds left, or None).
@@ -153,6 +176,8 @@ class Pool:
         if policy is not None:
             scores = policy.scores(key, now)
             picked = policy.peek(key, now, self._has_room if self.is_limited else None)
+        if own is not None and self.can_serve(own):
+            picked = own
         rows = [
             {
                 "name": backend.name,

@@ -37,6 +37,8 @@ def describe(answer: View) -> str:
         waiting = f", {answer['queued']} waiting" if answer["queued"] else ""
         lines.append(_line("pool", f"{answer['pool']} ({answer['policy']}{waiting})"))
         lines += ["backends", *align(_backend(backend) for backend in answer["backends"])]
+    if answer["sticky"] is not None:
+        lines.append(_line("sticky", answer["sticky"]))
     lines.append(_line("result", _result(answer)))
     lines += [_line("note", note) for note in answer["notes"]]
     return "\n".join(lines)

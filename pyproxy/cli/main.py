@@ -89,13 +89,13 @@ def _ask(file: str, arguments: argparse.Namespace) -> int:
     from pyproxy.cli.api import AdminApi, ApiError  # noqa: PLC0415 - not needed by the other verbs
     from pyproxy.cli.verbs import VERBS  # noqa: PLC0415 - as above
     from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
-    from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
+    from pyproxy.control.settings import make_admin  # noqa: PLC0415 - heavy
 
-    settings = make_settings(load_config(file), file).admin
-    if settings is None:
+    admin = load_config(file).admin
+    if admin is None:
         return _fail(f"{file} turns the admin API off (admin: null), so the program can't be asked", FAILED)
     try:
-        result = VERBS[arguments.verb](AdminApi(settings), arguments)
+        result = VERBS[arguments.verb](AdminApi(make_admin(admin)), arguments)
     except ApiError as error:
         return _fail(str(error), BAD_USAGE if error.is_usage else FAILED)
     if result.text:

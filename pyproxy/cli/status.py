@@ -39,7 +39,7 @@ def _backend(backend: View) -> Sequence[str]:
         f"{backend['rate']:.4g}/s",
         str(backend["errors"]),
         _check(backend.get("last_check")),
-        ", ".join(marks + _leftover(backend)),
+        ", ".join([*marks, *_leftover(backend), *_sticky(backend)]),
     )
 
 
@@ -66,6 +66,14 @@ def show_age(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def _sticky(backend: View) -> Sequence[str]:
+    """Say of a drained backend how many sticky clients it still has; nothing if there were none for an hour."""
+    seen = backend["sticky_clients"]
+    if backend["state"] != "drain" or not seen["60m"]:
+        return ()
+    return (f"sticky clients: {seen['5m']} in 5m, {seen['60m']} in 60m",)
 
 
 def _check(check: View | None) -> str:

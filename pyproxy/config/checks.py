@@ -119,6 +119,8 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
     sticky = pool.get("sticky")
     if isinstance(sticky, dict):
         _check_one_of(source, (*path, "sticky"), sticky, "secret", "secret_file")
+        if sticky.get("samesite") == "none" and sticky.get("secure") is False:
+            source.report((*path, "sticky", "secure"), "browsers drop a cookie with samesite none that isn't secure")
     health = _mapping(pool.get("health"))
     for key in ("path", "host", "expect", "body", "steer") if health.get("type") == "tcp" else ():
         if _is_set(health, key):

@@ -5,7 +5,7 @@ Must not know files or workers. The shape is documented in ``runtime``; the admi
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import count
 from typing import Any
@@ -13,17 +13,18 @@ from typing import Any
 import orjson
 
 from pyproxy.config.model import Config, Listener
-from pyproxy.config.model_pool import Backend, Health, Outlier, Pool
+from pyproxy.config.model_pool import Backend, Health, Outlier, Pool, Sticky
 from pyproxy.config.model_route import HeaderChanges, Route
 from pyproxy.config.pages import ErrorPage
 
 _DIGEST_CHARACTERS = 12
 
 
-def compile_config(config: Config) -> dict[str, Any]:
+def compile_config(config: Config, secrets: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Any]:
     """
     Make the plain data that ``runtime.from_plain`` takes.
 
+    ``secrets`` are what stands in the ``sticky.secret_file`` of pools that have one, by the pool's name.
     ``workers: auto`` becomes the number of CPUs that this process may use; with one pool and no routes the
     one route is added. Only names that lead somewhere are expected: the model came from ``load``.
     """
@@ -35,7 +36,7 @@ def compile_config(config: Config) -> dict[str, Any]:
         "listeners": [_listener(item) for item in config.listeners],
         "trusted_proxies": list(config.trusted_proxies),
         "routes": [_route(item) for item in config.routes or [Route(pool=name) for name in config.pools]],
-        "pools": _pools(config.pools),
+        "pools": _pools(config.pools, secrets or {}),
         "client": {
             "header_timeout": config.client.header_timeout,
             "body_timeout": config.client.body_timeout,
@@ -103,13 +104,13 @@ def _changes(changes: HeaderChanges) -> dict[str, Any]:
     return {"set": _pairs(changes.set), "remove": list(changes.remove)}
 
 
-def _pools(pools: dict[str, Pool]) -> list[dict[str, Any]]:
+def _pools(pools: dict[str, Pool], secrets: Mapping[str, tuple[str, ...]]) -> list[dict[str, Any]]:
     """Give every backend of every pool a seat of its own, in the order of the file."""
     seats = count()
-    return [_pool(name, pool, seats) for name, pool in pools.items()]
+    return [_pool(name, pool, seats, secrets.get(name, ())) for name, pool in pools.items()]
 
 
-def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
+def _pool(name: str, pool: Pool, seats: Iterator[int], secrets: tuple[str, ...]) -> dict[str, Any]:
     return {
         "name": name,
         "policy": pool.policy,
@@ -140,6 +141,21 @@ def _pool(name: str, pool: Pool, seats: Iterator[int]) -> dict[str, Any]:
         "outlier": _outlier(pool.outlier) if pool.outlier is not None else None,
         "slow_start": pool.slow_start,
         "when_all_down": pool.when_all_down,
+        "sticky": _sticky(pool.sticky, secrets) if pool.sticky is not None else None,
+    }
+
+
+def _sticky(sticky: Sticky, secrets: tuple[str, ...]) -> dict[str, Any]:
+    if sticky.secret is not None:
+        secrets = tuple(item.get_secret_value() for item in sticky.secret)
+    return {
+        "cookie": sticky.cookie,
+        "secrets": list(secrets),
+        "max_age": sticky.max_age,
+        "secure": None if sticky.secure == "auto" else sticky.secure,
+        "samesite": sticky.samesite,
+        "path": sticky.path,
+        "domain": sticky.domain,
     }
 
 

@@ -32,7 +32,10 @@ Policy = Literal["round_robin", "least_conn", "random", "ewma", "hash"]
 _HASH = r"client_ip|uri|(header|cookie):[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}"
 _RANGE = re.compile(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?")
 _RETRY_ON = ("connect", "reset", "timeout", "502", "503", "504")
-_MIN_STICKY_SECRET = 8
+#: Characters of a secret that signs cookies.
+MIN_STICKY_SECRET = 8
+_COOKIE_PATH = r"/[!-:<-~]*"
+_COOKIE_DOMAIN = r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
 
 
 def _parse_expect(value: Any) -> tuple[tuple[int, int], ...]:
@@ -54,7 +57,7 @@ def _parse_secrets(value: Any) -> tuple[SecretStr, ...]:
     values = value if isinstance(value, list) else [value]
     if not 1 <= len(values) <= 2:
         raise ValueError("must be a secret, or a list of the new one and the old one")
-    return tuple(parse_secret(item, _MIN_STICKY_SECRET) for item in values)
+    return tuple(parse_secret(item, MIN_STICKY_SECRET) for item in values)
 
 
 def _parse_retry_on(value: Any) -> str:
@@ -141,16 +144,26 @@ class Sticky(Section):
         "old "
         "one that is still believed. This or `secret_file`.",
     )
-    secret_file: FilePath | None = Field(None, description="File that holds the secret, instead of `secret`.")
+    secret_file: FilePath | None = Field(
+        None,
+        description="File that holds the secret, instead of `secret`; a second line is the old one. Read at the start.",
+    )
     max_age: Annotated[float, duration(0, YEAR)] = Field(
-        0.0, description="Lifetime of the cookie; 0 is until the browser closes."
+        0.0,
+        description="Lifetime of the cookie in whole seconds, renewed with each answer; 0 is until the browser closes.",
     )
     secure: Annotated[bool | Literal["auto"], one_of("auto", True, False)] = Field(
-        "auto", description="Whether the cookie is for HTTPS only; `auto` follows the client's connection."
+        "auto",
+        description="Whether the cookie is for HTTPS only; `auto` goes by how the client came, which a trusted proxy "
+        "tells with X-Forwarded-Proto.",
     )
     samesite: Literal["lax", "strict", "none"] = Field("lax", description="SameSite attribute of the cookie.")
-    path: Text = Field("/", description="Path attribute of the cookie.")
-    domain: Text | None = Field(None, description="Domain attribute of the cookie; null leaves it out.")
+    path: Annotated[str, text("path", _COOKIE_PATH, "must begin with / and have no spaces or semicolons")] = Field(
+        "/", description="Path attribute of the cookie."
+    )
+    domain: Annotated[str, text("host name", _COOKIE_DOMAIN, "must be a host name", most=253)] | None = Field(
+        None, description="Domain attribute of the cookie; null leaves it out."
+    )
 
 
 class Health(Section):

@@ -27,7 +27,9 @@ and nesting as the classes below; a tuple, frozenset or pairs of header and valu
                            "steer": False},
                 "on_down": "keep", "when_all_down": "fail",
                 "outlier": {"consecutive": 5, "eject": 10.0, "max_eject": 120.0, "min_available": 1},
-                "slow_start": 0.0}],
+                "slow_start": 0.0,
+                "sticky": {"cookie": "SRV", "secrets": ["new", "old"], "max_age": 0.0, "secure": None,
+                           "samesite": "lax", "path": "/", "domain": None}}],
      "client": {"header_timeout": 10.0, "body_timeout": 60.0, "keepalive": 75.0,
                 "write_timeout": 60.0, "max_requests": 1000},
      "limits": {"request_line": 8192, "headers": 32768, "header_count": 100,
@@ -40,7 +42,7 @@ Seconds are floats, sizes are ints in bytes. What the file says of a backend may
 only ever gets addresses, each with its seat in the scoreboard (``control.members``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -165,6 +167,23 @@ class Outlier:
 
 
 @dataclass(frozen=True, slots=True)
+class Sticky:
+    """
+    The cookie that keeps clients on their backend; seconds for ``max_age``, 0 is until the browser closes.
+
+    The first of the ``secrets`` makes values, all are believed. ``secure`` None goes by how the client came.
+    """
+
+    cookie: str
+    secrets: tuple[str, ...] = field(repr=False)
+    max_age: float = 0.0
+    secure: bool | None = None
+    samesite: str = "lax"  # or strict or none
+    path: str = "/"
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """A named group of backends with one policy; what is a plain text is as in the file."""
 
@@ -183,6 +202,7 @@ class Pool:
     when_all_down: str = "fail"  # or try_all
     outlier: Outlier | None = None  # None: live traffic ejects nobody
     slow_start: float = 0.0  # seconds in which who is back gets its full share; 0: at once
+    sticky: Sticky | None = None
 
 
 #: What a text of a route may refer to as ``$name``.
@@ -362,12 +382,17 @@ def _pool(data: dict[str, Any]) -> Pool:
             "queue": Queue(**data["queue"]),
             "health": None if data["health"] is None else _health(data["health"]),
             "outlier": None if data["outlier"] is None else Outlier(**data["outlier"]),
+            "sticky": None if data["sticky"] is None else _sticky(data["sticky"]),
         }
     )
 
 
 def _health(data: dict[str, Any]) -> Health:
     return Health(**{**data, "expect": tuple((low, high) for low, high in data["expect"])})
+
+
+def _sticky(data: dict[str, Any]) -> Sticky:
+    return Sticky(**{**data, "secrets": tuple(data["secrets"])})
 
 
 def _route(data: dict[str, Any]) -> Route:

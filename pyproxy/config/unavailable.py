@@ -31,7 +31,6 @@ class Unavailable:
 UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
-    Unavailable("pools.*.sticky"),
     Unavailable("failover"),
 )
 

@@ -22,6 +22,7 @@ from pyproxy.admin.control import (
     Question,
     State,
     StatusView,
+    StickyView,
     WorkerView,
 )
 from pyproxy.clock import monotonic, wall
@@ -34,6 +35,7 @@ from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.seen import Seen
 from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
@@ -97,6 +99,7 @@ class Parts:
     checks: Mapping[int, CheckResult]  # the latest, by seat
     changes: LiveChanges
     ejector: Ejector
+    seen: Seen
 
 
 class Report:
@@ -260,6 +263,10 @@ class Report:
             "oldest_tunnel_s": max(ages) if ages else None,
             "since": min(view["since"] for view in addresses),
             "last_check": max(checks, key=lambda check: (not check["ok"], check["at"]), default=None),
+            "sticky_clients": {
+                "5m": sum(view["sticky_clients"]["5m"] for view in addresses),
+                "60m": sum(view["sticky_clients"]["60m"] for view in addresses),
+            },
         }
 
     def _totals(self) -> list[int]:
@@ -347,4 +354,9 @@ class Report:
             "oldest_tunnel_s": self._oldest_tunnel(seats) if active else None,
             "since": rfc3339(self._parts.members.joined[pool.name].get(backend.name, self._started)),
             "last_check": _check(self._last_check(backend)),
+            "sticky_clients": self._sticky_clients(pool.name, backend.name),
         }
+
+    def _sticky_clients(self, pool: str, backend: str) -> StickyView:
+        now, count = monotonic(), self._parts.seen.count
+        return {"5m": count(pool, backend, 300, now), "60m": count(pool, backend, 3600, now)}

@@ -10,9 +10,10 @@ from typing import Any
 
 from pyproxy.config.compile import compile_config
 from pyproxy.config.model import Admin, Config
+from pyproxy.config.model_pool import MIN_STICKY_SECRET
 from pyproxy.config.runtime import join_address
 from pyproxy.config.source import Path
-from pyproxy.control.startup import read_token
+from pyproxy.control.startup import read_secrets, read_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Settings:
     that are in the file come from.
     """
 
-    plain: dict[str, Any]
+    plain: dict[str, Any] = field(repr=False)  # has secrets
     file: str
     admin: AdminSettings | None
     state_dir: str | None = None
@@ -51,12 +52,21 @@ class Settings:
 
 
 def make_settings(config: Config, file: str) -> Settings:
-    """Compile a configuration and read its token; raises ``StartError`` if the token's file is no good."""
-    admin = _admin(config.admin) if config.admin else None
-    shown = config.model_dump(mode="json")
-    return Settings(compile_config(config), file, admin, config.state_dir, shown, config.origins)
+    """Compile a configuration and read its secrets; raises ``StartError`` if one of their files is no good."""
+    admin = make_admin(config.admin) if config.admin else None
+    plain = compile_config(config, _read_sticky_secrets(config))
+    return Settings(plain, file, admin, config.state_dir, config.model_dump(mode="json"), config.origins)
 
 
-def _admin(admin: Admin) -> AdminSettings:
+def _read_sticky_secrets(config: Config) -> dict[str, tuple[str, ...]]:
+    return {
+        name: read_secrets(f"pools.{name}.sticky.secret_file", pool.sticky.secret_file, MIN_STICKY_SECRET)
+        for name, pool in config.pools.items()
+        if pool.sticky is not None and pool.sticky.secret_file is not None
+    }
+
+
+def make_admin(admin: Admin) -> AdminSettings:
+    """Read the token of the admin API, and no other secret: those who may ask need not be able to read all."""
     token = read_token(admin.token.get_secret_value() if admin.token else None, admin.token_file)
     return AdminSettings(admin.bind.host, admin.bind.port, admin.bind.path, token)

@@ -20,6 +20,8 @@ LOG_MODE = 0o640
 
 _VISIBLE = re.compile(r"[!-~]+")  # what a token may consist of, in the file of the configuration as well
 
+_MOST_SECRETS = 2  # the new and the old one
+
 # Beside connections a process has listening sockets, the channel, the scoreboard, the log, the loop's own.
 _SPARE_DESCRIPTORS = 64
 # Without a configured limit: fewer descriptors than this end in refused clients on a busy day.
@@ -99,14 +101,30 @@ def read_token(token: str | None, token_file: str | None) -> str | None:
     """Get the admin token from the configuration or from its file, without the newline at the file's end."""
     if token_file is None:
         return token
-    try:
-        text = Path(token_file).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise StartError(f"admin.token_file: can't read {token_file}: {reason}", exit_code=2) from error
-    if not text.strip():
-        raise StartError(f"admin.token_file: {token_file} is empty", exit_code=2)
+    text = _read_secret("admin.token_file", token_file)
     if not _VISIBLE.fullmatch(text):
         problem = "must be one line of visible ASCII characters without spaces"
         raise StartError(f"admin.token_file: {token_file} {problem}", exit_code=2)
+    return text
+
+
+def read_secrets(key: str, file: str, least: int) -> tuple[str, ...]:
+    """Get one secret, or the new and the old one, from the lines of a file; ``least`` characters each."""
+    secrets = tuple(_read_secret(key, file).splitlines())
+    if len(secrets) > _MOST_SECRETS:
+        raise StartError(f"{key}: {file} must have one line, or a second one with the old secret", exit_code=2)
+    if any(len(secret) < least or not secret.isprintable() for secret in secrets):
+        raise StartError(f"{key}: each line of {file} must have at least {least} printable characters", exit_code=2)
+    return secrets
+
+
+def _read_secret(key: str, file: str) -> str:
+    """Read a file that must hold something, without the newline at its end."""
+    try:
+        text = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise StartError(f"{key}: can't read {file}: {reason}", exit_code=2) from error
+    if not text.strip():
+        raise StartError(f"{key}: {file} is empty", exit_code=2)
     return text

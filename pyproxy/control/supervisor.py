@@ -18,6 +18,7 @@ from typing import Any
 
 from pyproxy.admin.app import make_app
 from pyproxy.admin.server import BACKLOG, AdminServer, bind_tcp
+from pyproxy.clock import monotonic
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
 from pyproxy.control.answers import Answer
@@ -33,6 +34,7 @@ from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.seen import Seen
 from pyproxy.control.settings import Settings
 from pyproxy.control.startup import StartError
 from pyproxy.control.unix_sockets import bind_unix
@@ -76,6 +78,7 @@ class Supervisor:
         )
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()
+        self._seen = Seen()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def __repr__(self) -> str:
@@ -136,6 +139,7 @@ class Supervisor:
             checks=self._prober.results,
             changes=self._changes,
             ejector=self._ejector,
+            seen=self._seen,
         )
         self._report = Report(parts)
 
@@ -220,8 +224,16 @@ class Supervisor:
                 self._explainer.handle_answer(message)
             case "failing":
                 self._ejector.handle_report(message)
+            case "seen":
+                self._note_seen(message["pools"])
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
+
+    def _note_seen(self, pools: dict[str, dict[str, list[int]]]) -> None:
+        now = monotonic()
+        for pool, backends in pools.items():
+            for backend, clients in backends.items():
+                self._seen.note(pool, backend, clients, now)
 
     def _handle_end(self, slot: int) -> None:
         worker = self._workers.slots[slot]

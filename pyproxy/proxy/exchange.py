@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pyproxy.proxy.plane import DataPlane
     from pyproxy.proxy.served import ServedPool, ServedRoute
     from pyproxy.proxy.splice import Splice
+    from pyproxy.proxy.sticky import Bond
     from pyproxy.proxy.upstream import Dial, Upstream
 
 
@@ -65,7 +66,7 @@ class Exchange(Ending):
     """See the module's docstring; everything public is called by the legs."""
 
     __slots__ = (
-        *("upstream", "_dial", "served", "key", "_request_bytes", "_body"),
+        *("upstream", "_dial", "served", "key", "bond", "_request_bytes", "_body"),
         *("_response_begun", "_chunking", "_splice"),
     )
 
@@ -76,6 +77,7 @@ class Exchange(Ending):
         # request
         self.served: ServedPool | None = None
         self.key = b""  # what policy hash looks at
+        self.bond: Bond | None = None  # in a pool with sticky sessions
         self._request_bytes = b""
         self._body: RequestBody | None = None
         # response
@@ -121,6 +123,8 @@ class Exchange(Ending):
             served.budget.requests += 1
             if served.hash_key is not None:
                 self.key = served.hash_key.of(head, self.client)
+            if served.sticky is not None:
+                self.bond = served.sticky.bind(head)
             if head.has_body:
                 self._body = RequestBody(head, route.body_limit, body)
                 if not self._admit(self._body):
@@ -194,6 +198,10 @@ class Exchange(Ending):
         """Give the backends of the attempts so far."""
         return [attempt.on for attempt in self.attempts] if self.attempts else ()
 
+    def own(self) -> "Backend | None":
+        """Give the backend that the client sticks to."""
+        return self.bond.own() if self.bond is not None else None
+
     def begin(self, backend: "Backend") -> None:
         """Begin an attempt on the backend that was picked."""
         plane, served = self.plane, self.served
@@ -254,6 +262,8 @@ class Exchange(Ending):
         assert served is not None
         begun = self.response >= ANSWERING
         self._count_failure(served, error)
+        if self.bond is not None:
+            self.bond.failed(self.attempts[-1], error)
         self._end_attempt(failed=True)
         if begun:
             self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
@@ -398,15 +408,23 @@ class Exchange(Ending):
         served.count_failure(self.attempts[-1], error)
         if not served.pool.eligible or not self._may_retry(served, error):
             return False
+        if self.bond is not None:
+            self.bond.failed(self.attempts[-1], error)
         self._end_attempt()
         self._retry(served)
         return True
 
     def _change(self, request: RequestHead, head: ResponseHead) -> None:
-        """Change the headers of a final answer, 101 included, as the route says."""
+        """Change the headers of a final answer, 101 included, as the route says, and give the client its cookie."""
         route = self.route
         if route is not None and route.response_rewrite is not None:
             head.lines = route.response_rewrite.apply(head.lines, self._variables(request))
+        bond = self.bond
+        if bond is not None:
+            value = bond.answered(self.attempts[-1].on, self.client)
+            if value is not None:
+                is_https = self.downstream.sender.scheme(request.forwarded) == b"https"
+                head.lines.append(bond.cookie_line(value, is_https=is_https))
 
     def _handle_interim(self, request: RequestHead, head: ResponseHead) -> None:
         if head.status != 101:

@@ -23,6 +23,7 @@ from pyproxy.http1.head import RequestHead
 from pyproxy.http1.request import HeadLimits, RequestReader
 from pyproxy.proxy.exchange import REFUSED_METHODS
 from pyproxy.proxy.forwarding import find_client, make_variables
+from pyproxy.proxy.sticky import Bond
 from pyproxy.routing.forwarded import Sender
 from pyproxy.routing.networks import UNIX
 
@@ -76,6 +77,7 @@ def explain(plane: "DataPlane", question: Answer) -> Answer:
         "policy": None,
         "backends": [],
         "backend": None,
+        "sticky": None,
         "queued": 0,
         "worker": plane.slot,
         "notes": _notes(plane, url, listener, is_certain=is_certain),
@@ -182,14 +184,20 @@ def _explain_route(plane: "DataPlane", route: "ServedRoute", head: RequestHead, 
     elif limit is not None and (head.content_length or 0) > limit:
         answer["refused"] = _refusal(BodyTooLarge(f"The body has {head.content_length} bytes, {limit} are allowed"))
     else:
-        _explain_pool(plane, served, served.hash_key.of(head, client.encode()) if served.hash_key else b"", answer)
+        _explain_pool(plane, served, head, answer)
 
 
-def _explain_pool(plane: "DataPlane", served: "ServedPool", key: bytes, answer: Answer) -> None:
+def _explain_pool(plane: "DataPlane", served: "ServedPool", head: RequestHead, answer: Answer) -> None:
     """Look who would be picked, as ``ServedPool.pick`` does."""
     pool, queued = served.pool, served.line.count()
-    picked, rows = pool.explain(key, monotonic())
-    if served.must_wait():
+    key = served.hash_key.of(head, answer["client"].encode()) if served.hash_key is not None else b""
+    own = None
+    if served.sticky is not None:
+        values = served.sticky.take_values(head)
+        own = Bond(served.sticky, values).own()
+        answer["sticky"] = served.sticky.explain(values)
+    picked, rows = pool.explain(key, monotonic(), own)
+    if served.must_wait() and (own is None or not served.is_apart(own)):
         picked = None  # nobody overtakes those who wait
     for row in rows:
         row["picked"] = row["name"] == picked
@@ -198,7 +206,7 @@ def _explain_pool(plane: "DataPlane", served: "ServedPool", key: bytes, answer: 
     answer["backends"] = rows
     answer["backend"] = picked
     answer["queued"] = queued
-    if not pool.eligible and not pool.is_checking:
+    if picked is None and not pool.eligible and not pool.is_checking:
         answer["refused"] = _refusal(NoBackend())
     elif picked is None and served.line.is_full():
         answer["refused"] = _refusal(QueueFull())

@@ -96,6 +96,7 @@ class DataPlane:
         self.unwatch = self.sweeper.unwatch
         self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
         self._rising = [served for served in self.pools.values() if served.pool.is_rising]
+        self.is_sticky = any(served.sticky is not None for served in self.pools.values())
         routes = [ServedRoute(route, n, self.pools, config.limits.body) for n, route in enumerate(config.routes)]
         self.routes = RouteTable(config.routes, routes)
 
@@ -246,6 +247,11 @@ class DataPlane:
                 self._reset({backend for backend in fallen if backend.health == "down"})
 
         self._rising = [served for served in self.pools.values() if served.pool.is_rising]
+
+    def take_seen(self) -> dict[str, dict[str, list[int]]]:
+        """Give the sticky clients that came back since the last call, by pool and backend; only what isn't empty."""
+        seen = {name: served.sticky.take_seen() for name, served in self.pools.items() if served.sticky is not None}
+        return {name: backends for name, backends in seen.items() if backends}
 
     def _close_private(self, backends: set[Backend]) -> None:
         """Close the idle connections that belong to one client each."""

@@ -18,6 +18,7 @@ from pyproxy.observe.metrics import Layout
 from pyproxy.proxy.attempt import Attempt
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.retry import RetryBudget
+from pyproxy.proxy.sticky import ServedSticky
 from pyproxy.proxy.waiting import WaitingLine
 from pyproxy.routing.hash_key import make_hash_key
 from pyproxy.routing.networks import Networks
@@ -75,6 +76,7 @@ class ServedPool:
         "retries_column",
         "retry",
         "send_proxy",
+        "sticky",
         "timeouts",
         *("_plane", "outlier"),
     )
@@ -104,6 +106,7 @@ class ServedPool:
             in_flight=plane.count_in_flight,
         )
         self.pool.start_slowly(config.slow_start, plane.now)
+        self.sticky = ServedSticky(config.sticky, self.pool) if config.sticky is not None else None
         self.line = WaitingLine(
             plane, self.pool, config.queue, layout.queued(config.name), layout.queue_head(config.name)
         )
@@ -113,11 +116,17 @@ class ServedPool:
         Give the backend for an exchange's next attempt; None if there is none, or none yet.
 
         Nobody overtakes those who wait, but a request that was served already and is tried again: its place is
-        free. Nor is anybody refused for the sake of another worker's queue, which may hang, while there is room.
+        free. Nor is anybody refused for the sake of another worker's queue, which may hang, while there is room. Who
+        sticks to a backend that gets no other clients takes nothing from those who wait.
         """
-        if self.must_wait() and not exchange.attempts:
+        own = exchange.bond.own() if exchange.bond is not None else None
+        if self.must_wait() and not exchange.attempts and (own is None or not self.is_apart(own)):
             return None
-        return self.pool.pick(exchange.tried(), exchange.key, exchange.plane.now)
+        return self.pool.pick(exchange.tried(), exchange.key, exchange.plane.now, own)
+
+    def is_apart(self, own: Backend) -> bool:
+        """Whether a backend serves only those who stick to it, and has room for one."""
+        return own not in self.pool.eligible and self.pool.can_serve(own)
 
     def must_wait(self) -> bool:
         """Whether a newcomer has to go to the end of the line."""
@@ -142,6 +151,8 @@ class ServedPool:
                 backend = self._make(config)
             members.append(backend)
         self.pool.replace(members, unit, self._plane.now)
+        if self.sticky is not None:
+            self.sticky.tokens.rebuild(members)
         self.line.handle_members()
         return list(present.values()), fallen
 

@@ -160,7 +160,7 @@ class WaitingLine:
         plane.now = monotonic()
         while self._line:
             exchange = next(iter(self._line))
-            backend = self._pool.pick(exchange.tried(), exchange.key, plane.now)
+            backend = self._pool.pick(exchange.tried(), exchange.key, plane.now, exchange.own())
             if backend is None and not self._pool.eligible and not self._pool.is_checking:
                 self._refuse(exchange)
                 continue

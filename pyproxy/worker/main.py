@@ -33,6 +33,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 BACKLOG: Final = 4096
 #: What is left of the log when everything else is done may take this long to write.
 LOG_CLOSE_SECONDS: Final = 1.0
+#: So often the supervisor hears which sticky clients came back.
+SEEN_SECONDS: Final = 5.0
 #: Objects of one exchange are freed by reference counting; what the collector finds is rare, so it may wait.
 _GC_THRESHOLD: Final = (50_000, 20, 50)
 
@@ -99,6 +101,7 @@ class Worker:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLD)
         self._channel.send({"type": "ready", "version": message["version"]})
+        self._report_seen()
 
     async def _serve(self, config: RuntimeConfig, message: dict[str, Any], fds: list[int]) -> None:
         listeners = [listener.name for listener in config.listeners]
@@ -118,6 +121,15 @@ class Worker:
             # For unix sockets too: create_unix_server would, from Python 3.13 on, remove the path in the end.
             server = await loop.create_server(plane.accept(listener.name), sock=sock, backlog=BACKLOG)
             self._servers.append((server, spare, listener.name))
+
+    def _report_seen(self) -> None:
+        """Tell which sticky clients came back since the last report, again and again until the end."""
+        if self._plane is None or not self._plane.is_sticky or self.stopped.is_set():
+            return
+        seen = self._plane.take_seen()
+        if seen:
+            self._channel.send({"type": "seen", "pools": seen})
+        asyncio.get_running_loop().call_later(SEEN_SECONDS, self._report_seen)
 
     def _drain(self, grace: float) -> None:
         plane = self._plane

@@ -64,6 +64,9 @@ class LeastConn(Policy):
         random.setstate(state)
         return backend
 
+    def charge(self, backend: Backend) -> None:
+        self._turns.charge(backend)
+
     def scores(self, key: bytes, now: float) -> dict[Backend, float]:
         """Count what is in flight, at the average weight."""
         mean = mean_weight(self._backends)

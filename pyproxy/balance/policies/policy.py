@@ -24,6 +24,13 @@ class Policy:
         """Give what ``pick`` would return now; asking changes nothing."""
         raise NotImplementedError
 
+    def charge(self, backend: Backend) -> None:
+        """
+        Take it that a backend has got a request that was not picked here: its client sticks to it.
+
+        Nothing to do for a policy that goes by what is in flight, or by the key.
+        """
+
     def scores(self, key: bytes, now: float) -> dict[Backend, float]:
         """Say for each backend how it stands, lower is better; what the number means is the policy's matter."""
         raise NotImplementedError

@@ -13,6 +13,11 @@ period than ``RECORDED`` turns only a piece is written down at a time, and none 
 With ``is_open`` the turns of closed backends are passed over. If as many turns as there are backends are all
 theirs, waiting for the next turn of an open one could take a whole period: then the open ones share by credits, as
 in nginx, and the order stays where it is.
+
+A request whose client sticks to a backend takes a turn as well (``charge``). Was it the turn of another backend, that
+one is owed a turn, and gets the next one of the debtor that comes up in a pick. What one is owed or owes is bounded by
+``OWED``: beyond that nothing is charged. So one that has many sticky clients gets no others, but when these have left,
+it is out for ``OWED`` periods at most.
 """
 
 from collections.abc import Sequence
@@ -24,14 +29,15 @@ from pyproxy.balance.backend import Backend
 from pyproxy.balance.policies.policy import IsOpen, Policy
 
 RECORDED: Final = 65_536
+OWED: Final = 16
 
 
 class RoundRobin(Policy):
     """Pick from ``backends``, all with a weight of at least 1; begin ``offset`` turns into the order."""
 
     __slots__ = (
-        *("backends", "_bits", "_chunk", "_credits", "_next", "_open", "_order", "_period", "_picks", "_turn"),
-        *("_waiting", "_weights"),
+        *("backends", "_balance", "_bits", "_chunk", "_credits", "_next", "_open", "_order", "_owed", "_period"),
+        *("_picks", "_turn", "_waiting", "_weights"),
     )
 
     def __init__(self, backends: Sequence[Backend], offset: int = 0) -> None:
@@ -52,6 +58,9 @@ class RoundRobin(Policy):
         self._order: list[Backend] = []
         self._next = offset % self._chunk
         self._credits = [0] * len(backends)
+        # turns that sticky clients took: positive is owed to the backend; the sum is 0
+        self._balance = dict.fromkeys(self.backends, 0)
+        self._owed: dict[Backend, None] = {}  # those with a positive one, who has been waiting for longest comes first
 
     @property
     def turn(self) -> int:
@@ -64,7 +73,9 @@ class RoundRobin(Policy):
         return self._next * period // self._chunk
 
     def pick(self, key: bytes = b"", now: float = 0.0, is_open: IsOpen | None = None) -> Backend | None:
-        """Give the backend whose turn it is."""
+        """Give the backend whose turn it is, or whom that one owes a turn."""
+        if self._owed:
+            return self._pick_owed(is_open)
         if is_open is not None:
             return self._pick_open(is_open)
         turn = self._next
@@ -78,6 +89,10 @@ class RoundRobin(Policy):
         return backend
 
     def peek(self, key: bytes = b"", now: float = 0.0, is_open: IsOpen | None = None) -> Backend | None:
+        backend = self._peek_turn(is_open)
+        return self._creditor(backend, is_open) if backend is not None else None
+
+    def _peek_turn(self, is_open: IsOpen | None) -> Backend | None:
         if is_open is None:
             return self._look(0)
         ahead = self._find(is_open)
@@ -88,6 +103,16 @@ class RoundRobin(Policy):
         self._credits = credit
         return backend
 
+    def charge(self, backend: Backend) -> None:
+        """Let a backend take the turn that is next, whosever it is."""
+        owner = self._look(0)
+        if owner is not backend:
+            balance = self._balance.get(backend)
+            if balance is None or balance <= -OWED or self._balance[owner] >= OWED:
+                return  # not one of ours, or too much is owed already
+            self._shift(owner, backend)
+        self._go_to(self._next + 1)
+
     def scores(self, key: bytes, now: float) -> dict[Backend, float]:
         """Count the turns until each backend's next pick; one that is far away is at least ``RECORDED`` off."""
         found: dict[Backend, float] = {}
@@ -96,6 +121,38 @@ class RoundRobin(Policy):
             if len(found) == len(self.backends):
                 break
         return {backend: found.get(backend, float(self._chunk)) for backend in self.backends}
+
+    def _pick_owed(self, is_open: IsOpen | None) -> Backend | None:
+        """Pick while turns are owed."""
+        if is_open is not None:
+            backend = self._pick_open(is_open)
+            if backend is None:
+                return None
+        else:
+            backend = self._look(0)
+            self._go_to(self._next + 1)
+        creditor = self._creditor(backend, is_open)
+        if creditor is not backend:
+            self._shift(backend, creditor)
+        return creditor
+
+    def _creditor(self, backend: Backend, is_open: IsOpen | None) -> Backend:
+        """Give who gets the turn of a backend: one that is owed a turn and open, if this one owes any, else itself."""
+        if self._balance[backend] < 0:
+            for creditor in self._owed:
+                if is_open is None or is_open(creditor):
+                    return creditor
+        return backend
+
+    def _shift(self, giver: Backend, taker: Backend) -> None:
+        """Note that one backend's turn was taken by another."""
+        balance, owed = self._balance, self._owed
+        for backend, change in ((giver, 1), (taker, -1)):
+            now = balance[backend] = balance[backend] + change
+            if now > 0:
+                owed[backend] = None
+            else:
+                owed.pop(backend, None)
 
     def _pick_open(self, is_open: IsOpen) -> Backend | None:
         ahead = self._find(is_open)

@@ -32,6 +32,7 @@ def backend(name: str) -> BackendView:
         "oldest_tunnel_s": None,
         "since": "2026-11-22T16:00:00.000Z",
         "last_check": {"at": "2026-11-22T16:00:00.000Z", "ok": True, "detail": "L7 200", "duration_ms": 0.4},
+        "sticky_clients": {"5m": 0, "60m": 0},
     }
 
 
@@ -141,6 +142,7 @@ def explanation() -> ExplanationView:
         "policy": None,
         "backends": [],
         "backend": None,
+        "sticky": None,
         "queued": 0,
         "worker": 0,
         "notes": [],

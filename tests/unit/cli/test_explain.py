@@ -68,6 +68,7 @@ SERVED: dict[str, Any] = {
         },
     ],
     "backend": "api2",
+    "sticky": None,
     "queued": 0,
     "worker": 1,
     "notes": ["as worker 1 of 2 sees it; each picks for itself"],
@@ -226,3 +227,9 @@ def test_bad_usage(asked: Asked, capsys: pytest.CaptureFixture[str], arguments: 
     assert raised.value.code == 2
     assert "usage: pyproxy" in capsys.readouterr().err
     assert asked.questions == []
+
+
+def test_a_cookie() -> None:
+    """What the cookie does stands before the result."""
+    text = describe({**SERVED, "sticky": "cookie SRV is of api2"})
+    assert "\nsticky    cookie SRV is of api2\nresult    served by api/api2\n" in text

@@ -26,6 +26,7 @@ BACKEND: dict[str, Any] = {
     "active": 3,
     "rate": 12.5,
     "errors": 2,
+    "sticky_clients": {"5m": 0, "60m": 0},
 }
 
 
@@ -111,12 +112,14 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     check = {"ok": False, "detail": "L4 refused"}
     spare = BACKEND | {"name": "spare", "backup": True, "origin": "runtime", "state": "ready", "last_check": check}
     spare["steered"] = True
-    asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND, spare]}]
+    kept = BACKEND | {"active": 0, "sticky_clients": {"5m": 0, "60m": 12}}
+    asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND, spare, kept]}]
     assert main(["status"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "web (hash, 1 of 2 available)"
+    assert out[0] == "web (hash, 1 of 3 available)"
     assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-", "3", "in", "flight"]
     assert out[3].endswith("L4 refused  backup, added, by the node")
+    assert out[4].endswith("  sticky clients: 0 in 5m, 12 in 60m")
     assert asked.questions == [("GET", "/api/v1/pools", None)]
 
 

@@ -174,6 +174,10 @@ def routes(content: str, pools: str = POOLS) -> str:
             ["2:55: pools.web.sticky.secret_file: secret and secret_file can't be used together"],
         ),
         (
+            pool("sticky: {secret: abcdefgh, samesite: none, secure: false}"),
+            ["2:66: pools.web.sticky.secure: browsers drop a cookie with samesite none that isn't secure"],
+        ),
+        (
             pool("outlier: {eject: 10m}"),
             ["2:32: pools.web.outlier.eject: max_eject must not be less than eject"],
         ),

@@ -47,6 +47,7 @@ pools:
     health: {expect: "200-299,404", body: fine, interval: 500ms, rise: 1, port: 81}
     on_down: reset
     when_all_down: try_all
+    sticky: {secret: [swordfish, hunter1x], max_age: 2h, samesite: none, domain: example.com}
     timeouts: {connect: 250ms}
     outlier: {consecutive: 2, eject: 1s, max_eject: 8s, min_available: 3}
     slow_start: 1m
@@ -142,6 +143,16 @@ def test_plain_data() -> None:
         "steer": False,
     }
     assert (web["on_down"], web["when_all_down"]) == ("reset", "try_all")
+    assert web["sticky"] == {
+        "cookie": "SRV",
+        "secrets": ["swordfish", "hunter1x"],
+        "max_age": 7200.0,
+        "secure": None,
+        "samesite": "none",
+        "path": "/",
+        "domain": "example.com",
+    }
+    assert api["sticky"] is None
     assert (api["health"], api["on_down"], api["when_all_down"]) == (None, "keep", "fail")
     assert web["outlier"] == {"consecutive": 2, "eject": 1.0, "max_eject": 8.0, "min_available": 3}
     assert (web["slow_start"], api["outlier"], api["slow_start"]) == (60.0, None, 0.0)
@@ -225,6 +236,15 @@ def test_plain_data_crosses_the_channel_unchanged() -> None:
 def test_secrets_stay_behind() -> None:
     """Workers don't need the admin section, so they don't get it."""
     assert b"hunter2" not in orjson.dumps(compiled(TEXT))
+
+
+def test_the_secrets_of_a_file_are_handed_in() -> None:
+    """They are as if they stood in the configuration, for the digest too."""
+    inline = "secret: [swordfish, hunter1x]"
+    elsewhere = load_text(TEXT.replace(inline, "secret_file: /run/secret"), "f", {})
+    data = compile_config(elsewhere, {"web": ("swordfish", "hunter1x")})
+    assert data == compiled(TEXT)
+    assert compile_config(elsewhere, {"web": ("swordfish",)})["digest"] != data["digest"]
 
 
 def test_one_pool_needs_no_routes() -> None:

@@ -115,7 +115,7 @@ def test_a_good_file_has_no_problem() -> None:
             "7:15: pools.web.backends[0].name: must be 1 to 64 letters, digits or . _ : [ ] -",
         ),
         # not there yet
-        (POOL + "sticky: {secret: abcdefgh}", "7:13: pools.web.sticky: not available yet in this version"),
+        (POOL + "tls: {}", "7:10: pools.web.tls: not available yet in this version"),
         # the environment and tags
         (MINIMAL + "user: ${NOT_SET}", "7:7: user: environment variable NOT_SET is not set"),
         (POOL + "sticky: ${NOT_SET}", "7:13: pools.web.sticky: environment variable NOT_SET is not set"),

@@ -277,6 +277,8 @@ def test_the_model_is_frozen() -> None:
         ("pools.web.sticky.secret", "short", "must be at least 8 characters long"),
         ("pools.web.sticky.secret", ["newsecret", "oldsecret", "third"], "must be a secret, or a list"),
         ("pools.web.sticky.secure", "yes", "must be one of auto, true, false"),
+        ("pools.web.sticky.path", "/a;Domain=x", "must begin with / and have no spaces or semicolons"),
+        ("pools.web.sticky.domain", "a.b; Secure", "must be a host name"),
         ("pools.web.outlier", None, "must be false or a mapping"),
         ("pools.web.retry.on", ["500"], "must be one of connect, reset, timeout, 502, 503, 504"),
         ("pools.web.retry.on", "connect", "must be a list"),

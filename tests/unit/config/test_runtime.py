@@ -21,6 +21,7 @@ from pyproxy.config.runtime import (
     Retry,
     Route,
     RuntimeConfig,
+    Sticky,
     from_plain,
 )
 
@@ -128,6 +129,15 @@ def plain() -> dict[str, Any]:
                 "when_all_down": "try_all",
                 "outlier": {"consecutive": 4, "eject": 3.0, "max_eject": 9.0, "min_available": 2},
                 "slow_start": 30.0,
+                "sticky": {
+                    "cookie": "SRV",
+                    "secrets": ["new secret", "old secret"],
+                    "max_age": 60.0,
+                    "secure": True,
+                    "samesite": "strict",
+                    "path": "/app",
+                    "domain": "example.com",
+                },
             }
         ],
         "client": {
@@ -178,6 +188,10 @@ def test_plain_data_becomes_objects() -> None:
     assert config.trusted_proxies == ("10.0.0.0/8",)
     pool = config.pools[0]
     assert isinstance(pool, Pool)
+    assert pool.sticky == Sticky(
+        "SRV", ("new secret", "old secret"), 60.0, secure=True, samesite="strict", path="/app", domain="example.com"
+    )
+    assert "secret" not in repr(config)
     assert pool.backends == (
         Backend("a", "10.0.0.3", 8080, 1, False, 0, seat=5, state="drain", health="down", ejected=True, rising=12.5),
     )

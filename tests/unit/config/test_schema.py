@@ -124,7 +124,7 @@ def test_the_schema_describes_what_a_user_writes() -> None:
 def test_what_is_not_there_yet_is_marked() -> None:
     """An editor tells it before the program refuses it."""
     pool = json_schema()["$defs"]["Pool"]["properties"]
-    assert pool["sticky"]["description"].endswith("(not available yet in this version)")
+    assert pool["tls"]["description"].endswith("(not available yet in this version)")
     assert "available yet" not in pool["retry"]["description"]
 
 

@@ -25,7 +25,6 @@ def problems(listener: str = "", pool: str = "", top: str = "") -> list[str]:
 USED = [
     ("listener", "tls: {certificates: [{cert: a, key: b}]}", "listeners[0].tls"),
     ("pool", "tls: {}", "pools.web.tls"),
-    ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
     ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
 ]
 

@@ -60,9 +60,7 @@ class Stage:
         self.told: list[Pool] = []
         self.events = Events()
         self.on_ready: Callable[[str, str], None] = lambda _pool, _name: None
-        reach = Reach(
-            self.publish, lambda _pool, _name: self.count(), self.events, lambda pool, name: self.on_ready(pool, name)
-        )
+        reach = Reach(self.publish, lambda _pool, _name: self.count(), self.events, self._tell_ready)
         self.changes = LiveChanges(
             config,
             settings,
@@ -71,6 +69,9 @@ class Stage:
             reach,
         )
         self.changes.load()
+
+    def _tell_ready(self, pool: str, name: str) -> None:
+        self.on_ready(pool, name)
 
     async def publish(self, pool: str) -> list[int]:
         self.seen.append(self.states(pool))

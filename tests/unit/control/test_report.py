@@ -4,6 +4,7 @@ import doctest
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.scoreboard import Scoreboard
+from pyproxy.control.seen import Seen
 from pyproxy.control.settings import make_settings
 from pyproxy.control.worker import Program, WorkerState
 from pyproxy.control.workers import Workers
@@ -71,6 +73,7 @@ class World:
         )
         self.workers.slots = self.slots
         self.is_stopping = False
+        self.seen = Seen()
         self.checks: dict[int, CheckResult] = {}
         self.ejector = Ejector(config, self.members, lambda _pool: None, Events())
         self.changes = LiveChanges(
@@ -90,6 +93,7 @@ class World:
             self.checks,
             self.changes,
             self.ejector,
+            self.seen,
         )
         self.report = Report(parts)
 
@@ -187,6 +191,7 @@ def test_pools_have_the_shape_of_the_contract(world: World) -> None:
         "latency_ms": None,
         "oldest_tunnel_s": None,
         "last_check": None,
+        "sticky_clients": {"5m": 0, "60m": 0},
     }
     assert web["backends"][1]["address"] == "[fd00::2]:80"
     assert web["backends"][1]["backup"] is True
@@ -232,7 +237,7 @@ def test_one_backend_is_found_by_its_name_or_its_addresses(world: World) -> None
 
 def test_a_name_shows_what_it_counted_on_addresses_that_leave(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing falls when its address changes: totals, gauges, metrics and the rate are those of all its seats."""
-    monkeypatch.setattr(report_module, "monotonic", iter([100.0, 101.0]).__next__)
+    monkeypatch.setattr(report_module, "monotonic", chain([100.0], repeat(101.0)).__next__)
     layout, board = world.layout, world.board
     world.members.update("app", "app", share_equally(["10.1.0.1"], 80))
     old = world.seat("app", "app")
@@ -304,7 +309,7 @@ def test_how_old_the_oldest_tunnel_is(world: World, monkeypatch: pytest.MonkeyPa
 
 def test_the_rate_is_that_of_the_right_backend(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples a second apart give each backend its own requests per second."""
-    clock: Callable[[], float] = iter([100.0, 101.0]).__next__
+    clock: Callable[[], float] = chain([100.0], repeat(101.0)).__next__
     monkeypatch.setattr(report_module, "monotonic", clock)
     world.report.sample()
     world.board.row(1)[world.layout.backend_total(world.seat("api", "10.0.0.3:80"))] += 7
@@ -464,3 +469,18 @@ def test_slow_start_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     assert shown() == [None, None, None]
     world.members.configure(replace(world.members.configured("app"), slow_start=30.0))
     assert shown() == [29.0, None, 29.0]
+
+
+def test_sticky_clients_are_those_seen_lately(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By backend; a name has the sum of its addresses."""
+    monkeypatch.setattr(report_module, "monotonic", lambda: 1000.0)
+    world.members.update("app", "app", share_equally(["10.1.0.1", "10.1.0.2"], 80))
+    world.seen.note("web", "web1", [1, 2], 0.0)
+    world.seen.note("web", "web1", [3], 900.0)
+    world.seen.note("app", "app[10.1.0.1:80]", [1], 900.0)
+    world.seen.note("app", "app[10.1.0.2:80]", [2], 900.0)
+    web, *_ = world.report.pools()
+    assert web["backends"][0]["sticky_clients"] == {"5m": 1, "60m": 3}
+    whole = world.report.backend("app", "app")
+    assert whole is not None
+    assert whole["sticky_clients"] == {"5m": 2, "60m": 2}

@@ -8,7 +8,7 @@ import pytest
 
 from pyproxy.config.load import load_text
 from pyproxy.config.model import Config
-from pyproxy.control.settings import AdminSettings, make_settings
+from pyproxy.control.settings import AdminSettings, make_admin, make_settings
 from pyproxy.control.startup import StartError
 
 
@@ -54,3 +54,31 @@ def test_a_bad_token_file_is_found_when_the_file_is_checked(tmp_path: Path) -> N
     """``pyproxy -t`` comes by here, so it finds this too."""
     with pytest.raises(StartError, match="token_file"):
         make_settings(config(admin={"token_file": str(tmp_path / "none")}), "lb.yml")
+
+
+def sticky(**section: Any) -> Config:
+    """A configuration with sticky sessions."""
+    return config(pools={"web": {"backends": [{"address": "127.0.0.1:81"}], "sticky": section}})
+
+
+def test_sticky_secrets_come_from_the_file_named(tmp_path: Path) -> None:
+    """Workers get them with the configuration; what is shown or logged doesn't have them."""
+    file = tmp_path / "secret"
+    file.write_text("swordfish\nhunter1x\n")
+    settings = make_settings(sticky(secret_file=str(file)), "lb.yml")
+    assert settings.plain["pools"][0]["sticky"]["secrets"] == ["swordfish", "hunter1x"]
+    inline = make_settings(sticky(secret=["swordfish", "hunter1x"]), "lb.yml")
+    assert inline.plain == settings.plain
+    for each in (settings, inline):
+        assert "swordfish" not in repr(each)
+        assert "swordfish" not in json.dumps(each.shown)
+    assert inline.shown["pools"]["web"]["sticky"]["secret"] == ["**********"] * 2
+
+
+def test_a_bad_secret_file_is_found_when_the_file_is_checked(tmp_path: Path) -> None:
+    """The text names the pool's key. Who only asks the admin API need not be able to read it."""
+    bad = sticky(secret_file=str(tmp_path / "none"))
+    with pytest.raises(StartError, match=r"pools\.web\.sticky\.secret_file: can't read"):
+        make_settings(bad, "lb.yml")
+    assert bad.admin is not None
+    assert make_admin(bad.admin).port == 9900

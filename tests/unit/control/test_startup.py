@@ -14,6 +14,7 @@ from pyproxy.control.startup import (
     find_credentials,
     open_access_log,
     raise_nofile,
+    read_secrets,
     read_token,
 )
 
@@ -147,6 +148,37 @@ def test_a_token_file_that_is_no_good_is_bad_configuration(tmp_path: Path, conte
         path.write_bytes(content)
     with pytest.raises(StartError, match=r"admin\.token_file") as caught:
         read_token(None, str(path))
+    assert caught.value.exit_code == 2
+
+
+def test_secrets_of_a_file_are_its_lines(tmp_path: Path) -> None:
+    """The new one, and perhaps the old one; blanks within are part of them."""
+    path = tmp_path / "secret"
+    path.write_text("sesame, open\n")
+    assert read_secrets("x", str(path), 8) == ("sesame, open",)
+    path.write_text("sesame, open\r\nswordfish\r\n\n")
+    assert read_secrets("x", str(path), 8) == ("sesame, open", "swordfish")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "x: can't read FILE: No such file or directory"),
+        (b"\n", "x: FILE is empty"),
+        (b"\xff\xfe1234567\n", "x: can't read FILE: not UTF-8 text"),
+        (b"short\n", "x: each line of FILE must have at least 8 printable characters"),
+        (b"long enough\n\nlong enough\n", "x: FILE must have one line, or a second one with the old secret"),
+        (b"long enough\n\x00\x01\x02\x03\x04\x05\x06\x07", "x: each line of FILE must have at least 8 printable char"),
+    ],
+)
+def test_a_secret_file_that_is_no_good(tmp_path: Path, content: bytes | None, problem: str) -> None:
+    """Nothing is signed with a secret that anybody can guess; what is told has nothing of it."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StartError) as caught:
+        read_secrets("x", str(path), 8)
+    assert str(caught.value).startswith(problem.replace("FILE", str(path)))
     assert caught.value.exit_code == 2
 
 

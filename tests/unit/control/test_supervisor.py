@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pyproxy.clock import monotonic
 from pyproxy.config.load import load_text
 from pyproxy.config.runtime import Pool, from_plain
 from pyproxy.control.answers import Answer, share_equally
@@ -280,3 +281,10 @@ async def test_what_happens_is_told(stage: Stage) -> None:
         ["added", "app", None, "10.1.0.2:80", "DNS"],
         ["worker", None, None, "ended", "worker 1, pid 1: killed by SIGKILL"],
     ]
+
+
+async def test_sticky_clients_of_all_workers_are_counted_together(stage: Stage) -> None:
+    """A client that came to both is one."""
+    for worker, clients in zip(stage.workers, ([1, 2], [2, 3]), strict=True):
+        stage.supervisor._handle_answer(worker, {"type": "seen", "pools": {"web": {"app": clients}}})
+    assert stage.supervisor._seen.count("web", "app", 300, monotonic()) == 3

@@ -85,6 +85,7 @@ def test_the_whole_answer() -> None:
             },
         ],
         "backend": "a",
+        "sticky": None,
         "queued": 0,
         "worker": 0,
         "notes": [],

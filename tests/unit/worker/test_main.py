@@ -44,6 +44,7 @@ PLAIN: dict[str, Any] = {
             "queue": {"size": 128, "timeout": 5.0},
             "health": None,
             "outlier": None,
+            "sticky": None,
         }
     ],
     "client": {
@@ -235,6 +236,30 @@ async def test_a_new_log_for_a_worker_without_one_is_not_leaked() -> None:
     await stopped(worker)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(new)
+
+
+async def test_sticky_clients_are_reported_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came since the last report, and only if somebody did."""
+    monkeypatch.setattr(worker_main, "SEEN_SECONDS", 0.0)
+    section = {"cookie": "SRV", "secrets": ["sesame"]}
+    worker = Worker(99)
+    channel = start(worker, pools=[{**PLAIN["pools"][0], "sticky": section}])
+    await channel.answer()
+    assert worker._plane is not None
+    served = worker._plane.pools["web"]
+    assert served.sticky is not None
+    for client in (b"10.0.0.1", b"10.0.0.2"):
+        served.sticky.note(served.pool.backends[0], client)
+        channel.arrived.clear()
+        async with asyncio.timeout(5):
+            await channel.arrived.wait()
+    reports = channel.sent[1:]
+    assert [report["type"] for report in reports] == ["seen", "seen"]
+    numbers = [report["pools"]["web"]["a"] for report in reports]
+    assert [len(each) for each in numbers] == [1, 1]
+    assert numbers[0] != numbers[1]
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
 
 
 def test_main(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyproxy.balance.policies import round_robin
-from pyproxy.balance.policies.round_robin import RECORDED, RoundRobin
+from pyproxy.balance.policies.round_robin import OWED, RECORDED, RoundRobin
 from tests.unit.balance.backends import backends
 
 WEIGHTS = st.lists(st.integers(1, 256), min_size=1, max_size=8)
@@ -206,3 +206,76 @@ def test_turn() -> None:
     assert policy.turn == 5
     policy.pick()
     assert policy.turn == 0
+
+
+# requests of sticky clients, which take turns too
+
+
+@given(
+    weights=st.lists(st.integers(1, 20), min_size=2, max_size=6),
+    bound=st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=300),
+)
+@settings(deadline=None)
+def test_a_charge_is_never_lost_nor_counted_twice(weights: list[int], bound: list[int | None]) -> None:
+    """What each has got, by turn or by sticky clients, is its share of the turns taken, give or take ``OWED``."""
+    members = backends(weights)
+    policy = RoundRobin(members)
+    plain = RoundRobin(members)
+    got: Counter[str] = Counter()
+    for index in bound:
+        before = policy._turn, policy.turn
+        expected = policy.peek()
+        if index is None:
+            picked = policy.pick()
+            assert picked is expected
+            assert picked is not None
+            got[picked.name] += 1
+        else:
+            policy.charge(members[index % len(members)])
+            if (policy._turn, policy.turn) == before and sum(policy._weights) > 1:
+                continue  # too much is owed: it isn't counted
+            got[members[index % len(members)].name] += 1
+    turns = Counter(str(index) for index in picks(plain, sum(got.values())))
+    for member in members:
+        assert got[member.name] - turns[member.name] == -policy._balance[member]
+        assert abs(policy._balance[member]) <= OWED
+    assert sum(policy._balance.values()) == 0
+    assert set(policy._owed) == {member for member in members if policy._balance[member] > 0}
+
+
+def test_who_has_had_too_much_is_out_for_a_while_only() -> None:
+    """A thousand requests of sticky clients cost a backend ``OWED`` turns, not a thousand."""
+    members = backends([1, 1, 1])
+    policy = RoundRobin(members)
+    for _ in range(1000):
+        policy.charge(members[0])
+    chosen = picks(policy, 6 * OWED)
+    assert chosen[: 3 * OWED].count(0) <= 1
+    assert abs(chosen[3 * OWED :].count(0) - OWED) <= 1
+
+
+def test_nobody_is_owed_more_than_the_bound() -> None:
+    """Also if two others take its turns."""
+    members = backends([1, 1, 1])
+    policy = RoundRobin(members)
+    for number in range(1000):
+        policy.charge(members[number % 2])
+    assert policy._balance[members[2]] == OWED
+
+
+def test_what_is_owed_goes_to_one_that_is_open() -> None:
+    """A closed creditor waits; without an open one the debtor serves."""
+    members = backends([1, 1, 1])
+    policy = RoundRobin(members)
+    policy.charge(members[2])
+    policy.charge(members[2])
+    assert policy.peek(is_open=lambda backend: backend is not members[0]) is members[1]
+    assert policy.pick(is_open=lambda backend: backend is members[2]) is members[2]
+    assert [policy.pick(), policy.pick()] == [members[0], members[1]]
+
+
+def test_a_stranger_is_not_charged() -> None:
+    """A drained backend, or one of the backup tier, takes nobody's turn."""
+    policy = RoundRobin(backends([1, 1]))
+    policy.charge(backends([1])[0])
+    assert picks(policy, 2) == [0, 1]
