@@ -70,8 +70,10 @@ PURE = (
     "proxy.retry",
     "failover.packet",
     "failover.machine",
+    "failover.link_protocol",
     "config.diff",
     "control.overrides",
+    "control.replication",
     "observe.histogram",  # bounds and arithmetic, which proxy.exchange uses
 )
 BUILT = ("http1", "balance", "routing", "proxy.exchange", "proxy.retry", "proxy.outcome")
