@@ -115,6 +115,12 @@ class LiveChanges:
     def config(self) -> dict[str, Any]:
         return dict(self._shown)
 
+    def kept(self) -> list[str]:
+        """Name the other machine's changes that have no place here."""
+        if self._shared is None:
+            return []
+        return self._shared.kept_only(list(self._configured.values()), self._overrides)
+
     def ages(self) -> dict[str, float]:
         """Give the age of each override in seconds, by its target."""
         now = wall()

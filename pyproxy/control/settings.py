@@ -11,6 +11,7 @@ from typing import Any
 from pyproxy.config.compile import compile_config
 from pyproxy.config.model import Admin, Config
 from pyproxy.config.runtime import join_address
+from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.startup import read_token
 
 
@@ -37,7 +38,8 @@ class Settings:
     """
     ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
 
-    ``shown`` is the file with all defaults, for people: secrets are masked.
+    ``shown`` is the file with all defaults, for people: secrets are masked. ``pair`` is there with failover, for who
+    runs the program.
     """
 
     plain: dict[str, Any]
@@ -45,6 +47,7 @@ class Settings:
     admin: AdminSettings | None
     state_dir: str | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
+    pair: PairSettings | None = None
 
 
 def make_settings(config: Config, file: str) -> Settings:
