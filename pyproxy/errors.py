@@ -12,6 +12,8 @@ Every error the program raises on purpose.
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
+    ├── FailoverError             of the speaker and its link
+    │   └── PacketInvalid · VipFailed · LinkRefused · FrameInvalid
     └── ChannelError              supervisor and worker don't understand each other
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
@@ -295,3 +297,31 @@ class ConnectionLimit(ProxyError):
 
 class Internal(ProxyError):
     """Internal error."""
+
+
+class FailoverError(PyproxyError):
+    """Something that went wrong between the two machines, or with the address that they share."""
+
+
+class PacketInvalid(FailoverError):
+    """An advert that is dropped; ``reason`` is one of a few fixed texts, so that they can be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class VipFailed(FailoverError):
+    """The address could not be added, renewed or removed."""
+
+
+class LinkRefused(FailoverError):
+    """What came over the link is not from the other machine; ``reason`` is one of a few fixed texts."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FrameInvalid(FailoverError):
+    """Bytes on the way to the speaker that are no frame."""
