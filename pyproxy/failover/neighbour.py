@@ -114,7 +114,7 @@ def checksum(data: bytes) -> int:
         total += data[-1] << 8
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return int(~total & 0xFFFF)
 
 
 def _parse_arp(payload: bytes) -> Claim | None:
