@@ -12,8 +12,8 @@ Every error the program raises on purpose.
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
-    ├── FailoverError             of the speaker and its link
-    │   └── PacketInvalid · VipFailed · LinkRefused · FrameInvalid
+    ├── FailoverError             of the speaker and its link; see docs/failover.md
+    │   └── PacketInvalid(reason) · VipFailed · LinkRefused(reason) · FrameInvalid
     └── ChannelError              supervisor and worker don't understand each other
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
@@ -300,19 +300,20 @@ class Internal(ProxyError):
 
 
 class FailoverError(PyproxyError):
-    """Something that went wrong between the two machines, or with the address that they share."""
+    """Something that goes wrong between the two machines of a pair, or with the address that they share."""
 
 
 class PacketInvalid(FailoverError):
-    """An advert that is dropped; ``reason`` is one of a few fixed texts, so that they can be counted."""
+    """An advert that is dropped; ``reason`` is a value of ``failover.packet.Reason``, ``detail`` is for the log."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
+        self.detail = detail
 
 
 class VipFailed(FailoverError):
-    """The address could not be added, renewed or removed."""
+    """A virtual address that could not be added, removed or renewed."""
 
 
 class LinkRefused(FailoverError):
