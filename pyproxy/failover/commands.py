@@ -35,10 +35,10 @@ class Result:
 
     @property
     def detail(self) -> str:
-        """
+        r"""
         Say in one short line how it ended.
 
-        >>> Result(1, "replica is\\nstale\\n").detail
+        >>> Result(1, "replica is\nstale\n").detail
         'exit status 1: replica is / stale'
         """
         if self.failure:
