@@ -62,13 +62,13 @@ class Netlink:
             raise VipFailed(f"can't remove {address}: {answer.explain()}")
         return not answer.error
 
-    def addresses(self, index: int) -> list[AddressState]:
-        """List the addresses of an interface."""
+    def addresses(self, index: int | None = None) -> list[AddressState]:
+        """List the addresses of an interface, or of all."""
         found, answer = self._ask(netlink.dump_addresses)
         if answer.error:
             raise VipFailed(f"can't list addresses: {answer.explain()}")
         events = map(netlink.parse_event, found)
-        return [event for event in events if isinstance(event, AddressState) and event.index == index]
+        return [event for event in events if isinstance(event, AddressState) and index in (None, event.index)]
 
     def link(self, name: str) -> LinkState | None:
         """Look an interface up; None if there is none of that name."""
