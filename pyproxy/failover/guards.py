@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyproxy.clock import wall
-from pyproxy.failover.commands import Result
+from pyproxy.failover.jobs import Result
 from pyproxy.failover.settings import Guard
 
 _MAX_NAME = 80

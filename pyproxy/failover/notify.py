@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from pyproxy.failover.commands import Commands
+from pyproxy.failover.jobs import Jobs
 from pyproxy.failover.settings import Settings
 
 QUEUE = "notify"
@@ -35,11 +35,11 @@ def notify_environ(settings: Settings, state: str, previous: str, reason: str) -
 
 
 class Notifier:
-    """Run what the settings want run; without ``commands`` there is nothing to run."""
+    """Run what the settings want run; without ``jobs`` there is nothing to run."""
 
-    def __init__(self, settings: Settings, commands: Commands | None) -> None:
+    def __init__(self, settings: Settings, jobs: Jobs | None) -> None:
         self._settings = settings
-        self._commands = commands
+        self._jobs = jobs
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -49,15 +49,15 @@ class Notifier:
         """Tell of a change of state; the command runs when those before it have ended."""
         notify = self._settings.notify
         run = {"master": notify.master, "backup": notify.backup, "fault": notify.fault}.get(state)
-        if run is None or self._commands is None:
+        if run is None or self._jobs is None:
             return
         task = asyncio.ensure_future(
-            self._run(self._commands, run, state, notify_environ(self._settings, state, previous, reason))
+            self._run(self._jobs, run, state, notify_environ(self._settings, state, previous, reason))
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, commands: Commands, run: Sequence[str], state: str, environ: dict[str, str]) -> None:
-        result = await commands.run(run, self._settings.notify_timeout, environ, QUEUE)
+    async def _run(self, jobs: Jobs, run: Sequence[str], state: str, environ: dict[str, str]) -> None:
+        result = await jobs.run(run, self._settings.notify_timeout, environ, QUEUE)
         if not result.is_ok:
             _log.error("notify.%s: %s", state, result.detail)

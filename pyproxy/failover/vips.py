@@ -22,8 +22,8 @@ from ipaddress import ip_interface
 from typing import Protocol
 
 from pyproxy.errors import VipFailed
-from pyproxy.failover.commands import GRACE, Commands
 from pyproxy.failover.interface import Interface
+from pyproxy.failover.jobs import GRACE, Jobs
 from pyproxy.failover.netlink import AddressState
 from pyproxy.failover.netlink_socket import Netlink
 from pyproxy.failover.notify import notify_environ
@@ -39,7 +39,9 @@ _log = logging.getLogger(__name__)
 class Vips(Protocol):
     """What the speaker asks of any of the three; all but ``close`` return at once."""
 
-    is_held: bool  # whether the addresses are wanted here
+    @property
+    def is_held(self) -> bool:
+        """Whether the addresses are wanted here."""
 
     @property
     def is_present(self) -> bool:
@@ -119,14 +121,14 @@ class KernelVips:
 class CommandVips:
     """The addresses by a command; made inside a running event loop."""
 
-    def __init__(self, settings: Settings, run: VipExec, commands: Commands) -> None:
+    def __init__(self, settings: Settings, run: VipExec, jobs: Jobs) -> None:
         self.is_held = False
         self.is_present = False
         self.failure = ""  # of the last attempt
         self._settings = settings
         self._vips: Sequence[VirtualIp] = settings.virtual_ips
         self._exec = run
-        self._commands = commands
+        self._jobs = jobs
         self._reason = ""
         self._is_closing = False
         self._changed = asyncio.Event()
@@ -191,7 +193,7 @@ class CommandVips:
         argv = [*self._exec.run, action, *map(str, self._vips)]
         state = "master" if self.is_held else "backup"
         environ = notify_environ(self._settings, state, "", self._reason)
-        result = await self._commands.run(argv, self._exec.timeout, environ, QUEUE)
+        result = await self._jobs.run(argv, self._exec.timeout, environ, QUEUE)
         if action == "check":
             if not result.is_ok and self.is_held:
                 _log.warning("the addresses are not here any more: %s", result.detail)
@@ -231,10 +233,10 @@ class NoVips:
         pass
 
 
-def make_vips(settings: Settings, netlink: Netlink, interface: Interface, commands: Commands | None) -> Vips:
+def make_vips(settings: Settings, netlink: Netlink, interface: Interface, jobs: Jobs | None) -> Vips:
     """Make what ``vip_backend`` asks for; inside a running event loop."""
     if settings.vip_backend == "netlink":
         return KernelVips(netlink, interface)
-    if settings.vip_backend == "exec" and settings.vip_exec is not None and commands is not None:
-        return CommandVips(settings, settings.vip_exec, commands)
+    if settings.vip_backend == "exec" and settings.vip_exec is not None and jobs is not None:
+        return CommandVips(settings, settings.vip_exec, jobs)
     return NoVips(settings, netlink)

@@ -53,7 +53,7 @@ class Result:
         return f"{end}: {text}" if text else end
 
 
-class Commands:
+class Jobs:
     """
     Ask the runner; made inside a running event loop.
 
@@ -68,7 +68,7 @@ class Commands:
         self._wire = Wire(sock, self._on_message, self._on_close)
 
     def __repr__(self) -> str:
-        return f"<Commands {len(self._waiting)} waiting>"
+        return f"<Jobs {len(self._waiting)} waiting>"
 
     async def run(
         self, argv: Sequence[str], timeout: float, environ: Mapping[str, str] | None = None, queue: str = ""
