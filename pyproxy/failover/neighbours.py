@@ -74,6 +74,11 @@ class Neighbours:
             for family, frame in frames:
                 self._send(family, frame)
 
+    def forget(self) -> None:
+        """Throw away what waits to be read: it was said before we had the addresses."""
+        for sock in self._sockets.values():
+            sock.read()
+
     def ask(self, address: Ip) -> None:
         """Ask who has an address, so that the answer comes to us alone; it is told as a claim."""
         source = self._interface.sources.get(address.version)
