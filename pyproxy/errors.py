@@ -14,7 +14,7 @@ Every error the program raises on purpose.
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
     ├── ChannelError              supervisor and worker don't understand each other
     └── FailoverError             the failover speaker's; see docs/failover.md
-        └── PacketInvalid(reason) · VipFailed · LinkRefused
+        └── PacketInvalid(reason) · VipFailed · LinkRefused · IllegalEvent
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
 access log, ``retry`` the permission that the error gives; whether it is used is ``proxy.retry``'s decision.
@@ -318,3 +318,10 @@ class VipFailed(FailoverError):
 
 class LinkRefused(FailoverError):
     """A message or a connection of the link that is not believed; the text says why."""
+
+
+class IllegalEvent(FailoverError):
+    """An event that a machine can't get in its state: a mistake of the program's own."""
+
+    def __init__(self, machine: object, state: str, event: object) -> None:
+        super().__init__(f"{machine!r}: {event!r} in state {state}")
