@@ -104,6 +104,8 @@ class MachineBackup(MachineCore):
             self._learn(event)
             self.reason = f"hears {event.source} with priority {advert.priority}"
             self._listen_anew()
+        elif self._overdue:
+            self._listen_anew()
 
     def _hear_farewell(self, event: on.AdvertHeard) -> None:
         """Priority 0 means: don't wait. Only the master's counts, and only once."""

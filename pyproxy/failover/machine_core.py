@@ -105,7 +105,7 @@ class MachineCore:
         return PeerFacts(
             state=self.state.value,
             priority=self.settings.priority,
-            well=is_well(self.settings, facts),
+            well=is_well(facts),
             reason=self.reason,
             released=self.released,
             gateway=facts.gateway,

@@ -9,12 +9,26 @@ first whether it is the one that is cut off (gateway, witnesses), whether it is 
 machine says over the link that it is master and well.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Literal
+from ipaddress import ip_address
+from typing import Any, Literal
 
 from pyproxy.failover.packet import packed
 from pyproxy.failover.settings import Settings
+
+
+_NONE = type(None)
+_PEER_TYPES: dict[str, tuple[type, ...]] = {
+    "priority": (int,),
+    "well": (bool,),
+    "reason": (str,),
+    "released": (bool,),
+    "gateway": (bool, _NONE),
+    "healthy_backends": (int, _NONE),
+    "advert_age": (int, float, _NONE),
+    "down_adverts": (int, _NONE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,33 @@ class PeerFacts:
     advert_age: float | None = None  # seconds since it heard an advert of ours; None = never
     down_adverts: int | None = None
     sources: frozenset[str] = frozenset()  # addresses that its adverts come from
+
+
+def peer_to_plain(peer: PeerFacts) -> dict[str, Any]:
+    """Make the JSON object that says this over the link."""
+    return {**asdict(peer), "sources": sorted(peer.sources)}
+
+
+def peer_from_plain(data: dict[str, Any]) -> PeerFacts:
+    """
+    Read what the other machine says; it may be of another version, so unknown keys are passed over.
+
+    Raises ``ValueError`` for what is missing or of the wrong type.
+    """
+    if data.get("state") not in ("init", "backup", "master", "fault"):
+        raise ValueError(f"unknown state {data.get('state')!r}")
+    for key, types in _PEER_TYPES.items():
+        if not isinstance(data.get(key), types) or (isinstance(data.get(key), bool) and bool not in types):
+            raise ValueError(f"{key} can't be {data.get(key)!r}")
+    sources = data.get("sources", [])
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+        raise ValueError(f"sources can't be {sources!r}")
+    known = {key: data[key] for key in _PEER_TYPES if key in data}
+    return PeerFacts(state=data["state"], sources=frozenset(map(_address, sources)), **known)
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
 
 
 @dataclass(slots=True)
@@ -91,10 +132,14 @@ def is_isolated(settings: Settings, facts: Facts) -> bool:
     return bool(asked) and all(answer is False for answer in asked)
 
 
-def is_well(settings: Settings, facts: Facts) -> bool:
-    """Whether this machine is fit to be master: what the other one hears as ``well``."""
+def is_well(facts: Facts) -> bool:
+    """
+    Whether this machine is fit to be master: what the other one hears as ``well``.
+
+    Its gateway is no part of it: that is told on its own and weighed against the other's.
+    """
     has_worker = facts.ready_workers is None or facts.ready_workers > 0
-    return facts.own_link_up and has_worker and facts.guards == "ok" and not is_isolated(settings, facts)
+    return facts.own_link_up and has_worker and facts.guards == "ok"
 
 
 def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
@@ -153,7 +198,7 @@ def yield_cause(settings: Settings, facts: Facts) -> str:
     peer = facts.linked_peer
     if not settings.release_when.no_backend or facts.healthy_backends != 0:
         return ""
-    if peer is None or peer.state != "backup" or not peer.well or not peer.healthy_backends:
+    if peer is None or peer.state != "backup" or not peer.well or not peer.healthy_backends or peer.gateway is False:
         return ""
     return f"no backend is healthy here, {peer.healthy_backends} at the peer"
 
@@ -169,6 +214,8 @@ def handover_refusal(facts: Facts) -> str:
         return f"the other machine is {peer.state}{_because(peer)}"
     if not peer.well:
         return f"the other machine is not fit{_because(peer)}"
+    if peer.gateway is False and facts.gateway is not False:
+        return "the other machine doesn't reach its gateway"
     if facts.healthy_backends and peer.healthy_backends == 0:
         return "the other machine sees no healthy backend"
     return ""
