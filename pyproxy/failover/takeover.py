@@ -17,8 +17,8 @@ from typing import Any, Literal
 from pyproxy.failover.packet import packed
 from pyproxy.failover.settings import Settings
 
-
 _NONE = type(None)
+_PEER_REQUIRED = ("priority", "well")
 _PEER_TYPES: dict[str, tuple[type, ...]] = {
     "priority": (int,),
     "well": (bool,),
@@ -61,8 +61,10 @@ def peer_from_plain(data: dict[str, Any]) -> PeerFacts:
     if data.get("state") not in ("init", "backup", "master", "fault"):
         raise ValueError(f"unknown state {data.get('state')!r}")
     for key, types in _PEER_TYPES.items():
-        if not isinstance(data.get(key), types) or (isinstance(data.get(key), bool) and bool not in types):
-            raise ValueError(f"{key} can't be {data.get(key)!r}")
+        value = data.get(key)
+        is_known = key in data or key in _PEER_REQUIRED
+        if is_known and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+            raise ValueError(f"{key} can't be {value!r}")
     sources = data.get("sources", [])
     if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
         raise ValueError(f"sources can't be {sources!r}")
