@@ -50,6 +50,11 @@ class Adverts:
         """The addresses that our adverts come from."""
         return frozenset(sock.place.source for sock in self._sockets.values())
 
+    @property
+    def rejected(self) -> dict[str, int]:
+        """How many adverts were dropped, by reason."""
+        return dict(self._dialect.rejected)
+
     def refresh(self) -> None:
         """Open and close sockets so that they fit the interface as it is now."""
         interface = self._interface

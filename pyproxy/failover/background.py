@@ -69,6 +69,17 @@ class LineHandler(logging.Handler):
         self._background.do(lambda: os.write(self._fd, line))
 
 
+def configure_logging(level: str = "INFO") -> Background:
+    """Send the log of this process to stderr; returns what writes it, to be closed at the end."""
+    background = Background("log")
+    root = logging.getLogger()
+    root.handlers[:] = [LineHandler(background)]
+    root.setLevel(level)
+    # A reader of stderr that went away must not become a traceback in the middle of the work.
+    logging.raiseExceptions = False
+    return background
+
+
 def format_line(record: logging.LogRecord) -> str:
     """Write a record as one line; a traceback follows on lines of its own."""
     at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -12,11 +12,13 @@ import logging
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pyproxy.clock import wall
 from pyproxy.failover.jobs import Result
 from pyproxy.failover.settings import Guard
+
+Verdict = Literal["ok", "refuse", "last_resort"]
 
 _MAX_NAME = 80
 _NOT_YET = "hasn't run yet"
@@ -62,13 +64,14 @@ class Guards:
     def __repr__(self) -> str:
         return f"<Guards {self.verdict()[0]} of {len(self.states)}>"
 
-    def verdict(self) -> tuple[str, str]:
+    def verdict(self) -> tuple[Verdict, str]:
         """Give ``ok``, ``last_resort`` or ``refuse``, whichever is worst, and why."""
         failing = [state for state in self.states if not state.is_ok]
-        for verdict in ("refuse", "last_resort"):
+        verdicts: tuple[Verdict, ...] = ("refuse", "last_resort")
+        for verdict in verdicts:
             for state in failing:
                 if state.guard.on_fail == verdict:
-                    return verdict, f"guard {state.name}: {state.detail}"
+                    return verdict, f"{state.name}: {state.detail}"
         return "ok", ""
 
     def to_plain(self) -> list[dict[str, Any]]:

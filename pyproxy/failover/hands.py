@@ -68,27 +68,30 @@ class Hands:
 
     def carry_out(self, command: do.Command) -> None:
         """Do one thing; what fails is told to the machine or logged, never raised."""
-        tools = self._tools
+        neighbours = self._tools.neighbours
         match command:
             case do.SendAdvert(priority):
-                tools.adverts.send(priority)
-            case do.RenewLease(vips, lifetime):
-                self._add(vips, lifetime)
-            case do.AddVips(vips, lifetime):
-                tools.neighbours.forget()  # what the old master said before it went is no conflict
+                self._tools.adverts.send(priority)
+            case do.AddVips(vips, lifetime) | do.RenewLease(vips, lifetime):
                 self._add(vips, lifetime)
             case do.RemoveVips(vips):
                 self._remove(vips)
             case do.Announce(vips, repeat):
-                tools.neighbours.announce(addresses_of(vips), repeat)
+                neighbours.announce(addresses_of(vips), repeat)
             case do.AnnounceSelf():
-                tools.neighbours.announce(map(ip_address, self._machine.facts.sources.values()))
+                neighbours.announce(map(ip_address, self._machine.facts.sources.values()))
             case do.ProbeVips(vips):
                 self._begin(self._probe(vips))
             case do.Fence():
                 self._begin(self._fence(command))
             case do.TellLink():
                 self._tell_link()
+            case _:
+                self._pass_on(command)
+
+    def _pass_on(self, command: do.Command) -> None:
+        """Tell the supervisor, the log and the operator's command."""
+        match command:
             case do.Notify(state, before, reason):
                 self._notify(state.value, before.value, reason)
             case do.Alarm(name, is_on, text):
@@ -114,6 +117,8 @@ class Hands:
         task.add_done_callback(self._tasks.discard)
 
     def _add(self, vips: Sequence[VirtualIp], lifetime: int | None) -> None:
+        if not self._tools.vips.is_held:
+            self._tools.neighbours.forget()  # what the old master said before it went is no conflict
         try:
             self._tools.vips.add(vips, lifetime, self._machine.reason)
         except VipFailed as error:
@@ -142,8 +147,7 @@ class Hands:
 
     def _notify(self, state: str, before: str, reason: str) -> None:
         _log.info("%s, was %s: %s", state, before, reason)
-        entry = self._tools.report.change(before, state, reason)
-        self._tell({"type": "event", "kind": "failover", **entry})
+        self._tell(self._tools.report.change(before, state, reason))
         self._tools.notifier.changed(state, before, reason)
 
     def _alarm(self, name: str, text: str) -> None:
@@ -151,8 +155,7 @@ class Hands:
             _log.warning("alarm %s: %s", name, text)
         else:
             _log.info("alarm %s is over", name)
-        entry = self._tools.report.alarm(name, text)
-        self._tell({"type": "event", "kind": "alarm", **entry})
+        self._tell(self._tools.report.alarm(name, text))
 
 
 def addresses_of(vips: Sequence[VirtualIp]) -> list[Ip]:

@@ -1,30 +1,19 @@
 """
-What the speaker tells of itself: the view that ``GET /api/v1/peer`` is made of, and its journal of transitions.
+What the speaker tells of itself: the status that ``GET /api/v1/peer`` is made of, and its journal of transitions.
 
-Must not know sockets or the machine's rules; it is given what happened.
+Must not know sockets or the machine's rules; it is given what happened. Times are seconds since 1970: the supervisor
+writes them for people.
 """
 
 from collections import deque
-from datetime import UTC, datetime
+from dataclasses import asdict
 from typing import Any
 
 from pyproxy.clock import wall
 from pyproxy.failover.machine import Machine
-from pyproxy.failover.takeover import PeerFacts
+from pyproxy.failover.takeover import Facts, peer_to_plain
 
 MAX_TRANSITIONS = 50
-
-
-def show_time(at: float | None) -> str | None:
-    """
-    Write a time in seconds since 1970 as RFC 3339.
-
-    >>> show_time(1.5)
-    '1970-01-01T00:00:01.500Z'
-    """
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Report:
@@ -33,8 +22,10 @@ class Report:
     def __init__(self) -> None:
         self.since = wall()
         self.transitions: deque[dict[str, Any]] = deque(maxlen=MAX_TRANSITIONS)
+        self.alarms: dict[str, float] = {}  # since when each one is on
         self.heard_at: float | None = None  # the last advert of another machine
         self.heard_from: str | None = None
+        self.peer_digest: str | None = None  # of the other machine's configuration
 
     def __repr__(self) -> str:
         return f"<Report {len(self.transitions)} transitions>"
@@ -46,95 +37,62 @@ class Report:
     def change(self, before: str, state: str, reason: str) -> dict[str, Any]:
         """Note a change of state, and give it as it is told."""
         self.since = wall()
-        entry = {"at": show_time(self.since), "from": before, "to": state, "reason": reason}
+        entry = {"at": self.since, "from": before, "to": state, "reason": reason}
         self.transitions.append(entry)
-        return entry
+        return {"type": "event", "kind": "transition", **entry}
 
     def alarm(self, name: str, text: str) -> dict[str, Any]:
-        """Give an alarm that began, or ended if there is no text, as it is told."""
-        was, now = ("off", "on") if text else ("on", "off")
-        return {"at": show_time(wall()), "name": name, "from": was, "to": now, "reason": text}
+        """Note an alarm that begins, or ends if there is no text, and give it as it is told."""
+        at = wall()
+        if text:
+            self.alarms[name] = at
+        else:
+            self.alarms.pop(name, None)
+        return {"type": "event", "kind": "alarm", "at": at, "name": name, "on": bool(text), "reason": text}
 
     def view(self, machine: Machine, now: float) -> dict[str, Any]:
         """Give all of it as JSON can hold it; ``now`` is monotonic."""
-        settings = machine.settings
+        settings, facts = machine.settings, machine.facts
         return {
             "state": machine.state.value,
-            "since": show_time(self.since),
+            "since": self.since,
             "reason": machine.reason,
             "priority": settings.priority,
             "vrid": settings.vrid,
             "virtual_ips": [str(vip) for vip in settings.virtual_ips],
-            "last_advert": show_time(self.heard_at),
-            "peer": self._peer(machine),
+            "last_advert": self.heard_at,
+            "peer": self._peer(facts),
+            "gateway": facts.gateway,
+            "witnesses": facts.witnesses,
             "transitions": list(self.transitions),
             "dual_master_seconds": round(machine.duals.seconds(now), 3),
-            "alarms": [{"name": name, "text": text} for name, text in machine.alarms.items()],
-            "gateway": machine.facts.gateway,
-            "sources": list(machine.facts.sources.values()),
+            "alarms": [
+                {"name": name, "text": text, "since": self.alarms.get(name)} for name, text in machine.alarms.items()
+            ],
+            "facts": facts_to_plain(facts),
         }
 
-    def _peer(self, machine: Machine) -> dict[str, Any]:
-        facts = machine.facts
+    def _peer(self, facts: Facts) -> dict[str, Any] | None:
         peer = facts.peer
+        if peer is None and self.heard_at is None:
+            return None
         return {
             "address": self.heard_from,
             "state": peer.state if peer else None,
-            "heard": show_time(self.heard_at),
-            "healthy_backends": peer.healthy_backends if peer else None,
-            "link": None if facts.link == "none" else "up" if facts.link == "up" else "down",
-            "priority": peer.priority if peer else None,
+            "heard": self.heard_at,
             "well": peer.well if peer else None,
-            "reason": peer.reason if peer else None,
-            "released": peer.released if peer else None,
+            "reason": peer.reason if peer else "",
+            "priority": peer.priority if peer else None,
+            "released": peer.released if peer else False,
             "gateway": peer.gateway if peer else None,
-            "hears_us": peer.advert_age if peer else None,
+            "healthy_backends": peer.healthy_backends if peer else None,
+            "advert_age": peer.advert_age if peer else None,
+            "config_digest": self.peer_digest,
         }
 
 
-def peer_to_plain(peer: PeerFacts) -> dict[str, Any]:
-    """Write what the other machine is told as JSON can hold it."""
-    return {
-        "state": peer.state,
-        "priority": peer.priority,
-        "well": peer.well,
-        "reason": peer.reason,
-        "released": peer.released,
-        "gateway": peer.gateway,
-        "healthy_backends": peer.healthy_backends,
-        "advert_age": None if peer.advert_age is None else round(peer.advert_age, 3),
-        "down_adverts": peer.down_adverts,
-        "sources": sorted(peer.sources),
-    }
-
-
-def peer_from_plain(data: dict[str, Any]) -> PeerFacts:
-    """
-    Read what the other machine says; ``ValueError`` if that makes no sense.
-
-    A part that is missing is unknown, so that another version of the program can be on the other side.
-    """
-    sources = data.get("sources") or []
-    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-        raise ValueError("sources")
-    return PeerFacts(
-        state=_of(data, "state", str, "init"),
-        priority=_of(data, "priority", int, 100),
-        well=_of(data, "well", bool, False),
-        reason=_of(data, "reason", str, ""),
-        released=_of(data, "released", bool, False),
-        gateway=_of(data, "gateway", bool, None),
-        healthy_backends=_of(data, "healthy_backends", int, None),
-        advert_age=_of(data, "advert_age", (int, float), None),
-        down_adverts=_of(data, "down_adverts", int, None),
-        sources=frozenset(sources),
-    )
-
-
-def _of(data: dict[str, Any], key: str, kind: type | tuple[type, ...], default: Any) -> Any:
-    value = data.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(key)
-    return value
+def facts_to_plain(facts: Facts) -> dict[str, Any]:
+    """Write the facts as JSON can hold them."""
+    peer = peer_to_plain(facts.peer) if facts.peer else None
+    sources = {str(family): source for family, source in facts.sources.items()}
+    return {**asdict(facts), "sources": sources, "peer": peer}
