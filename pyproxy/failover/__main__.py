@@ -53,7 +53,8 @@ class Program:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, f"signal {number.name}")
         life = asyncio.ensure_future(self._live())
-        await asyncio.wait([life, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [life, self._ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not life.done():
             life.cancel()
         result = await asyncio.gather(life, return_exceptions=True)
