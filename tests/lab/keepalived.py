@@ -1,13 +1,11 @@
 """The real keepalived on a machine, with a configuration of the test's own; its log says what it is."""
 
 import re
-from dataclasses import dataclass
 
 from tests.integration.nginx import require
 from tests.lab.process import Process, await_true
-from tests.lab.topology import VIP, Machine
-
-VRID = 51
+from tests.lab.pair import Pair
+from tests.lab.topology import Machine
 
 _CONFIG = """
 global_defs {{
@@ -29,22 +27,6 @@ vrrp_instance pair {{
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """What both machines of a pair are told alike; ``interval`` is in seconds."""
-
-    interval: float = 0.1
-    version: int = 3
-    virtual_ips: tuple[str, ...] = (f"{VIP}/32",)
-    unicast: bool = False
-    preempt: bool = False
-
-    @property
-    def is_ipv6(self) -> bool:
-        """Whether the adverts go over IPv6."""
-        return ":" in self.virtual_ips[0]
-
-
 class Keepalived:
     """keepalived in the foreground, without its check subsystem."""
 
@@ -59,7 +41,7 @@ class Keepalived:
             _CONFIG.format(
                 name=machine.name,
                 version=pair.version,
-                vrid=VRID,
+                vrid=pair.vrid,
                 priority=priority,
                 interval=f"{pair.interval:g}",
                 extra="\n    ".join(extra),
@@ -74,9 +56,8 @@ class Keepalived:
 
     @property
     def state(self) -> str:
-        """MASTER, BACKUP or FAULT, as it said last; empty before."""
-        entered = re.findall(r"Entering (\w+) STATE", self.process.log)
-        return entered[-1] if entered else ""
+        """``master``, ``backup`` or ``fault``, as it said last; empty before."""
+        return (self.transitions or [""])[-1]
 
     def await_state(self, state: str) -> None:
         """Wait until it says that it is in a state."""
@@ -91,7 +72,7 @@ class Keepalived:
     @property
     def transitions(self) -> list[str]:
         """The states that it entered."""
-        return re.findall(r"Entering (\w+) STATE", self.process.log)
+        return [state.lower() for state in re.findall(r"Entering (\w+) STATE", self.process.log)]
 
     def stop(self) -> None:
         """Let it give the address away and end."""

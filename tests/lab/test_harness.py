@@ -11,8 +11,9 @@ import pytest
 
 from tests.lab.conftest import StartLab
 from tests.lab.gaps import Record
-from tests.lab.keepalived import VRID, Keepalived, Pair
+from tests.lab.keepalived import Keepalived
 from tests.lab.namespaces import DIRECTORY, inside, is_running, members_of, reap
+from tests.lab.pair import Pair
 from tests.lab.process import await_true
 from tests.lab.topology import GATEWAY, VIP, Lab, Machine
 
@@ -76,12 +77,12 @@ def test_the_capture_sees_what_a_machine_sends(lab: Lab) -> None:
     """The adverts of keepalived as the RFC says they look, their interval, and the announcements of a new master."""
     capture = lab.capture()
     node = Keepalived(lab.a, Pair(), 150)
-    node.await_state("MASTER")
+    node.await_state("master")
     await_true(lambda: len(capture.adverts("a")) > 5, "no adverts")
     adverts = capture.adverts("a")
     first = adverts[0]
     assert (first.source, first.destination, first.hops) == (lab.a.address, "224.0.0.18", 255)
-    assert (first.version, first.vrid, first.priority, first.interval) == (3, VRID, 150, 0.1)
+    assert (first.version, first.vrid, first.priority, first.interval) == (3, 51, 150, 0.1)
     assert (first.mac, first.addresses) == (lab.a.mac, (VIP,))
     assert adverts[5].at - first.at == pytest.approx(0.5, abs=0.2)
     assert not capture.adverts("b")
