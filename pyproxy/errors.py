@@ -12,7 +12,9 @@ Every error the program raises on purpose.
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
-    └── ChannelError              supervisor and worker don't understand each other
+    ├── ChannelError              supervisor and worker don't understand each other
+    └── FailoverError             the failover speaker's; see docs/failover.md
+        └── PacketInvalid(reason) · VipFailed · LinkRefused
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
 access log, ``retry`` the permission that the error gives; whether it is used is ``proxy.retry``'s decision.
@@ -295,3 +297,24 @@ class ConnectionLimit(ProxyError):
 
 class Internal(ProxyError):
     """Internal error."""
+
+
+class FailoverError(PyproxyError):
+    """Something that goes wrong between the two machines of a pair."""
+
+
+class PacketInvalid(FailoverError):
+    """An advert that is dropped; ``reason`` is a value of ``failover.packet.Reason``, ``detail`` is for the log."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class VipFailed(FailoverError):
+    """A virtual address that could not be added, removed or renewed."""
+
+
+class LinkRefused(FailoverError):
+    """A message or a connection of the link that is not believed; the text says why."""
