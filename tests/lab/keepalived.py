@@ -3,8 +3,8 @@
 import re
 
 from tests.integration.nginx import require
-from tests.lab.process import Process, await_true
 from tests.lab.pair import Pair
+from tests.lab.process import Process, await_true
 from tests.lab.topology import Machine
 
 _CONFIG = """
@@ -36,6 +36,8 @@ class Keepalived:
         source, peer = (machine.address6, other.address6) if pair.is_ipv6 else (machine.address, other.address)
         extra = [f"unicast_src_ip {source}", f"unicast_peer {{\n {peer}\n }}"] if pair.unicast else []
         extra += [] if pair.preempt else ["nopreempt"]
+        for file in (machine.directory / "run").glob("*.pid"):
+            file.unlink()  # a machine that comes back has an empty /run
         config = machine.directory / "keepalived.conf"
         config.write_text(
             _CONFIG.format(

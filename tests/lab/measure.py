@@ -56,9 +56,7 @@ def main() -> int:
         sys.stderr.write(f"{reason}\n")
         return 2
     reap()
-    print(
-        "| event | who | adverts | first answer of the other | longest gap | advert after its time | served after it | failed |"
-    )
+    print("| event | who | adverts | other answers | longest gap | advert late | served after it | failed |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for fault in FAULTS:
         if options.only and options.only not in fault:

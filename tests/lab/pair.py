@@ -52,6 +52,16 @@ class Node(Protocol):
     machine: Machine
 
     @property
+    def transitions(self) -> list[str]:
+        """The states that it entered."""
+        ...
+
+    @property
+    def complaints(self) -> list[str]:
+        """What its log says about packets that it refused, or about itself."""
+        ...
+
+    @property
     def state(self) -> str:
         """``master``, ``backup``, ``fault``, or empty before it has one."""
         ...

@@ -25,6 +25,14 @@ def await_true(condition: Callable[[], object], what: Callable[[], str] | str, s
         time.sleep(0.005)
 
 
+def hold(condition: Callable[[], object], seconds: float, what: Callable[[], str] | str) -> None:
+    """See that a condition holds, and goes on to hold for some time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert condition(), what if isinstance(what, str) else what()
+        time.sleep(0.01)
+
+
 class Process:
     """One process and its children; they are a session of their own, so that a signal can reach all of them."""
 

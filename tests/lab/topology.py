@@ -16,7 +16,7 @@ Each is a network namespace. A fault is made where it would happen: at the switc
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -142,14 +142,23 @@ class Lab:
     def start(
         self, namespace: str, directory: Path, title: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()
     ) -> Process:
-        """Start a program in a namespace; it is killed when the lab closes."""
-        process = Process(namespace, directory / "run", directory / f"{title}.log", command, pass_fds=pass_fds)
+        """Start a program in a namespace; it is killed when the lab closes. Each start has a log of its own."""
+        log = directory / f"{title}-{len(list(directory.glob(f'{title}-*.log'))) + 1}.log"
+        process = Process(namespace, directory / "run", log, command, pass_fds=pass_fds)
         self._undo.callback(process.kill)
         return process
+
+    def defer(self, undo: Callable[[], object]) -> None:
+        """Have something called when the lab closes, before what was made earlier is undone."""
+        self._undo.callback(undo)
 
     def show(self, *arguments: str) -> str:
         """Return what ``ip`` shows."""
         return configure(" ".join(arguments))
+
+    def holders(self, address: str = VIP) -> list[str]:
+        """Name the machines that have a virtual address."""
+        return [machine.name for machine in (self.a, self.b) if machine.has_vip(address)]
 
     def capture(self) -> Capture:
         """See what the machines send from now on; a port is called as its machine."""
