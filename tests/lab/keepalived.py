@@ -11,6 +11,7 @@ _CONFIG = """
 global_defs {{
     router_id {name}
     vrrp_version {version}
+    vrrp_rt_priority 50
 }}
 vrrp_instance pair {{
     interface eth0

@@ -6,7 +6,8 @@ Must not know who plays the two machines. Used by the tests, which ask whether, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from math import inf
+from time import monotonic, sleep
 
 from tests.lab.capture import Capture
 from tests.lab.pair import Node, Pair
@@ -74,3 +75,45 @@ def measure(
         served=answered - advert,
         failed=len(record.failed(before)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """
+    What a healed partition took, in seconds from the first advert that crossed.
+
+    Until the winner announced the address (infinite: not before it answered), until it answered a client that was with the loser, and for how long both
+    had the address.
+    """
+
+    announced: float
+    answered: float
+    both: float
+    winner_first: bool
+
+
+def heal(lab: Lab, pair: Pair, loser: Node, winner: Node, seen: tuple[Watch, Capture], parted: float = 0.0) -> Healed:
+    """
+    Part a pair until both are master and ``parted`` seconds longer, put the client with the loser, and heal.
+
+    The winner's advert mostly crosses first, which is the hard case: a loser that gives way to it without a word leaves the
+    winner not knowing that anybody has to be told anything.
+    """
+    watch, capture = seen
+    lab.part()
+    winner.await_state("master")
+    sleep(parted)
+    lab.mislead(pair.address, loser.machine)
+    watch.await_answer(loser.machine.name, monotonic())
+    since = monotonic()
+    await_true(lambda: capture.adverts(loser.machine.name, since), "the loser is silent")
+    lab.part(parted=False)
+    healed = monotonic()
+    await_true(lambda: capture.adverts(after=healed), "both are silent")
+    crossed = capture.adverts(after=healed)[0]
+    await_true(lambda: not loser.machine.has_vip(pair.address), "the loser kept the address")
+    alone = monotonic()
+    answered = watch.await_answer(winner.machine.name, crossed.at, 60.0)
+    announcements = capture.announcements(pair.address, crossed.at)
+    announced = announcements[0].at - crossed.at if announcements else inf
+    return Healed(announced, answered - crossed.at, alone - crossed.at, crossed.port == winner.machine.name)

@@ -15,14 +15,16 @@ Must not know what runs on the machines.
 Each is a network namespace. A fault is made where it would happen: at the switch's ports.
 """
 
+import os
 import re
+import signal
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.lab.capture import Capture
 from tests.lab.gaps import Record
-from tests.lab.namespaces import configure, destroy, new_group, set_kernel
+from tests.lab.namespaces import DEADLINE, configure, destroy, members_of, new_group, set_kernel
 from tests.lab.process import Process, await_true
 
 VIP = "10.9.0.100"
@@ -195,6 +197,20 @@ class Lab:
     def _set_port(self, machine: Machine, what: str) -> None:
         configure(f"-n {self.switch} link set dev {machine.name} type bridge_slave {what}")
 
+    def mislead(self, address: str, machine: Machine) -> None:
+        """Have the client believe that an address is at a machine, as after an announcement that only it heard."""
+        self.show(
+            "-n", self.client, "neigh", "replace", address, "lladdr", machine.mac, "dev", "eth0", "nud", "reachable"
+        )
+
+    def power_off(self, machine: Machine) -> None:
+        """Cut a machine off on every wire and kill what runs on it, all within a moment."""
+        configure(f"-n {machine.namespace} link set eth1 down")
+        self.block(machine)
+        for pid in members_of(machine.namespace):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def cut_link(self, *, cut: bool = True) -> None:
         """Take the second wire away, or give it back."""
         configure(f"-n {self.a.namespace} link set eth1 {'down' if cut else 'up'}")
@@ -214,9 +230,11 @@ class Watch:
         """What it has seen so far."""
         return Record(self._process.log.splitlines(keepends=True))
 
-    def await_answer(self, machine: str, after: float = 0.0) -> float:
+    def await_answer(self, machine: str, after: float = 0.0, seconds: float = DEADLINE) -> float:
         """Wait until a machine answers; when it did so first after an instant."""
-        await_true(lambda: self.record.first_answer(machine, after), lambda: f"no answer of {machine}: {self!r}")
+        await_true(
+            lambda: self.record.first_answer(machine, after), lambda: f"no answer of {machine}: {self!r}", seconds
+        )
         answered = self.record.first_answer(machine, after)
         assert answered is not None
         return answered
