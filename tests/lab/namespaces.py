@@ -90,15 +90,19 @@ def set_kernel(name: str, **settings: object) -> None:
 def destroy(name: str) -> None:
     """End every process in a namespace and remove it; nothing happens if it is gone already."""
     with suppress(FileNotFoundError):
-        members = members_of(name)
+        kill_members(name)
+        with suppress(OSError):  # somebody else's reaper may have been faster
+            configure(f"netns del {name}")
+
+
+def kill_members(name: str) -> None:
+    """End every process in a namespace, at once, and wait until they are gone."""
+    until = time.monotonic() + DEADLINE
+    while (members := members_of(name)) and time.monotonic() < until:
         for pid in members:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        until = time.monotonic() + DEADLINE
-        while any(is_running(pid) for pid in members) and time.monotonic() < until:
-            time.sleep(0.005)
-        with suppress(OSError):  # somebody else's reaper may have been faster
-            configure(f"netns del {name}")
+        time.sleep(0.005)
 
 
 def reap() -> list[str]:

@@ -15,16 +15,14 @@ Must not know what runs on the machines.
 Each is a network namespace. A fault is made where it would happen: at the switch's ports.
 """
 
-import os
 import re
-import signal
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.lab.capture import Capture
 from tests.lab.gaps import Record
-from tests.lab.namespaces import DEADLINE, configure, destroy, members_of, new_group, set_kernel
+from tests.lab.namespaces import DEADLINE, configure, destroy, kill_members, new_group, set_kernel
 from tests.lab.process import Process, await_true
 
 VIP = "10.9.0.100"
@@ -32,6 +30,7 @@ VIP6 = "fd09::100"
 VIP6_LOCAL = "fe80::9:100"
 GATEWAY = "10.9.0.254"
 PORT = 80
+NODES = {"n1": 8001, "n2": 8002}  # on the gateway
 HERE = Path(__file__).parent
 
 # States of a port. "Blocking" would not do: without a spanning tree the kernel takes it back at once.
@@ -154,6 +153,16 @@ class Lab:
         """Have something called when the lab closes, before what was made earlier is undone."""
         self._undo.callback(undo)
 
+    def serve_nodes(self) -> None:
+        """Start the web nodes that both machines can send to."""
+        directory = self.directory / "nodes"
+        directory.mkdir()
+        for name, port in NODES.items():
+            node = self.start(
+                self.switch, directory, name, ["python3", "-I", str(HERE / "web_node.py"), name, str(port)]
+            )
+            node.await_log("listening")
+
     def show(self, *arguments: str) -> str:
         """Return what ``ip`` shows."""
         return configure(" ".join(arguments))
@@ -207,9 +216,7 @@ class Lab:
         """Cut a machine off on every wire and kill what runs on it, all within a moment."""
         configure(f"-n {machine.namespace} link set eth1 down")
         self.block(machine)
-        for pid in members_of(machine.namespace):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_members(machine.namespace)
 
     def cut_link(self, *, cut: bool = True) -> None:
         """Take the second wire away, or give it back."""
