@@ -52,6 +52,14 @@ def start_lab(laboratory: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
+def proxied_lab(start_lab: StartLab) -> Lab:
+    """Two machines for proxies, two web nodes behind the switch, and a client."""
+    lab = start_lab()
+    lab.serve_nodes()
+    return lab
+
+
+@pytest.fixture
 def lab(start_lab: StartLab) -> Lab:
     """Two machines that serve their names, and a client."""
     lab = start_lab()

@@ -134,12 +134,12 @@ class Proxy:
     @property
     def speaker(self) -> int:
         """The id of the speaker's process."""
-        return self._pids("pyproxy.failover")[0]
+        return self._pids(r"pyproxy\.failover|pyproxy: vipd|pyproxy: speaker")[0]
 
     @property
     def workers(self) -> list[int]:
         """The ids of the workers."""
-        return self._pids("pyproxy.worker")
+        return self._pids(r"pyproxy\.worker|pyproxy: worker")
 
     @contextmanager
     def without_workers(self) -> Iterator[None]:
@@ -178,10 +178,10 @@ class Proxy:
         except OSError:
             return False
 
-    def _pids(self, module: str) -> list[int]:
+    def _pids(self, title: str) -> list[int]:
         found = []
         for pid in members_of(self.machine.namespace):
             with suppress(OSError):
-                if module in Path(f"/proc/{pid}/cmdline").read_text():
+                if re.search(title, Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")):
                     found.append(pid)
         return found

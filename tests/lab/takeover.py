@@ -82,8 +82,8 @@ class Healed:
     """
     What a healed partition took, in seconds from the first advert that crossed.
 
-    Until the winner announced the address (infinite: not before it answered), until it answered a client that was with the loser, and for how long both
-    had the address.
+    Until the winner announced the address (infinite: not before it answered), until it answered a client that was with
+    the loser, and for how long both had the address.
     """
 
     announced: float
@@ -96,8 +96,8 @@ def heal(lab: Lab, pair: Pair, loser: Node, winner: Node, seen: tuple[Watch, Cap
     """
     Part a pair until both are master and ``parted`` seconds longer, put the client with the loser, and heal.
 
-    The winner's advert mostly crosses first, which is the hard case: a loser that gives way to it without a word leaves the
-    winner not knowing that anybody has to be told anything.
+    The winner's advert mostly crosses first, which is the hard case: a loser that gives way to it without a word leaves
+    the winner not knowing that anybody has to be told anything.
     """
     watch, capture = seen
     lab.part()
