@@ -13,7 +13,7 @@ Every error the program raises on purpose.
     │   └── ProxyError            ours
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
     ├── FailoverError             of the speaker and its link; see docs/failover.md
-    │   └── PacketInvalid(reason) · VipFailed · LinkRefused(reason) · FrameInvalid
+    │   └── PacketInvalid(reason) · VipFailed · LinkRefused(reason) · FrameInvalid · IllegalEvent
     └── ChannelError              supervisor and worker don't understand each other
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
@@ -326,3 +326,10 @@ class LinkRefused(FailoverError):
 
 class FrameInvalid(FailoverError):
     """Bytes on the way to the speaker that are no frame."""
+
+
+class IllegalEvent(FailoverError):
+    """An event that a machine can't get in its state: a mistake of the program's own."""
+
+    def __init__(self, machine: object, state: str, event: object) -> None:
+        super().__init__(f"{machine!r}: {event!r} in state {state}")
