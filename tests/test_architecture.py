@@ -83,6 +83,7 @@ PURE = (
     "failover.simulate",
     "failover.takeover",
     "failover.timing",
+    "failover.world",
     "config.diff",
     "control.overrides",
     "control.replication",
