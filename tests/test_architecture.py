@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "channel": {"errors"},
     # the control plane
-    "cli": BASE | {"control", "demo", "config", "observe.logging_setup"},
+    "cli": BASE | {"control", "demo", "config", "observe.logging_setup", "failover"},  # failover.simulate
     "demo": BASE | {"observe.logging_setup"},
     "control": BASE
     | {"admin", "config", "channel", "health", "observe.metrics", "observe.histogram", "observe.logging_setup"},

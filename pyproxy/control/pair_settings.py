@@ -39,6 +39,11 @@ class PairSettings:
     def __repr__(self) -> str:
         return f"<PairSettings vrid {self.speaker['vrid']} on {self.host}>"  # the keys stay out of logs
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The virtual addresses, without their prefixes."""
+        return tuple(vip["address"] for vip in self.speaker["virtual_ips"])
+
     def keys(self) -> dict[str, Any]:
         """Write the keys as the speaker takes them."""
         link = self.link_key.hex() if self.link_key is not None else None

@@ -52,10 +52,13 @@ class Settings:
 
 def make_settings(config: Config, file: str) -> Settings:
     """Compile a configuration and read its token; raises ``StartError`` if the token's file is no good."""
-    admin = _admin(config.admin) if config.admin else None
+    admin = make_admin_settings(config.admin)
     return Settings(compile_config(config), file, admin, config.state_dir, config.model_dump(mode="json"))
 
 
-def _admin(admin: Admin) -> AdminSettings:
+def make_admin_settings(admin: Admin | None) -> AdminSettings | None:
+    """Read the token of the admin API; None without one."""
+    if admin is None:
+        return None
     token = read_token(admin.token.get_secret_value() if admin.token else None, admin.token_file)
     return AdminSettings(admin.bind.host, admin.bind.port, admin.bind.path, token)

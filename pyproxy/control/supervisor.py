@@ -17,16 +17,16 @@ from dataclasses import replace
 from typing import Any
 
 from pyproxy.admin.app import make_app
-from pyproxy.admin.server import BACKLOG, AdminServer, bind_tcp
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
+from pyproxy.control.admin_socket import open_admin
 from pyproxy.control.answers import Answer
 from pyproxy.control.applied import Applied
 from pyproxy.control.changes import LiveChanges
 from pyproxy.control.explain import Explainer
 from pyproxy.control.handover import Emptying
 from pyproxy.control.journal import Journal
-from pyproxy.control.listeners import explain, open_listeners
+from pyproxy.control.listeners import open_listeners
 from pyproxy.control.members import Members
 from pyproxy.control.pair import Facts, Hooks, Pair
 from pyproxy.control.report import Parts, Report, make_layout
@@ -36,7 +36,6 @@ from pyproxy.control.settings import Settings
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import STOP_SECONDS, speaker_program
 from pyproxy.control.startup import StartError
-from pyproxy.control.unix_sockets import bind_unix
 from pyproxy.control.worker import Program, Worker
 from pyproxy.control.workers import Workers
 from pyproxy.health.prober import Prober
@@ -46,7 +45,6 @@ SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
 FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 APPLY_SECONDS = 5.0  # that a worker has for a change
-ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +108,8 @@ class Supervisor:
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)
         self._cleanup.callback(self._close_log)
-        self._listeners = open_listeners(config.listeners, config.workers)
+        virtual = self._settings.pair.addresses if self._settings.pair is not None else ()
+        self._listeners = open_listeners(config.listeners, config.workers, virtual)
         self._cleanup.callback(self._close_listeners)
         for listener in self._listeners:
             _log.info("listening on %s (%s)", listener.address, listener.name)
@@ -149,18 +148,8 @@ class Supervisor:
         admin = self._settings.admin
         if admin is None:
             return
-        unix = bind_unix(admin.path, BACKLOG, ADMIN_MODE) if admin.path else None
-        try:
-            sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
-        except OSError as error:
-            raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
-        server = AdminServer(make_app(self._report, self._changes, admin.token, self._pair), sock)
         self._cleanup.push_async_callback(self._changes.close)
-        self._cleanup.push_async_callback(server.stop)
-        if unix is not None:
-            self._cleanup.callback(unix.remove_path)
-        await server.start()
-        _log.info("admin API on %s", server.address)
+        await open_admin(admin, lambda token: make_app(self._report, self._changes, token, self._pair), self._cleanup)
 
     def _make_pair(self, speaker: Program, shared: SharedChanges | None) -> Pair | None:
         if self._settings.pair is None:
