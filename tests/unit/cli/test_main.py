@@ -162,4 +162,4 @@ def test_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "demo" in out
     assert "drain" in out
-    assert "peer" not in out
+    assert "timeline" not in out
