@@ -128,20 +128,23 @@ class Machine:
 
 def main(file: str) -> int:
     """Run the program."""
-    config = load_config(file)
     configure_logging("info", "supervisor")
+    try:
+        return _run(file)
+    except StartError as error:
+        sys.stderr.write(f"pyproxy: {error}\n")
+        return error.exit_code
+
+
+def _run(file: str) -> int:
+    config = load_config(file)
     pair = make_pair_settings(config)
     assert pair is not None
     directory = Path(file).parent
     pair = replace(pair, directory=directory / "vrid", host=directory.name)
-    speaker = Program(
-        (sys.executable, "-m", "tests.integration.fake_speaker"), worker_environ({"PYTHONPATH": str(ROOT)})
-    )
-    try:
-        return run_settings(replace(make_settings(config, file), pair=pair), None, speaker)
-    except StartError as error:
-        sys.stderr.write(f"pyproxy: {error}\n")
-        return error.exit_code
+    command = (sys.executable, "-m", "tests.integration.fake_speaker")
+    speaker = Program(command, worker_environ({"PYTHONPATH": str(ROOT)}))
+    return run_settings(replace(make_settings(config, file), pair=pair), None, speaker)
 
 
 if __name__ == "__main__":
