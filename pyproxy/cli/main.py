@@ -73,12 +73,15 @@ def _print_schema() -> int:
 
 
 def _check(file: str) -> int:
-    from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+    from pyproxy.config.load import load_with_warnings  # noqa: PLC0415 - heavy
     from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
     from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
-    settings = make_settings(load_config(file), file)
+    loaded = load_with_warnings(file)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"{warning.line_in(file, kind='warning')}\n")
+    settings = make_settings(loaded.config, file)
     check_machine(from_plain(settings.plain), settings.state_dir)
     print(f"{file}: ok")
     return DONE
