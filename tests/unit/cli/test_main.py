@@ -68,7 +68,7 @@ def test_a_warning_is_printed_and_the_file_is_good(
     code, out, err = run(capsys, "-t")
     assert (code, out) == (0, "lb.yml: ok\n")
     text = "with 1, a single advert that is lost makes a second master"
-    assert err == f"lb.yml:4:80: failover.down_adverts: warning: {text}\n"
+    assert err == f"lb.yml:4:81: failover.down_adverts: warning: {text}\n"
 
 
 def test_every_problem_is_printed(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
