@@ -82,6 +82,7 @@ PURE = (
     "failover.simulate",
     "failover.takeover",
     "failover.timing",
+    "failover.world",
     "config.diff",
     "control.overrides",
     "observe.histogram",  # bounds and arithmetic, which proxy.exchange uses
