@@ -12,6 +12,7 @@ global_defs {{
     router_id {name}
     vrrp_version {version}
     vrrp_rt_priority 50
+    vrrp_rlimit_rttime 1000000
 }}
 vrrp_instance pair {{
     interface eth0
