@@ -30,6 +30,7 @@ REMOVE_IPV4 = "28000000 1500 0500 07000000 00000000 02 20 00 00 03000000 0800 02
 
 
 def message(kind: int, body: str, flags: int = 0) -> Message:
+    """Make a message whose body is written in hex."""
     return Message(kind, flags, 1, bytes.fromhex(body))
 
 
