@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pyproxy.config.checks import check_relations
 from pyproxy.config.explain import explain
-from pyproxy.config.model import Config
+from pyproxy.config.model import Config, SpeakerConfig
 from pyproxy.config.pages import read_pages
 from pyproxy.config.source import Source, read_source
 from pyproxy.config.tree import UnreadableError, parse_tree
@@ -23,11 +23,12 @@ from pyproxy.errors import ConfigError, Problem
 MAX_FILE_BYTES = 8 * 1024 * 1024
 
 
-def load_config(path: str | os.PathLike[str]) -> Config:
+def load_config(path: str | os.PathLike[str], model: type[Config] = Config) -> Config:
     """
     Load a configuration file, with ``${NAME}`` taken from this process's environment.
 
-    Raises ``ConfigError`` with every problem found, also for a file that can't be read.
+    ``model`` may be ``SpeakerConfig``, which asks for less. Raises ``ConfigError`` with every problem found, also for a
+    file that can't be read.
     """
     file = os.fspath(path)
     try:
@@ -45,10 +46,10 @@ def load_config(path: str | os.PathLike[str]) -> Config:
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         problem = Problem(before.count(b"\n") + 1, column, "", "is not valid UTF-8")
         raise ConfigError(file, [problem]) from error
-    return load_text(text, file, os.environ)
+    return load_text(text, file, os.environ, model)
 
 
-def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
+def load_text(text: str, file: str, environ: Mapping[str, str], model: type[Config] = Config) -> Config:
     """
     Load a configuration from text; ``file`` is only its name in the problems.
 
@@ -62,14 +63,15 @@ def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
     except UnreadableError as error:
         raise ConfigError(file, [error.problem]) from error
     if source is None:
-        raise _refused(file, "is empty; listeners and pools are required")
-    return _checked(source, file)
+        required = "failover is" if model is SpeakerConfig else "listeners and pools are"
+        raise _refused(file, f"is empty; {required} required")
+    return _checked(source, file, model)
 
 
-def _checked(source: Source, file: str) -> Config:
+def _checked(source: Source, file: str, model: type[Config]) -> Config:
     config = None
     try:
-        config = Config.model_validate(source.data)
+        config = model.model_validate(source.data)
     except ValidationError as error:
         explain(error, source)
     check_relations(source)

@@ -299,7 +299,7 @@ class Link:
             except (OSError, TimeoutError, LinkRefused) as error:
                 _log.debug("link: can't connect: %s", error)
                 if isinstance(error, LinkRefused):
-                    self.refuse(f"the peer's answer: {error.reason}", self._settings.peer.host)
+                    self.refuse(f"the peer's answer: {error}", self._settings.peer.host)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_PAUSE)
                 continue

@@ -71,7 +71,7 @@ class Incoming:
                 return
             answer = self._acceptor.handle_join(message)
         except LinkRefused as error:
-            self._refuse(error.reason)
+            self._refuse(str(error))
             return
         self._timer.cancel()
         self._wire.reader.max_bytes = _FRAME_BYTES
@@ -130,7 +130,7 @@ class Outgoing:
             answer = self._dialler.handle(message)
         except LinkRefused as error:
             self._wire.close()
-            self._end(error, error.reason)
+            self._end(error, str(error))
             return
         if answer is not None:
             self._wire.send(answer)
