@@ -53,7 +53,7 @@ STATUS_EVERY = 1.0
 COLLECT_EVERY = 60.0  # seconds between two collections of garbage
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
-END_SECONDS = 10.0  # for what still has to run when we end
+END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Speaker:
         await self._hands.close()
         if self._jobs is not None:
             await self._jobs.settle(END_SECONDS)
-        self._keeper.close(1.0)
+        self._keeper.close(END_SECONDS)
 
     # --- to and from the machine --------------------------------------------------------------------------------------
 

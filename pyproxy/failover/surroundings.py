@@ -14,12 +14,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
+from pyproxy.clock import monotonic
 from pyproxy.failover.gateway import GatewayWatch
 from pyproxy.failover.guards import Guards
 from pyproxy.failover.interface import Interface
 from pyproxy.failover.jobs import Result
 from pyproxy.failover.neighbour import Claim
-from pyproxy.failover.neighbours import PROBE_SECONDS, Neighbours
+from pyproxy.failover.neighbours import Neighbours
 from pyproxy.failover.netlink import Ip
 from pyproxy.failover.netlink_socket import Netlink
 from pyproxy.failover.settings import Settings
@@ -96,9 +97,10 @@ class Surroundings:
         """
         if self._settings.vip_backend != "netlink" or self._settings.priority == 255:
             return
+        judged_at = monotonic() + PATIENCE * self._down_interval
         holder = await self.find_holder()
-        if holder is not None and not is_heard():
-            self._search = asyncio.ensure_future(self._judge(holder, is_heard))
+        if holder is not None:
+            self._search = asyncio.ensure_future(self._judge(holder, judged_at, is_heard))
 
     async def close(self) -> None:
         """Watch nothing any more."""
@@ -112,8 +114,8 @@ class Surroundings:
         self.interface.close()
         self.netlink.close()
 
-    async def _judge(self, holder: str | None, is_heard: Callable[[], bool]) -> None:
-        await asyncio.sleep(max(0.0, PATIENCE * self._down_interval - PROBE_SECONDS))
+    async def _judge(self, holder: str | None, at: float, is_heard: Callable[[], bool]) -> None:
+        await asyncio.sleep(at - monotonic())
         while holder is not None and not is_heard():
             self._suspect(f"{holder} has the addresses, but no advert of it is heard")
             await asyncio.sleep(ASK_AGAIN)
