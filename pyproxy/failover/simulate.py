@@ -18,6 +18,7 @@ BACKEND = "backend:"
 
 LOCAL, PEER = "local", "peer"
 _LATENCY = 0.0005
+_LEAST_STEP = 0.002
 _WATCHED = 60.0  # seconds, at least, that are looked at
 _OTHER = {LOCAL: PEER, PEER: LOCAL}
 _WHAT = {
@@ -92,8 +93,16 @@ def _set_up(settings: Settings, facts: Facts, state: str, peer_settings: Setting
         node.settings = settings if name == LOCAL else theirs
         if node.machine:
             node.machine.settings = node.settings
+    _run_to_advert(scene.world, max(settings.advert_interval, theirs.advert_interval))
     scene.began = scene.world.now
     return scene
+
+
+def _run_to_advert(world: World, interval: float) -> None:
+    """Let the failure come right after an advert, which is when it takes longest to be noticed."""
+    heard, latest = len(world.adverts), world.now + 2 * interval
+    while len(world.adverts) == heard and world.now < latest:
+        world.run(world.now + _LEAST_STEP)
 
 
 def _without_delays(settings: Settings) -> Settings:
@@ -184,7 +193,7 @@ def _watch(scene: _Scene, settings: Settings) -> _Watched:
     world, seen = scene.world, _Watched()
     delays = settings.split_hold + settings.preempt_delay + settings.link_up_delay
     horizon = max(_WATCHED, delays + 4 * _longest_silence(settings))
-    step = min(max(settings.advert_interval / 20, 0.002), 0.01)
+    step = min(max(settings.advert_interval / 20, _LEAST_STEP), 0.01)
     holder, now = _holder(world), scene.began
     while now < scene.began + horizon:
         now += step
