@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 class GatewayWatch:
     """
-    See the module's docstring; timers need a running event loop.
+    See the module's docstring; its timers are ``loop``'s.
 
     ``find`` gives the gateway's address, None if there is none; it is asked anew whenever the gateway doesn't answer.
     ``ask`` sends a question. ``on_change`` is called when ``is_ok`` has changed.
@@ -35,6 +35,7 @@ class GatewayWatch:
         ask: Callable[[Ip], None],
         on_change: Callable[[], None],
         down_interval: float,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.address: Ip | None = None
         self.is_ok: bool | None = None
@@ -44,6 +45,7 @@ class GatewayWatch:
         self._interval = min(max(down_interval / FALL, LEAST), MOST)
         self._pace: float | None = None  # seconds between two questions while in a hurry
         self._unanswered = 0
+        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -77,7 +79,7 @@ class GatewayWatch:
             self._set(False)
         if self.address is None or self._unanswered >= FALL:
             self._look()
-        self._timer = asyncio.get_running_loop().call_later(self._pace or self._interval, self._tick)
+        self._timer = self._loop.call_later(self._pace or self._interval, self._tick)
         if self.address is not None:
             self._unanswered += 1
             self._ask(self.address)

@@ -52,7 +52,8 @@ class Surroundings:
         self.netlink = Netlink()
         self.interface = Interface(settings, self.netlink)
         self.neighbours = Neighbours(self.interface, self._on_claim)
-        self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval)
+        loop = asyncio.get_running_loop()
+        self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval, loop)
         self.guards = Guards(settings.guards, run, on_change)
         self.witnesses = Witnesses(settings.witnesses, on_change)
         self._settings = settings
