@@ -78,13 +78,11 @@ class Jobs:
 
         In a ``queue`` it waits for those before it, each at most its own ``timeout`` seconds.
         """
-        self._number += 1
-        number = self._number
+        number = self._number + 1
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        request = {"type": "run", "id": number, "queue": queue, "argv": list(argv), "timeout": timeout}
         try:
-            if not self._wire.send({**request, "environ": dict(environ or {})}):
+            if not self.post(argv, timeout, environ or {}, queue):
                 return Result(None, "", "the runner is gone")
             async with asyncio.timeout(None if queue else timeout + GRACE):
                 return await future
@@ -92,6 +90,12 @@ class Jobs:
             return Result(None, "", f"no result after {timeout + GRACE:g} s")
         finally:
             self._waiting.pop(number, None)
+
+    def post(self, argv: Sequence[str], timeout: float, environ: Mapping[str, str], queue: str) -> bool:
+        """Ask for a command without waiting for its end; False if there is no runner to ask."""
+        self._number += 1
+        request = {"type": "run", "id": self._number, "queue": queue, "argv": list(argv), "timeout": timeout}
+        return self._wire.send({**request, "environ": dict(environ)})
 
     async def settle(self, timeout: float) -> bool:
         """Wait until nothing is under way any more; False if that took longer."""

@@ -14,12 +14,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
+from pyproxy.clock import monotonic
 from pyproxy.failover.gateway import GatewayWatch
 from pyproxy.failover.guards import Guards
 from pyproxy.failover.interface import Interface
 from pyproxy.failover.jobs import Result
 from pyproxy.failover.neighbour import Claim
-from pyproxy.failover.neighbours import PROBE_SECONDS, Neighbours
+from pyproxy.failover.neighbours import Neighbours
 from pyproxy.failover.netlink import Ip
 from pyproxy.failover.netlink_socket import Netlink
 from pyproxy.failover.settings import Settings
@@ -51,7 +52,8 @@ class Surroundings:
         self.netlink = Netlink()
         self.interface = Interface(settings, self.netlink)
         self.neighbours = Neighbours(self.interface, self._on_claim)
-        self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval)
+        loop = asyncio.get_running_loop()
+        self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval, loop)
         self.guards = Guards(settings.guards, run, on_change)
         self.witnesses = Witnesses(settings.witnesses, on_change)
         self._settings = settings
@@ -67,10 +69,9 @@ class Surroundings:
     def start(self) -> None:
         """Begin to watch."""
         self._find_gateway()
-        if self._settings.gateway != "off":
-            self.gateway.start()
         self.guards.start()
         self.witnesses.start()
+        self.hurry(PATIENCE * self._down_interval)
 
     def apply(self, facts: Facts) -> bool:
         """Write what is known into the facts; whether any of them changed."""
@@ -88,6 +89,12 @@ class Surroundings:
         if self.interface.is_up and not was_up and self._settings.gateway != "off":
             self.gateway.start()
 
+    def hurry(self, seconds: float) -> None:
+        """Find out within so many seconds whether we are connected."""
+        if self._settings.gateway != "off":
+            self.gateway.hurry(seconds)
+        self.witnesses.hurry(seconds)
+
     async def look_for_strangers(self, is_heard: Callable[[], bool]) -> None:
         """
         Ask who has the addresses, and go on in the background if somebody has.
@@ -96,9 +103,10 @@ class Surroundings:
         """
         if self._settings.vip_backend != "netlink" or self._settings.priority == 255:
             return
+        judged_at = monotonic() + PATIENCE * self._down_interval
         holder = await self.find_holder()
-        if holder is not None and not is_heard():
-            self._search = asyncio.ensure_future(self._judge(holder, is_heard))
+        if holder is not None:
+            self._search = asyncio.ensure_future(self._judge(holder, judged_at, is_heard))
 
     async def close(self) -> None:
         """Watch nothing any more."""
@@ -112,8 +120,8 @@ class Surroundings:
         self.interface.close()
         self.netlink.close()
 
-    async def _judge(self, holder: str | None, is_heard: Callable[[], bool]) -> None:
-        await asyncio.sleep(max(0.0, PATIENCE * self._down_interval - PROBE_SECONDS))
+    async def _judge(self, holder: str | None, at: float, is_heard: Callable[[], bool]) -> None:
+        await asyncio.sleep(at - monotonic())
         while holder is not None and not is_heard():
             self._suspect(f"{holder} has the addresses, but no advert of it is heard")
             await asyncio.sleep(ASK_AGAIN)

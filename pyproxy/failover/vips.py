@@ -23,7 +23,7 @@ from typing import Protocol
 
 from pyproxy.errors import VipFailed
 from pyproxy.failover.interface import Interface
-from pyproxy.failover.jobs import GRACE, Jobs
+from pyproxy.failover.jobs import Jobs
 from pyproxy.failover.netlink import AddressState
 from pyproxy.failover.netlink_socket import Netlink
 from pyproxy.failover.notify import notify_environ
@@ -130,7 +130,7 @@ class CommandVips:
         self._exec = run
         self._jobs = jobs
         self._reason = ""
-        self._is_closing = False
+        self._is_running = False  # a command that may change something
         self._changed = asyncio.Event()
         self._task = asyncio.ensure_future(self._work())
 
@@ -148,12 +148,12 @@ class CommandVips:
         return False
 
     async def close(self) -> None:
-        """Let the command do what is wanted, as far as it does it at the first attempt, and then no more."""
-        self._is_closing = True
-        self._changed.set()
-        await asyncio.wait([self._task], timeout=self._exec.timeout + GRACE)
+        """Have the runner do what is still to be done, after us if need be."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._is_running or self.is_held != self.is_present:
+            action = "add" if self.is_held else "remove"
+            self._jobs.post(self._argv(action), self._exec.timeout, self._environ(), QUEUE)
 
     def _want(self, is_held: bool, reason: str) -> None:
         if is_held != self.is_held:
@@ -170,13 +170,9 @@ class CommandVips:
                 wanted = self.is_held
                 if await self._run("add" if wanted else "remove"):
                     self.is_present, pause = wanted, FIRST_PAUSE
-                elif self._is_closing:
-                    return
                 else:
                     await self._wait(pause)
                     pause = min(2 * pause, LAST_PAUSE)
-            elif self._is_closing:
-                return
             elif not await self._wait(self._exec.interval if self.is_held else 0):
                 self.is_present = await self._run("check")
 
@@ -190,18 +186,23 @@ class CommandVips:
         return True
 
     async def _run(self, action: str) -> bool:
-        argv = [*self._exec.run, action, *map(str, self._vips)]
-        state = "master" if self.is_held else "backup"
-        environ = notify_environ(self._settings, state, "", self._reason)
-        result = await self._jobs.run(argv, self._exec.timeout, environ, QUEUE)
+        self._is_running = action != "check"
+        result = await self._jobs.run(self._argv(action), self._exec.timeout, self._environ(), QUEUE)
+        self._is_running = False
         if action == "check":
             if not result.is_ok and self.is_held:
-                _log.warning("the addresses are not here any more: %s", result.detail)
+                _log.warning("the addresses are not here: %s", result.detail)
             return result.is_ok
         self.failure = "" if result.is_ok else result.detail
         if self.failure:
             _log.error("vip_exec %s: %s", action, self.failure)
         return result.is_ok
+
+    def _argv(self, action: str) -> list[str]:
+        return [*self._exec.run, action, *map(str, self._vips)]
+
+    def _environ(self) -> dict[str, str]:
+        return notify_environ(self._settings, "master" if self.is_held else "backup", "", self._reason)
 
 
 class NoVips:

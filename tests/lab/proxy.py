@@ -71,7 +71,7 @@ class Proxy:
         """Return the file but for its failover section: the nodes behind the switch, by way of the virtual address."""
         address = f"[{pair.address}]" if pair.is_ipv6 else pair.address
         return {
-            "workers": 2,
+            "workers": 1,
             "shutdown_grace": "2s",
             "listeners": [{"name": "vip", "bind": f"{address}:{PORT}"}],
             "routes": [{"pool": "web", "response_headers": {"set": {"X-Machine": self.machine.name}}}],
@@ -132,9 +132,9 @@ class Proxy:
         return [line for line in self.process.log.splitlines() if re.search(r"Traceback|never retrieved", line)]
 
     @property
-    def speaker(self) -> int:
-        """The id of the speaker's process."""
-        return self._pids(r"pyproxy\.failover|pyproxy: vipd|pyproxy: speaker")[0]
+    def speakers(self) -> list[int]:
+        """The ids of the speaker's process and of its helpers; none while it is started again."""
+        return self._pids(r"pyproxy\.failover|pyproxy: vipd|pyproxy: speaker")
 
     @property
     def workers(self) -> list[int]:

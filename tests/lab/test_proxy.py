@@ -25,9 +25,9 @@ pytestmark = pytest.mark.lab
 SOON = 3.0
 
 
-def pair_of(lab: Lab, **options: Any) -> tuple[Proxy, Proxy, Watch]:
-    """Start two proxies, ``a`` as master; they see each other over the link."""
-    watch = lab.watch()
+def pair_of(lab: Lab, patience: float = 0.5, **options: Any) -> tuple[Proxy, Proxy, Watch]:
+    """Start two proxies, ``a`` as master; they see each other over the link. The client waits ``patience`` seconds."""
+    watch = lab.watch(timeout=patience)
     master, backup = elect(
         lambda: Proxy(lab.a, MULTICAST, 100, **options), lambda: Proxy(lab.b, MULTICAST, 100, **options), watch
     )
@@ -39,7 +39,7 @@ def pair_of(lab: Lab, **options: Any) -> tuple[Proxy, Proxy, Watch]:
 
 def test_a_handover_fails_no_request(proxied_lab: Lab) -> None:
     """The master drains, gives the address away and says so over the link: the client notices nothing but the name."""
-    master, backup, watch = pair_of(proxied_lab)
+    master, backup, watch = pair_of(proxied_lab, patience=3.0)
     before = monotonic()
     code, said = master.run_verb("peer", "handover")
     assert code == 0, said
@@ -82,14 +82,20 @@ def test_the_address_leaves_a_machine_without_workers(proxied_lab: Lab) -> None:
 
 
 def test_a_killed_speaker_moves_nothing(proxied_lab: Lab) -> None:
-    """Its successor finds the address, the fresh state and no other master, and goes on as if nothing had been."""
-    master, backup, watch = pair_of(proxied_lab)
+    """
+    Its successor finds the address, the fresh state and no other master, and goes on as if nothing had been.
+
+    More adverts than usual may be missed: on a loaded machine no process starts within the three of 0.1 s.
+    """
+    master, backup, watch = pair_of(proxied_lab, down_adverts=30)
     capture = proxied_lab.capture()
-    speaker, before = master.speaker, monotonic()
-    os.kill(speaker, signal.SIGKILL)
-    await_true(lambda: not is_running(speaker), "it lives")
-    await_true(lambda: master.state == "master" and master.speaker != speaker, "there is no new one")
-    hold(lambda: proxied_lab.holders() == ["a"], 1.5, "the address moved")
+    before = monotonic()
+    killed = master.speakers
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    await_true(lambda: not any(is_running(pid) for pid in killed), "it lives")
+    await_true(lambda: master.speakers and master.state == "master", "there is no new one")
+    hold(lambda: proxied_lab.holders() == ["a"], 1.5, lambda: f"it moved:\n{master.process.log}\n{backup.process.log}")
     assert not capture.adverts("b", before)
     assert watch.record.failed(before) == []
     assert backup.transitions.count("master") == 0
@@ -116,9 +122,13 @@ def test_no_path_but_the_link(proxied_lab: Lab, outage: float, both_blocked: boo
     lab = proxied_lab
     master, backup, watch = pair_of(lab)
     _outage(lab, both_blocked, is_on=True)
-    hold(lambda: lab.holders() == ["a"], outage, "the address moved")
+    hold(
+        lambda: lab.holders() == ["a"],
+        outage,
+        lambda: f"the address moved:\n{master.process.log}\n{backup.process.log}",
+    )
     assert (master.state, backup.state) == ("master", "backup")
-    assert "master" in backup.peer["reason"], backup.peer
+    assert backup.peer["alarms"], backup.peer
     lab.power_off(lab.a)
     _outage(lab, both_blocked, is_on=False)
     lab.block(lab.a)
