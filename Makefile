@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 # The program as the image has it; making it needs a C compiler and Python's headers.
 COMPILED := .venv-compiled
 
-.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory clean
+.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory lab-measure clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
-	@echo 'make test    every test (those that need nginx, curl or wrk skip where these are not installed)'
+	@echo 'make test    every test (those that need nginx, curl, wrk, keepalived or root skip where these are missing)'
 	@echo 'make check   lint, format, types, Dockerfile, architecture'
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make docs    write docs/configuration.md anew from the model'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench-memory        memory of large transfers (needs nginx)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
 	@echo 'make bench-scale         the same for 1 and 10,000 routes, 3 and 1,000 backends; takes ten minutes'
+	@echo 'make lab-measure         how long failover takes, beside keepalived, in network namespaces; an hour, needs root'
 	@echo 'make clean   remove .venv and the caches'
 
 run: $(VENV)/installed
@@ -65,6 +66,11 @@ bench-quick: $(VENV)/installed-bench $(COMPILED)
 
 bench-memory: $(COMPILED)
 	$(COMPILED)/bin/python bench/memory.py
+
+# The long lab tests first: figures of something that isn't right are worth nothing.
+lab-measure: $(VENV)/installed-dev
+	$(BIN)/pytest -q -m measure tests/lab
+	$(BIN)/python -m tests.lab.measure
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
 	rm -rf $(COMPILED)

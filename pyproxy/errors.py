@@ -12,9 +12,9 @@ Every error the program raises on purpose.
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
-    ├── ChannelError              supervisor and worker don't understand each other
-    └── FailoverError             the failover speaker's; see docs/failover.md
-        └── PacketInvalid(reason) · VipFailed · LinkRefused · IllegalEvent
+    ├── FailoverError             of the speaker and its link; see docs/failover.md
+    │   └── PacketInvalid(reason) · VipFailed · LinkRefused(reason) · FrameInvalid · IllegalEvent
+    └── ChannelError              supervisor and worker don't understand each other
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
 access log, ``retry`` the permission that the error gives; whether it is used is ``proxy.retry``'s decision.
@@ -299,7 +299,7 @@ class Internal(ProxyError):
 
 
 class FailoverError(PyproxyError):
-    """Something that goes wrong between the two machines of a pair."""
+    """Something that goes wrong between the two machines of a pair, or with the address that they share."""
 
 
 class PacketInvalid(FailoverError):
@@ -316,7 +316,15 @@ class VipFailed(FailoverError):
 
 
 class LinkRefused(FailoverError):
-    """A message or a connection of the link that is not believed; the text says why."""
+    """What came over the link is not from the other machine; ``reason`` is one of a few fixed texts."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FrameInvalid(FailoverError):
+    """Bytes on the way to the speaker that are no frame."""
 
 
 class IllegalEvent(FailoverError):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pyproxy.config.checks import check_relations
 from pyproxy.config.explain import explain
 from pyproxy.config.failover_warnings import failover_warnings
-from pyproxy.config.model import Config
+from pyproxy.config.model import Config, SpeakerConfig
 from pyproxy.config.pages import read_pages
 from pyproxy.config.source import Source, read_source
 from pyproxy.config.tree import UnreadableError, parse_tree
@@ -32,16 +32,17 @@ class Loaded:
     warnings: tuple[Problem, ...]
 
 
-def load_config(path: str | os.PathLike[str]) -> Config:
+def load_config(path: str | os.PathLike[str], model: type[Config] = Config) -> Config:
     """
     Load a configuration file, with ``${NAME}`` taken from this process's environment.
 
-    Raises ``ConfigError`` with every problem found, also for a file that can't be read.
+    ``model`` may be ``SpeakerConfig``, which asks for less. Raises ``ConfigError`` with every problem found, also for a
+    file that can't be read.
     """
-    return load_with_warnings(path).config
+    return load_with_warnings(path, model).config
 
 
-def load_with_warnings(path: str | os.PathLike[str]) -> Loaded:
+def load_with_warnings(path: str | os.PathLike[str], model: type[Config] = Config) -> Loaded:
     """Load a configuration file as ``load_config`` does, and look for what is allowed but can hardly be meant."""
     file = os.fspath(path)
     try:
@@ -59,19 +60,19 @@ def load_with_warnings(path: str | os.PathLike[str]) -> Loaded:
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         problem = Problem(before.count(b"\n") + 1, column, "", "is not valid UTF-8")
         raise ConfigError(file, [problem]) from error
-    return _load(text, file, os.environ)
+    return _load(text, file, os.environ, model)
 
 
-def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
+def load_text(text: str, file: str, environ: Mapping[str, str], model: type[Config] = Config) -> Config:
     """
     Load a configuration from text; ``file`` is only its name in the problems.
 
     Raises ``ConfigError`` with every problem found.
     """
-    return _load(text, file, environ).config
+    return _load(text, file, environ, model).config
 
 
-def _load(text: str, file: str, environ: Mapping[str, str]) -> Loaded:
+def _load(text: str, file: str, environ: Mapping[str, str], model: type[Config]) -> Loaded:
     if len(text) > MAX_FILE_BYTES:
         raise _refused(file, "is larger than 8 MiB")
     try:
@@ -80,14 +81,15 @@ def _load(text: str, file: str, environ: Mapping[str, str]) -> Loaded:
     except UnreadableError as error:
         raise ConfigError(file, [error.problem]) from error
     if source is None:
-        raise _refused(file, "is empty; listeners and pools are required")
-    return _checked(source, file)
+        required = "failover is" if model is SpeakerConfig else "listeners and pools are"
+        raise _refused(file, f"is empty; {required} required")
+    return _checked(source, file, model)
 
 
-def _checked(source: Source, file: str) -> Loaded:
+def _checked(source: Source, file: str, model: type[Config]) -> Loaded:
     config = None
     try:
-        config = Config.model_validate(source.data)
+        config = model.model_validate(source.data)
     except ValidationError as error:
         explain(error, source)
     check_relations(source)

@@ -233,3 +233,11 @@ class Config(Section):
     failover: Failover | None = Field(
         None, description="Two machines that share an address; null is a machine on its own."
     )
+
+
+class SpeakerConfig(Config):
+    """The file of a speaker that runs alone: only `failover` is required."""
+
+    listeners: Items[Listener] = Field((), max_length=64, description="Not used.")
+    pools: dict[Name, Pool] = Field(default_factory=dict, max_length=1024, description="Not used.")
+    failover: Failover = Field(description="Two machines that share an address.")

@@ -47,7 +47,6 @@ UNAVAILABLE = (
     Unavailable("pools.*.health.steer", _is(True), f"only false is {_YET}"),
     Unavailable("pools.*.outlier", lambda value: value is not False),
     Unavailable("pools.*.slow_start", _is_duration),
-    Unavailable("failover"),
 )
 
 

@@ -21,6 +21,7 @@ from pyproxy.control import overrides as decide
 from pyproxy.control.journal import Journal
 from pyproxy.control.members import Members
 from pyproxy.control.overrides import Key, Note, Override
+from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.times import rfc3339
 
 Publish = Callable[[str], Awaitable[list[int]]]
@@ -33,7 +34,8 @@ class LiveChanges:
     Satisfies ``admin.changes.Changes``.
 
     ``publish`` is called with the name of a pool whose members have changed, ``count`` gives what is in flight on a
-    backend of the configuration, over all workers and all its addresses.
+    backend of the configuration, over all workers and all its addresses. ``shared`` is there when another machine
+    is to know of every change, and its changes are to be made here.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LiveChanges:
         journal: Journal,
         publish: Publish,
         count: Callable[[str, str], int],
+        shared: SharedChanges | None = None,
     ) -> None:
         self._configured = {pool.name: pool for pool in config.pools}
         self._shown = shown
@@ -51,6 +54,7 @@ class LiveChanges:
         self._journal = journal
         self._publish = publish
         self._count = count
+        self._shared = shared
         self._overrides: dict[Key, Override] = {}
         self._turn = asyncio.Lock()
         self._expiring: asyncio.Task[None] | None = None
@@ -66,6 +70,8 @@ class LiveChanges:
         for item in overruled:
             _log.warning("%s is as the configuration has it: %s is overruled", item.target, _text(item))
         self._overrides = decide.expire(pools, held, wall())
+        if self._shared is not None:
+            self._overrides = self._shared.load(self._journal.replica, pools, self._overrides, overruled)
         for name in self._configured:
             self._members.configure(self._pool(name))
         if self._overrides:
@@ -109,6 +115,12 @@ class LiveChanges:
     def config(self) -> dict[str, Any]:
         return dict(self._shown)
 
+    def kept(self) -> list[str]:
+        """Name the other machine's changes that have no place here."""
+        if self._shared is None:
+            return []
+        return self._shared.kept_only(list(self._configured.values()), self._overrides)
+
     def ages(self) -> dict[str, float]:
         """Give the age of each override in seconds, by its target."""
         now = wall()
@@ -146,14 +158,44 @@ class LiveChanges:
             gone = [item for key, item in before.items() if key not in self._overrides]
             for item in gone:
                 _log.info("%s: its time is up, %s is over", item.target, _text(item))
+            if self._shared is not None:
+                self._shared.expire(before, self._overrides)
             try:
-                await self._journal.save(self._overrides.values())
+                await self._write(self._overrides)
             except OSError as error:
                 # The journal still has them, with their times: they won't come back from there.
                 _log.warning("state_dir can't be written: %s", error.strerror)
             for name in {item.pool for item in gone if item.pool in self._configured}:
                 self._members.configure(self._pool(name))
                 await self._publish(name)
+
+    async def merge(self, entries: Any) -> None:
+        """Make the changes of the other machine that are news here; what can't be kept is in force nevertheless."""
+        shared = self._shared
+        if shared is None:
+            return
+        async with self._turn:
+            before = self._overrides
+            changed = shared.merge(entries, self._configured.values(), before)
+            if changed is None:
+                return
+            self._overrides = changed
+            try:
+                await self._write(changed)
+            except OSError as error:
+                _log.warning("state_dir can't be written: %s; the peer has this change as well", error.strerror)
+            keys = {key for key in before.keys() | changed.keys() if before.get(key) != changed.get(key)}
+            for key in sorted(keys):
+                _log.info("%s: %s", *_news(before, changed, key))
+            for name in sorted({key[0] for key in keys if key[0] in self._configured}):
+                self._members.configure(self._pool(name))
+                self._refuse_late(await self._publish(name))
+
+    async def _write(self, overrides: Mapping[Key, Override]) -> None:
+        if self._shared is None:
+            await self._journal.save(overrides.values())
+        else:
+            await self._journal.save(overrides.values(), self._shared.to_plain())
 
     async def _hold(self, pool: str, backend: str) -> None:
         """Send nothing new to a backend; if something is in flight on it, all is as before and it is a ``Conflict``."""
@@ -182,13 +224,18 @@ class LiveChanges:
 
     async def _save(self, changed: dict[Key, Override]) -> None:
         """Keep what is in force from now on; if that can't be kept nothing is changed."""
+        known = self._shared.stamp(self._overrides, changed) if self._shared is not None else None
         try:
-            await self._journal.save(changed.values())
+            await self._write(changed)
         except OSError as error:
+            if known is not None:
+                known.undo()
             raise Unavailable(
                 f"the change can't be kept in state_dir: {error.strerror}; nothing was changed"
             ) from error
         self._overrides = changed
+        if known is not None:
+            known.tell()
 
     def _refuse_busy(self, backend: str, count: int) -> None:
         if count:
@@ -251,6 +298,13 @@ def _text(item: Override) -> str:
     """Tell an override in a line of the log."""
     what = f"{item.setting} {item.value}" if item.setting else "added" if item.value is not None else "removed"
     return f"{what} by {item.note.by}" + (f" ({item.note.reason})" if item.note.reason else "")
+
+
+def _news(before: Mapping[Key, Override], after: Mapping[Key, Override], key: Key) -> tuple[str, str]:
+    """Tell in a line of the log what became of one thing."""
+    if key in after:
+        return after[key].target, _text(after[key])
+    return before[key].target, f"{_text(before[key])} is over, by the peer"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

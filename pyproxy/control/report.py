@@ -29,6 +29,7 @@ from pyproxy.control.changes import LiveChanges
 from pyproxy.control.explain import Explainer
 from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
+from pyproxy.control.pair import Pair
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.times import rfc3339
@@ -87,6 +88,7 @@ class Parts:
     explainer: Explainer
     checks: Mapping[int, CheckResult]  # the latest, by seat
     changes: LiveChanges
+    pair: Pair | None = None
 
 
 class Report:
@@ -108,7 +110,9 @@ class Report:
         self._rates.record(monotonic(), {label: sum(sums(map(column, seats[label]))) for label in seats})
 
     def is_ready(self) -> bool:
-        return not self._parts.is_stopping() and self._parts.workers.ready > 0
+        pair = self._parts.pair
+        is_fit = pair is None or pair.state != "fault"
+        return is_fit and not self._parts.is_stopping() and self._parts.workers.ready > 0
 
     def status(self) -> StatusView:
         parts, started = self._parts, rfc3339(self._started)
@@ -154,7 +158,7 @@ class Report:
             loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},
             states=states,
             seats=seats,
-        ) + render_overrides(parts.changes.ages())
+        ) + "".join([render_overrides(parts.changes.ages()), parts.pair.metrics() if parts.pair is not None else ""])
 
     async def explain(self, question: Question) -> ExplanationView:
         answer = await self._parts.explainer.explain(question)

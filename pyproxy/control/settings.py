@@ -11,6 +11,7 @@ from typing import Any
 from pyproxy.config.compile import compile_config
 from pyproxy.config.model import Admin, Config
 from pyproxy.config.runtime import join_address
+from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.startup import read_token
 
 
@@ -37,7 +38,8 @@ class Settings:
     """
     ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
 
-    ``shown`` is the file with all defaults, for people: secrets are masked.
+    ``shown`` is the file with all defaults, for people: secrets are masked. ``pair`` is there with failover, for who
+    runs the program.
     """
 
     plain: dict[str, Any]
@@ -45,14 +47,18 @@ class Settings:
     admin: AdminSettings | None
     state_dir: str | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
+    pair: PairSettings | None = None
 
 
 def make_settings(config: Config, file: str) -> Settings:
     """Compile a configuration and read its token; raises ``StartError`` if the token's file is no good."""
-    admin = _admin(config.admin) if config.admin else None
+    admin = make_admin_settings(config.admin)
     return Settings(compile_config(config), file, admin, config.state_dir, config.model_dump(mode="json"))
 
 
-def _admin(admin: Admin) -> AdminSettings:
+def make_admin_settings(admin: Admin | None) -> AdminSettings | None:
+    """Read the token of the admin API; None without one."""
+    if admin is None:
+        return None
     token = read_token(admin.token.get_secret_value() if admin.token else None, admin.token_file)
     return AdminSettings(admin.bind.host, admin.bind.port, admin.bind.path, token)

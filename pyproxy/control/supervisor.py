@@ -17,22 +17,25 @@ from dataclasses import replace
 from typing import Any
 
 from pyproxy.admin.app import make_app
-from pyproxy.admin.server import BACKLOG, AdminServer, bind_tcp
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
+from pyproxy.control.admin_socket import open_admin
 from pyproxy.control.answers import Answer
 from pyproxy.control.applied import Applied
 from pyproxy.control.changes import LiveChanges
 from pyproxy.control.explain import Explainer
+from pyproxy.control.handover import Emptying
 from pyproxy.control.journal import Journal
-from pyproxy.control.listeners import explain, open_listeners
+from pyproxy.control.listeners import open_listeners
 from pyproxy.control.members import Members
+from pyproxy.control.pair import Facts, Hooks, Pair
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.settings import Settings
+from pyproxy.control.shared_changes import SharedChanges
+from pyproxy.control.speaker import STOP_SECONDS, speaker_program
 from pyproxy.control.startup import StartError
-from pyproxy.control.unix_sockets import bind_unix
 from pyproxy.control.worker import Program, Worker
 from pyproxy.control.workers import Workers
 from pyproxy.health.prober import Prober
@@ -42,7 +45,6 @@ SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
 FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 APPLY_SECONDS = 5.0  # that a worker has for a change
-ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ _log = logging.getLogger(__name__)
 class Supervisor:
     """Everything that lives as long as the program; made inside a running event loop, then ``run`` once."""
 
-    def __init__(self, settings: Settings, program: Program | None = None) -> None:
+    def __init__(self, settings: Settings, program: Program | None = None, speaker: Program | None = None) -> None:
         self._config = from_plain(settings.plain)
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -62,12 +64,21 @@ class Supervisor:
         self._layout = make_layout(self._config, self._members.capacity)
         self._prober = Prober(self._handle_flip)
         journal = Journal(settings.state_dir)
+        shared = SharedChanges(settings.pair.host, self._tell_peer) if settings.pair is not None else None
         self._changes = LiveChanges(
-            self._config, settings.shown, self._members, journal, self._publish, self._count_in_flight
+            self._config,
+            settings.shown,
+            self._members,
+            journal,
+            self._publish,
+            self._count_in_flight,
+            shared,
         )
+        self._pair = self._make_pair(speaker or speaker_program(), shared)
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._leaving: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self._settings.file}>"
@@ -81,6 +92,7 @@ class Supervisor:
             self._start_checks()
             self._start_resolver()
             await self._start_admin()
+            self._start_pair()
             self._add_signals()
             self._cleanup.push_async_callback(self._end)
             self._sample()
@@ -96,7 +108,8 @@ class Supervisor:
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)
         self._cleanup.callback(self._close_log)
-        self._listeners = open_listeners(config.listeners, config.workers)
+        virtual = self._settings.pair.addresses if self._settings.pair is not None else ()
+        self._listeners = open_listeners(config.listeners, config.workers, virtual)
         self._cleanup.callback(self._close_listeners)
         for listener in self._listeners:
             _log.info("listening on %s (%s)", listener.address, listener.name)
@@ -112,6 +125,7 @@ class Supervisor:
             on_answer=self._handle_answer,
             on_end=self._handle_end,
             on_hopeless=self._handle_hopeless,
+            on_ready=self._tell_facts,
         )
         self._explainer = Explainer(self._workers)
         parts = Parts(
@@ -126,6 +140,7 @@ class Supervisor:
             explainer=self._explainer,
             checks=self._prober.results,
             changes=self._changes,
+            pair=self._pair,
         )
         self._report = Report(parts)
 
@@ -133,18 +148,45 @@ class Supervisor:
         admin = self._settings.admin
         if admin is None:
             return
-        unix = bind_unix(admin.path, BACKLOG, ADMIN_MODE) if admin.path else None
-        try:
-            sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
-        except OSError as error:
-            raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
-        server = AdminServer(make_app(self._report, self._changes, admin.token), sock)
         self._cleanup.push_async_callback(self._changes.close)
-        self._cleanup.push_async_callback(server.stop)
-        if unix is not None:
-            self._cleanup.callback(unix.remove_path)
-        await server.start()
-        _log.info("admin API on %s", server.address)
+        await open_admin(admin, lambda token: make_app(self._report, self._changes, token, self._pair), self._cleanup)
+
+    def _make_pair(self, speaker: Program, shared: SharedChanges | None) -> Pair | None:
+        if self._settings.pair is None:
+            return None
+        hooks = Hooks(
+            on_hopeless=self._handle_no_speaker,
+            merge=self._changes.merge,
+            kept=self._changes.kept,
+            make_emptying=self._make_emptying,
+            grace=self._config.shutdown_grace,
+        )
+        return Pair(self._settings.pair, speaker, hooks, shared)
+
+    def _tell_peer(self, entries: list[dict[str, Any]]) -> None:
+        if self._pair is not None:
+            self._pair.tell_changes(entries)
+
+    def _start_pair(self) -> None:
+        if self._pair is not None:
+            self._cleanup.push_async_callback(self._pair.close)
+            self._tell_facts()
+            self._pair.start()
+
+    def _make_emptying(self) -> Emptying:
+        """Begin to empty the listeners that can be reached by a virtual address."""
+        listeners = [listener for listener in self._listeners if listener.unix is None]
+        columns = [self._layout.connections(listener.name) for listener in listeners]
+        sockets = [sock for listener in listeners for sock in listener.sockets]
+        return Emptying(self._workers.alive, sockets, lambda: sum(self._scoreboard.sums(columns)))
+
+    def _tell_facts(self) -> None:
+        """Let the speaker know how many workers and backends there are."""
+        if self._pair is not None:
+            pools = [self._members.pool(pool.name) for pool in self._config.pools]
+            backends = [backend for pool in pools for backend in pool.backends if not backend.lookup]
+            healthy = sum(backend.state == "ready" and backend.health == "up" for backend in backends)
+            self._pair.set_facts(Facts(self._workers.ready, healthy, len(backends), self._signals > 0))
 
     def _start_checks(self) -> None:
         self._cleanup.push_async_callback(self._prober.close)
@@ -174,6 +216,8 @@ class Supervisor:
         """Leave no timer and no process behind, whatever ended the program."""
         for timer in self._timers.values():
             timer.cancel()
+        if self._leaving is not None:
+            self._leaving.cancel()
         self._workers.kill()
         await self._workers.ended.wait()
 
@@ -182,6 +226,7 @@ class Supervisor:
         self._report.sample()
         self._release_seats()
         self._changes.expire()
+        self._tell_facts()
 
     def _handle_start(self, worker: Worker) -> None:
         """Give a fresh worker its configuration and its descriptors."""
@@ -206,6 +251,8 @@ class Supervisor:
                 self._applied.note(worker.slot, message["version"])
             case "explained":
                 self._explainer.handle_answer(message)
+            case "yielded" if self._pair is not None:
+                self._pair.handle_yielded(worker)
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
 
@@ -213,6 +260,7 @@ class Supervisor:
         self._scoreboard.retire(slot)
         self._explainer.handle_end(slot)
         self._applied.forget(slot)
+        self._tell_facts()
 
     def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
         if self._members.update(pool, backend, answer):
@@ -247,6 +295,7 @@ class Supervisor:
         self._changed.clear()
         for worker in self._workers.alive():
             worker.send({"type": "pools", "version": self._members.version, "pools": pools})
+        self._tell_facts()
 
     def _release_seats(self) -> None:
         active, sums = self._layout.backend_active, self._scoreboard.sums
@@ -264,6 +313,11 @@ class Supervisor:
         self._exit_code = 1
         self._workers.kill()
 
+    def _handle_no_speaker(self, reason: str) -> None:
+        _log.critical("the speaker can't be started: %s", reason)
+        self._exit_code = 1
+        self._workers.kill()
+
     def _handle_stop(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:
@@ -273,9 +327,27 @@ class Supervisor:
             return
         grace = self._config.shutdown_grace
         _log.info("%s: stopping, what is in flight has %g s", number.name, grace)
+        if self._pair is None:
+            self._drain(grace)
+        else:
+            self._leaving = asyncio.ensure_future(self._leave(self._pair, grace))
+
+    async def _leave(self, pair: Pair, grace: float) -> None:
+        """Give the addresses away before anybody is refused; that and the draining share the grace."""
+        began = self._loop.time()
+        self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER + STOP_SECONDS, self._handle_grace_over)
+        self._tell_facts()
+        try:
+            await pair.leave(grace, "the program stops")
+        except Exception:
+            _log.exception("the addresses can't be given away in order")  # the program stops nevertheless
+        self._drain(max(grace - (self._loop.time() - began), 0.0))
+
+    def _drain(self, grace: float) -> None:
         self._close_listeners()
         self._workers.drain(grace)
-        self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)
+        if "kill" not in self._timers:
+            self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)
 
     def _handle_grace_over(self) -> None:
         for worker in self._workers.alive():
