@@ -28,7 +28,6 @@ USED = [
     ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
     ("pool", "outlier: {}", "pools.web.outlier"),
     ("pool", "slow_start: 1s", "pools.web.slow_start"),
-    ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
 ]
 
 
