@@ -24,7 +24,6 @@ from pyproxy.failover.settings import Settings, from_plain
 from pyproxy.failover.speaker import Beginning, Speaker
 from pyproxy.failover.wire import Wire
 
-START_SECONDS = 30.0  # that the start message may take
 MAX_UNSENT_BYTES = 256 * 1024  # to a supervisor that doesn't read; beyond it the status is left out
 LOG_SECONDS = 1.0  # that the end waits for the log
 
@@ -69,11 +68,10 @@ class Program:
 
     async def _live(self) -> None:
         try:
-            async with asyncio.timeout(START_SECONDS):
-                message = await self._started
-            await self._start(read_start(message))
-        except (FailoverError, TimeoutError) as error:
-            self._tell({"type": "failed", "error": str(error) or "no start message came"})
+            # For as long as it takes: a spare waits here, everything loaded, until the one before it ends.
+            await self._start(read_start(await self._started))
+        except FailoverError as error:
+            self._tell({"type": "failed", "error": str(error)})
             raise
         self._tell({"type": "ready"})
         await self._loop.create_future()

@@ -22,7 +22,8 @@ _READ_BYTES = 2048
 _MOST_IN_ONE_GO = 64  # frames in one read: a flood must leave time for the adverts
 
 _LOAD_BYTE, _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x20, 0x15, 0x06
-_VLAN_TAG_PRESENT = 0xFFFFF000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
+_PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
+_FOR_ANOTHER_HOST = 3  # PACKET_OTHERHOST
 _ALL, _NOTHING = 0xFFFF, 0
 
 Instruction = tuple[int, int, int, int]  # code, steps to skip if true, if false, operand
@@ -90,12 +91,12 @@ class NeighbourSocket:
 
 def arp_filter(senders: Iterable[int]) -> list[Instruction]:
     """Let ARP through whose sender's address is one of these."""
-    return _untagged([(_LOAD_WORD, 0, 0, 14 + 14)], senders)
+    return _for_us([(_LOAD_WORD, 0, 0, 14 + 14)], senders)
 
 
 def advertisement_filter(targets: Iterable[int]) -> list[Instruction]:
     """Let neighbour advertisements through whose target ends in one of these four bytes."""
-    return _untagged(
+    return _for_us(
         [
             (_LOAD_BYTE, 0, 0, 14 + 6),  # next header
             (_JUMP_IF_EQUAL, 1, 0, 58),
@@ -109,11 +110,11 @@ def advertisement_filter(targets: Iterable[int]) -> list[Instruction]:
     )
 
 
-def _untagged(load: list[Instruction], words: Iterable[int]) -> list[Instruction]:
-    """Refuse frames of a VLAN above this interface: they are another network's."""
+def _for_us(load: list[Instruction], words: Iterable[int]) -> list[Instruction]:
+    """Refuse frames for others, which come in promiscuous mode; the kernel calls those of a VLAN that isn't here so."""
     program: list[Instruction] = [
-        (_LOAD_BYTE, 0, 0, _VLAN_TAG_PRESENT),
-        (_JUMP_IF_EQUAL, 1, 0, 0),
+        (_LOAD_BYTE, 0, 0, _PACKET_TYPE),
+        (_JUMP_IF_EQUAL, 0, 1, _FOR_ANOTHER_HOST),
         (_RETURN, 0, 0, _NOTHING),
         *load,
     ]

@@ -51,6 +51,7 @@ from pyproxy.failover.vips import KernelVips, make_vips
 
 STATUS_EVERY = 1.0
 COLLECT_EVERY = 60.0  # seconds between two collections of garbage
+OVERDUE = 1.5  # of the master's interval without an advert: then it is time to know whether we are connected
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
@@ -88,6 +89,7 @@ class Speaker:
         self._is_busy = self._is_started = self._is_ended = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._deadline: float | None = None
+        self._patience = self._heard_at = 0.0  # until the next advert is overdue; when the last one was heard
         self._status: asyncio.Handle | None = None
         self._ahead = boottime() - monotonic()
         self._collected_at = self._asked_at = monotonic()
@@ -217,9 +219,28 @@ class Speaker:
         if asleep > SUSPENDED:
             _log.warning("this machine was suspended for %.3g s", asleep)
             self.handle(on.Resumed(asleep))
-        for advert, source in self._adverts.read():
+        heard = self._adverts.read()
+        for advert, source in heard:
             self._report.hear(source)
+            self._patience, self._heard_at = OVERDUE * advert.interval, monotonic()
             self.handle(on.AdvertHeard(advert, source))
+        if heard and "overdue" not in self._timers:
+            self._expect_advert()
+
+    def _expect_advert(self) -> None:
+        """Look when the next advert is overdue; one timer does, however many adverts come before it ends."""
+        self._timers["overdue"] = self._loop.call_at(self._heard_at + self._patience, self._on_overdue)
+
+    def _on_overdue(self) -> None:
+        """Find out whether we are cut off, so that it is known when the down timer ends."""
+        del self._timers["overdue"]
+        self._drain()
+        if self._is_ended or "overdue" in self._timers:
+            return
+        if monotonic() < self._heard_at + self._patience:
+            self._expect_advert()
+        elif self.machine.state == State.BACKUP:
+            self._around.hurry(self._heard_at + self.machine.down_interval() - monotonic())
 
     def _on_facts(self) -> None:
         """Take over what has changed around us."""

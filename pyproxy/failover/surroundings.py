@@ -52,7 +52,8 @@ class Surroundings:
         self.netlink = Netlink()
         self.interface = Interface(settings, self.netlink)
         self.neighbours = Neighbours(self.interface, self._on_claim)
-        self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval)
+        loop = asyncio.get_running_loop()
+        self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval, loop)
         self.guards = Guards(settings.guards, run, on_change)
         self.witnesses = Witnesses(settings.witnesses, on_change)
         self._settings = settings
@@ -68,10 +69,9 @@ class Surroundings:
     def start(self) -> None:
         """Begin to watch."""
         self._find_gateway()
-        if self._settings.gateway != "off":
-            self.gateway.start()
         self.guards.start()
         self.witnesses.start()
+        self.hurry(PATIENCE * self._down_interval)
 
     def apply(self, facts: Facts) -> bool:
         """Write what is known into the facts; whether any of them changed."""
@@ -88,6 +88,12 @@ class Surroundings:
         self.neighbours.refresh()
         if self.interface.is_up and not was_up and self._settings.gateway != "off":
             self.gateway.start()
+
+    def hurry(self, seconds: float) -> None:
+        """Find out within so many seconds whether we are connected."""
+        if self._settings.gateway != "off":
+            self.gateway.hurry(seconds)
+        self.witnesses.hurry(seconds)
 
     async def look_for_strangers(self, is_heard: Callable[[], bool]) -> None:
         """
