@@ -34,6 +34,8 @@ def failover_warnings(config: Config, source: Source) -> list[Problem]:
 
 
 def _unreached_addresses(config: Config, failover: Failover) -> Found:
+    if not config.listeners:
+        return  # a speaker that runs alone
     bound = {item.bind.host for item in config.listeners if not item.bind.is_unix}
     for index, text in enumerate(failover.virtual_ips):
         address = ip_interface(text).ip
