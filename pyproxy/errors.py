@@ -51,6 +51,10 @@ class Problem:
     path: str
     text: str
 
+    def line_in(self, file: str, kind: str = "") -> str:
+        """Write it as a line: ``file:line:column: path: kind: text``, where path and kind may be empty."""
+        return ": ".join(filter(None, (f"{file}:{self.line}:{self.column}", self.path, kind, self.text)))
+
 
 class ConfigError(PyproxyError):
     """A configuration that can't be used, with every problem found in it."""
@@ -62,12 +66,7 @@ class ConfigError(PyproxyError):
 
     def lines(self) -> list[str]:
         """One line a problem: ``file:line:column: path: text``."""
-        return [
-            f"{self.file}:{p.line}:{p.column}: {p.path}: {p.text}"
-            if p.path
-            else f"{self.file}:{p.line}:{p.column}: {p.text}"
-            for p in sorted(self.problems)
-        ]
+        return [problem.line_in(self.file) for problem in sorted(self.problems)]
 
 
 class ExchangeError(PyproxyError):

@@ -77,16 +77,18 @@ def _print_schema() -> int:
 
 
 def _check(file: str, *, is_alone: bool) -> int:
-    from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+    from pyproxy.config.load import load_with_warnings  # noqa: PLC0415 - heavy
     from pyproxy.config.model import Config, SpeakerConfig  # noqa: PLC0415 - heavy
     from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
     from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
     from pyproxy.control.pair_settings import make_pair_settings  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
-    config = load_config(file, SpeakerConfig if is_alone else Config)
-    settings = make_settings(config, file)
-    make_pair_settings(config)
+    loaded = load_with_warnings(file, SpeakerConfig if is_alone else Config)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"{warning.line_in(file, kind='warning')}\n")
+    settings = make_settings(loaded.config, file)
+    make_pair_settings(loaded.config)
     check_machine(from_plain(settings.plain), settings.state_dir)
     print(f"{file}: ok")
     return DONE

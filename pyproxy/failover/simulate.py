@@ -224,7 +224,7 @@ def _report(scene: _Scene, fail: str, before: str, watched: _Watched) -> dict[st
         "fail": fail,
         "before": before,
         "holder": holder,
-        "changes": bool(steps) and holder != before,
+        "changes": holder != before,
         "after": round(after, 3),
         "gap": round(watched.gap, 3),
         "overlap": round(watched.overlap, 3),

@@ -20,6 +20,7 @@ from pyproxy.admin.app import make_app
 from pyproxy.admin.openapi import document
 from pyproxy.admin.server import AdminServer, bind_tcp
 from tests.unit.admin.fake_control import FakeChanges, FakeControl
+from tests.unit.admin.fake_pair import FakePair
 
 DOCUMENT: dict[str, Any] = copy.deepcopy(document())
 # What is there must be found now and then.
@@ -33,7 +34,7 @@ def address() -> Iterator[str]:
     """The admin API over a fake program, in a thread of its own, since the requests are made synchronously."""
     loop = asyncio.new_event_loop()
     control = FakeControl()
-    server = AdminServer(make_app(control, FakeChanges(control), None), bind_tcp("127.0.0.1", 0))
+    server = AdminServer(make_app(control, FakeChanges(control), None, FakePair()), bind_tcp("127.0.0.1", 0))
     loop.run_until_complete(server.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -28,7 +28,6 @@ USED = [
     ("pool", "sticky: {secret: abcdefgh}", "pools.web.sticky"),
     ("pool", "outlier: {}", "pools.web.outlier"),
     ("pool", "slow_start: 1s", "pools.web.slow_start"),
-    ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
 ]
 
 
@@ -46,7 +45,6 @@ def test_some_values_are_refused_where_others_work() -> None:
 
 
 OFF = [
-    ("top", "failover: null"),
     ("listener", "tls: null"),
     ("pool", "tls: null, sticky: null, health: {steer: false}"),
     ("pool", "outlier: false, slow_start: 0s"),
