@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from tests.lab.namespaces import inside
 
@@ -63,10 +64,9 @@ class Capture:
     """
 
     def __init__(self, namespace: str, ports: tuple[str, ...]) -> None:
-        self._ports = ports
         self._adverts: list[Advert] = []
         self._announcements: list[Announcement] = []
-        self._sock = inside(namespace, _open)
+        self._socks = {port: inside(namespace, partial(_open, port)) for port in ports}
         # Stamps are wall time, the tests' clock is monotonic.
         self._wall_offset = time.time() - time.monotonic()
 
@@ -85,16 +85,22 @@ class Capture:
 
     def close(self) -> None:
         """Stop."""
-        self._sock.close()
+        for sock in self._socks.values():
+            sock.close()
 
     def _read(self) -> None:
+        for port, sock in self._socks.items():
+            self._read_port(port, sock)
+        self._adverts.sort(key=lambda advert: advert.at)
+        self._announcements.sort(key=lambda one: one.at)
+
+    def _read_port(self, port: str, sock: socket.socket) -> None:
         while True:
             try:
-                frame, ancillary, _, sender = self._sock.recvmsg(2048, socket.CMSG_SPACE(16))
+                frame, ancillary, _, sender = sock.recvmsg(2048, socket.CMSG_SPACE(16))
             except BlockingIOError:
                 return
-            port, kind = sender[0], sender[2]
-            if port not in self._ports or kind == _PACKET_OUTGOING:
+            if sender[2] == _PACKET_OUTGOING:
                 continue  # it is seen where it comes in, not once more where it goes out
             stamp = next(data for _, kind, data in ancillary if kind == _SO_TIMESTAMPNS)
             seconds, nanoseconds = struct.unpack("ll", stamp)
@@ -143,11 +149,12 @@ def _texts(family: socket.AddressFamily, packet: bytes, start: int, width: int) 
     return socket.inet_ntop(family, packet[start:middle]), socket.inet_ntop(family, packet[middle : middle + width])
 
 
-def _open() -> socket.socket:
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+def _open(port: str) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # hears nothing until it has its filter
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in _FILTER))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(_FILTER), ctypes.addressof(code)))
+    sock.bind((port, _ETH_P_ALL))
     return sock

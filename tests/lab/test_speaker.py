@@ -96,8 +96,8 @@ def test_malformed_adverts_change_nothing(lab: Lab, role: str) -> None:
         await_true(lambda: sent() > 200, "the noise is not heard")
     adverts = capture.adverts("a")
     span = adverts[-1].at - adverts[0].at
-    assert span / (len(adverts) - 1) == pytest.approx(MULTICAST.interval, rel=0.2)
-    assert {advert.priority for advert in adverts} == {150}
+    assert span / (len(adverts) - 1) == pytest.approx(MULTICAST.interval, rel=0.2), adverts
+    assert [advert for advert in adverts if advert.priority != 150] == []
     assert not capture.adverts("b")
     assert (master.state, backup.state) == ("master", "backup")
     assert lab.holders() == ["a"]
