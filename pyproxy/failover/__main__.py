@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Program:
         self._started: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._speaker: Speaker | None = None
+        self._runner: subprocess.Popen[bytes] | None = None  # kept, for it is our child
         self._wire = Wire(sock, self._on_message, lambda _: self._end("the supervisor is gone"))
 
     def __repr__(self) -> str:
@@ -82,7 +84,8 @@ class Program:
         jobs = None
         if has_commands(settings):
             # Before the privileges are given up, which commands may need.
-            jobs = Jobs(start_runner(str(beginning.directory / _LOCK)), self._on_runner_lost)
+            sock, self._runner = start_runner(str(beginning.directory / _LOCK))
+            jobs = Jobs(sock, self._on_runner_lost)
         for lack in privileges.settle():
             _log.warning("the speaker is less precise under load: %s", lack)
         self._speaker = Speaker(beginning, jobs, self._tell)

@@ -125,15 +125,19 @@ class Jobs:
                 future.set_result(Result(None, "", "the runner is gone"))
 
 
-def start_runner(lock_path: str) -> socket.socket:
-    """Start the process that runs commands, with the privileges that this one has now; returns the line to it."""
+def start_runner(lock_path: str) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+    """
+    Start the process that runs commands, with the privileges that this one has now; returns the line to it and itself.
+
+    It may outlive its caller by the commands that are still queued.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
-        subprocess.Popen(  # noqa: S603 - our own program
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-P", "-m", "pyproxy.failover.runner", str(theirs.fileno()), lock_path],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env=dict(os.environ),
             process_group=0,
         )
-    return ours
+    return ours, process
