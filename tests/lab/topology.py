@@ -35,6 +35,8 @@ HERE = Path(__file__).parent
 
 # States of a port. "Blocking" would not do: without a spanning tree the kernel takes it back at once.
 _LISTENING, _FORWARDING = 1, 3
+# What measures must not wait for what is measured, nor for other tests.
+_INSTRUMENT = ("nice", "-n", "-15", "python3", "-I")
 _QUIET = {
     "ipv6_conf_default_accept_dad": 0,  # addresses can be used at once
     "ipv6_conf_default_router_solicitations": 0,
@@ -69,7 +71,7 @@ class Machine:
 
     def serve(self) -> Process:
         """Answer HTTP on every address with the machine's name."""
-        node = self.start("web", ["python3", "-I", str(HERE / "web_node.py"), self.name, str(PORT)])
+        node = self.start("web", [*_INSTRUMENT, str(HERE / "web_node.py"), self.name, str(PORT)])
         node.await_log("listening")
         return node
 
@@ -158,9 +160,7 @@ class Lab:
         directory = self.directory / "nodes"
         directory.mkdir()
         for name, port in NODES.items():
-            node = self.start(
-                self.switch, directory, name, ["python3", "-I", str(HERE / "web_node.py"), name, str(port)]
-            )
+            node = self.start(self.switch, directory, name, [*_INSTRUMENT, str(HERE / "web_node.py"), name, str(port)])
             node.await_log("listening")
 
     def show(self, *arguments: str) -> str:
@@ -179,7 +179,7 @@ class Lab:
 
     def watch(self, address: str = VIP, interval: float = 0.01, timeout: float = 0.5) -> "Watch":
         """Let the client ask an address every ``interval`` seconds from now on."""
-        command = ["python3", "-I", str(HERE / "gap_client.py"), address, str(PORT), str(interval), str(timeout)]
+        command = [*_INSTRUMENT, str(HERE / "gap_client.py"), address, str(PORT), str(interval), str(timeout)]
         directory = self.directory / "client"
         directory.mkdir(exist_ok=True)
         return Watch(self.start(self.client, directory, "requests", command))
