@@ -38,7 +38,7 @@ from pyproxy.failover.background import boottime
 from pyproxy.failover.dialect import Dialect
 from pyproxy.failover.events import State
 from pyproxy.failover.hands import Hands, Tools, addresses_of
-from pyproxy.failover.jobs import Jobs, Result
+from pyproxy.failover.jobs import Jobs, Result, has_commands
 from pyproxy.failover.machine import Machine
 from pyproxy.failover.neighbour import Claim, show_mac
 from pyproxy.failover.netlink import AddressState
@@ -57,6 +57,11 @@ ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the 
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 GUARDS_SECONDS = 1.0  # that the start waits for the guards
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
+#: Settings that a running speaker can't change: too much was built on them.
+FIXED = (
+    *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
+    *("link", "guards", "witnesses", "gateway"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -103,8 +108,8 @@ class Speaker:
         dialect = Dialect(settings, beginning.advert_keys)
         self._adverts = Adverts(dialect, self._around.interface, self._on_packets)
         self._vips = make_vips(settings, self._around.netlink, self._around.interface, jobs)
-        notifier = Notifier(settings, jobs)
-        tools = Tools(self._adverts, self._vips, self._around.neighbours, notifier, self._report, jobs)
+        self._notifier = Notifier(settings, jobs)
+        tools = Tools(self._adverts, self._vips, self._around.neighbours, self._notifier, self._report, jobs)
         self._peer = PeerLink(self.machine, self._report, tell, self._drain, self._on_peer)
         self._hands = Hands(self.machine, tools, self.handle, tell, self._peer.announce)
         self._keeper = Keeper(beginning.directory, beginning.digest, self.machine.down_interval())
@@ -337,14 +342,18 @@ class Speaker:
         self._peer.announce()
 
     def reconfigure(self, beginning: Beginning) -> bool:
-        """Go on with other settings; False if that takes another process."""
+        """Go on with other settings; False, and nothing is changed, if that takes another process."""
         old, new = self.machine.settings, beginning.settings
-        kept = ("interface", "vrid", "version", "families", "link", "guards", "witnesses", "gateway", "vip_backend")
-        if any(getattr(old, name) != getattr(new, name) for name in kept):
+        if any(getattr(old, name) != getattr(new, name) for name in FIXED):
             return False
-        self._beginning, self._keeper.digest = beginning, beginning.digest
+        if self._jobs is None and has_commands(new):
+            return False
+        self._drain()
         self._adverts.reconfigure(Dialect(new, beginning.advert_keys))
+        self._notifier.settings = new
         self.handle(on.Reconfigured(new))
+        self._keeper.digest, self._keeper.freshness = beginning.digest, self.machine.down_interval()
+        self._tell_soon()
         return True
 
     def _tell_soon(self) -> None:
