@@ -28,6 +28,7 @@ class Interface:
         self.index = 0
         self.mac = b""
         self.is_up = False
+        self.has_missed_events = False  # in the last reading
         self.sources: dict[int, str] = {}
         self.monitor = Monitor()  # before the first look, so that nothing is missed in between
         self._settings = settings
@@ -67,11 +68,12 @@ class Interface:
     def read_events(self, on_address: Callable[[AddressState], None]) -> bool:
         """Take what the monitor has heard; whether the picture changed."""
         events = self.monitor.read()
+        self.has_missed_events = events is None
         is_changed = self.refresh()
         for event in events or ():
             if isinstance(event, AddressState) and event.index == self.index:
                 on_address(event)
-        return is_changed or events is None
+        return is_changed
 
     def close(self) -> None:
         """Stop listening."""
