@@ -69,7 +69,7 @@ bench-memory: $(COMPILED)
 
 # The long lab tests first: figures of something that isn't right are worth nothing.
 lab-measure: $(VENV)/installed-dev
-	$(BIN)/pytest -q -m measure tests/lab
+	$(BIN)/pytest -q -m measure
 	$(BIN)/python -m tests.lab.measure
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')

@@ -12,8 +12,8 @@ Theory of operation. Clients connect as before, all the time but for some millis
       ▼                                 ▼
     empty                             unblock, wait 1, 2, 4 … s, block again; at the end reset what is left
 
-Whoever's packet was dropped sends it again a second later, by which time the other machine answers; at a busy place
-that is why it is dropped for so short a time.
+The speaker catches those packets meanwhile, and passes them on to the other machine when that one has the address.
+Where it can't, their senders repeat them after a second, and the other machine answers.
 """
 
 import asyncio
@@ -68,6 +68,8 @@ class Emptying:
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.was_reset = 0  # how many were in flight at the end of the grace
+        #: Told before SYNs are dropped, and when they no longer are because it is tried again later.
+        self.on_block: Callable[[bool], None] = lambda _is_blocked: None
 
     def __repr__(self) -> str:
         return f"<Emptying {self._count()} in flight>"
@@ -93,6 +95,7 @@ class Emptying:
             if left <= 0:
                 break
             syn_block.unblock(self._sockets)
+            self.on_block(False)
             await asyncio.sleep(min(pause, left))
         await self._reset()
 
@@ -119,6 +122,8 @@ class Emptying:
         A worker counts a connection a moment after it has taken it, so one look isn't enough. Who has begun to
         connect is waited for as well; but he may never answer, so he can't make it fail.
         """
+        self.on_block(True)
+        await asyncio.sleep(LOOK_SECONDS)  # for who has to get ready for it
         syn_block.block(self._sockets)
         end = self._loop.time() + seconds
         quiet = 0

@@ -208,8 +208,9 @@ class Pair:
             await (self._handing or self._begin_handover(reason, grace))
         except (Conflict, Unavailable) as error:
             _log.warning("the addresses aren't handed over, they are released: %s", error)
-            if self._emptying is None and self._hooks.make_emptying is not None:
-                self._emptying = self._hooks.make_emptying()
+            if self._emptying is None:
+                self._emptying = self._make_emptying()
+            if self._emptying is not None:
                 await self._emptying.empty(max(deadline - loop.time(), 0.0))
 
     def _begin_handover(self, reason: str, grace: float | None = None) -> "asyncio.Task[HandoverView]":
@@ -231,12 +232,15 @@ class Pair:
             raise Unavailable("the speaker is not running")
         await talk.begun()
         _log.info("hand-over: %s; what is in flight has %g s", reason, grace)
-        emptying = self._emptying = self._hooks.make_emptying() if self._hooks.make_emptying is not None else None
+        emptying = self._emptying = self._make_emptying()
         try:
             if emptying is not None:
                 await talk.meanwhile(emptying.empty(grace))
             self._speaker.send({"type": "handover_ready"})
             await talk.done()
+        except BaseException:
+            self._hold_syns(False)
+            raise
         finally:
             if emptying is not None:
                 emptying.end()
@@ -246,6 +250,17 @@ class Pair:
         _log.info("handed over after %g s, %d connections were reset", duration, reset)
         # The speaker's next status may still be on its way.
         return {"state": "backup" if self.state == "master" else self.state, "duration": duration, "reset": reset}
+
+    def _make_emptying(self) -> Emptying | None:
+        if self._hooks.make_emptying is None:
+            return None
+        emptying = self._hooks.make_emptying()
+        emptying.on_block = self._hold_syns
+        return emptying
+
+    def _hold_syns(self, is_blocked: bool) -> None:
+        """Let the speaker catch what is dropped, and pass it on when the addresses are given away."""
+        self._speaker.send({"type": "hold_syns" if is_blocked else "pass_syns"})
 
     # what the speaker says
 

@@ -209,6 +209,8 @@ class MachineCore:
         """Become master: the advert first, so that the old master goes, then the addresses, then everyone is told."""
         settings = self.settings
         self._assert(1 if is_adopted else settings.garp.repeat)
+        for family in settings.families:
+            self._alarm(f"addresses_v{family}", "")  # of a master that is gone
         self._to(State.MASTER, reason)
         self.released = self._is_late = False
         self._yielded = ""

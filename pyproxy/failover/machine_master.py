@@ -109,9 +109,13 @@ class MachineMaster(MachineCore):
             self._arm_renewal()
 
     def _announce_once(self, gap: float) -> None:
-        if self._now - self._announced_at >= gap:
+        """Announce; if that was done a moment ago then when the gap is over, as what caused it came after."""
+        due = self._announced_at + gap
+        if self._now >= due:
             self._announced_at = self._now
             self._out.append(do.Announce(self.settings.virtual_ips, 1))
+        else:
+            self._timers[Timer.REFRESH] = min(self._timers.get(Timer.REFRESH, due), due)
 
     def _announce_again(self) -> None:
         self._announced_at = self._now
@@ -119,7 +123,8 @@ class MachineMaster(MachineCore):
 
     def _refresh(self) -> None:
         self._announce_once(0.0)
-        self._arm(Timer.REFRESH, self.settings.garp.refresh)
+        if self.settings.garp.refresh:
+            self._arm(Timer.REFRESH, self.settings.garp.refresh)
 
     def _see_conflict(self, event: on.ConflictSeen) -> None:
         """Another machine answers for an address: say again and again that we have it."""

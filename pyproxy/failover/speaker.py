@@ -44,6 +44,7 @@ from pyproxy.failover.neighbour import Claim, show_mac
 from pyproxy.failover.netlink import AddressState
 from pyproxy.failover.notify import Notifier
 from pyproxy.failover.peer import PeerLink
+from pyproxy.failover.relaying import Relaying
 from pyproxy.failover.report import Report
 from pyproxy.failover.saved import Keeper
 from pyproxy.failover.settings import Settings
@@ -106,6 +107,7 @@ class Speaker:
             settings, self._run_guard, self.machine.down_interval(), self._on_facts, self._on_claim
         )
         dialect = Dialect(settings, beginning.advert_keys)
+        self._relaying = Relaying(self._around.interface, addresses_of(settings.virtual_ips))
         self._adverts = Adverts(dialect, self._around.interface, self._on_packets)
         self._vips = make_vips(settings, self._around.netlink, self._around.interface, jobs)
         self._notifier = Notifier(settings, jobs)
@@ -156,6 +158,7 @@ class Speaker:
         self.handle(on.Stop(reason))
         for timer in self._timers.values():
             timer.cancel()
+        await self._relaying.close()
         self._adverts.close()
         if self._asking is not None:
             self._asking.cancel()
@@ -310,6 +313,8 @@ class Speaker:
         if self.machine.state == State.MASTER:
             self._drain()
             self.handle(on.ConflictSeen(str(claim.address), show_mac(claim.mac)))
+        else:
+            self._relaying.claim(claim.mac)
 
     async def _run_guard(self, run: Sequence[str], timeout: float) -> Result:
         assert self._jobs is not None
@@ -327,8 +332,14 @@ class Speaker:
                 self._peer.send(str(message["kind"]), message["body"])
             case "handover":
                 self.handle(on.HandoverRequested())
+            case "hold_syns":
+                self._relaying.hold()
+            case "pass_syns":
+                self._relaying.drop()
             case "handover_ready":
                 self.handle(on.DrainDone())
+                if self.machine.state != State.MASTER:
+                    self._relaying.release()
             case kind:
                 _log.error("the supervisor says %r, which means nothing here", kind)
 

@@ -5,6 +5,7 @@ Must not know pyproxy's codec, whose oracle it is: the packets are taken apart h
 """
 
 import ctypes
+import errno
 import socket
 import struct
 import time
@@ -100,6 +101,10 @@ class Capture:
                 frame, ancillary, _, sender = sock.recvmsg(2048, socket.CMSG_SPACE(16))
             except BlockingIOError:
                 return
+            except OSError as error:
+                if error.errno == errno.ENETDOWN:
+                    continue  # said once when a port goes down; the socket hears it again when it comes up
+                raise
             if sender[2] == _PACKET_OUTGOING:
                 continue  # it is seen where it comes in, not once more where it goes out
             stamp = next(data for _, kind, data in ancillary if kind == _SO_TIMESTAMPNS)

@@ -45,7 +45,7 @@ def test_a_refusing_guard_keeps_the_machine_out_and_lets_it_in_again(lab: Lab, t
     speaker = Speaker(lab.a, MULTICAST, 100, guards=[guard(fresh)])
     speaker.await_state("fault")
     hold(lambda: not lab.a.has_vip(), 1.0, "it took the address")
-    assert str(fresh) in speaker.status["reason"]
+    assert "guard refuses: test -e" in speaker.status["reason"]  # the path may be longer than a reason
     assert [state["ok"] for state in speaker.status["guards"]] == [False]
     fresh.touch()
     speaker.await_state("master")

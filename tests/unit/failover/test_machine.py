@@ -109,3 +109,5 @@ def test_alarms_are_told_when_they_change() -> None:
     assert "10.9.0.7" in rig.machine.alarms["addresses_v4"]
     assert alarms(rig.hear(150, addresses=["10.9.0.7"])) == []
     assert alarms(rig.hear(150)) == ["-addresses_v4"]
+    rig.hear(150, addresses=["10.9.0.7"])
+    assert "-addresses_v4" in alarms(rig.wait(4.0)), "a peer that is gone has no wrong list"

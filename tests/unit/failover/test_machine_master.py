@@ -85,6 +85,18 @@ def test_announcements_that_others_cause_are_rate_limited() -> None:
     assert len(sent(commands)) == 99 + 1
 
 
+def test_an_announcement_that_came_too_early_is_made_up_for() -> None:
+    """A partition that heals right after a promotion: whoever was with the loser must hear of the winner too."""
+    rig = Rig(garp=QUIET)
+    rig.become_master()
+    begin = rig.now
+    rig.wait(0.1)
+    assert kinds(rig.hear(50)).count("Announce") == 0
+    rig.wait(5.0)
+    said = [at - begin for at, command in rig.log if isinstance(command, do.Announce) and at > begin]
+    assert said == [pytest.approx(0.25)]
+
+
 def test_a_stopped_master_gives_the_addresses_away() -> None:
     """M, stop: priority 0, release → I; the link hears that it is released."""
     rig = Rig()

@@ -221,6 +221,11 @@ def test_a_living_link_or_a_farewell_needs_no_fence() -> None:
     rig.become_backup()
     rig.hear(0)
     assert kinds(rig.wait(SKEW)) == CLAIM
+    dead = Rig(fence=["/bin/off"])
+    dead.become_backup()
+    dead.know(link="dead")
+    dead.hear(0)
+    assert kinds(dead.wait(SKEW)) == CLAIM
     linked = Rig(fence=["/bin/off"])
     linked.become_backup()
     assert kinds(linked.peer("fault")) == CLAIM
