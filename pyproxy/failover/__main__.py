@@ -20,8 +20,8 @@ from typing import Any
 from pyproxy.errors import FailoverError
 from pyproxy.failover import privileges
 from pyproxy.failover.background import Background, configure_logging
-from pyproxy.failover.jobs import Jobs, start_runner
-from pyproxy.failover.settings import Settings, from_plain
+from pyproxy.failover.jobs import Jobs, has_commands, start_runner
+from pyproxy.failover.settings import from_plain
 from pyproxy.failover.speaker import Beginning, Speaker
 from pyproxy.failover.wire import Wire
 
@@ -130,19 +130,6 @@ def read_start(message: dict[str, Any]) -> Beginning:
         link_key=bytes.fromhex(keys.get("link") or ""),
         boot_id=message["boot_id"],
         directory=Path(message["runtime_dir"]),
-    )
-
-
-def has_commands(settings: Settings) -> bool:
-    """Whether anything is configured that has to be run."""
-    notify = settings.notify
-    return bool(
-        settings.guards
-        or settings.fence
-        or notify.master
-        or notify.backup
-        or notify.fault
-        or settings.vip_backend == "exec"
     )
 
 

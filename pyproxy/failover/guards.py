@@ -3,11 +3,13 @@ The operator's commands that tell whether this machine is fit to become master, 
 
 Must not know states or the takeover rule: it says how the guards are, others say what follows.
 
-A guard that hasn't run yet is not fit: a replica that was never asked may be months old. When the machine stops
-being master, what the guards once said is too old to count, so all of them are asked again.
+A guard that hasn't run yet is not content: a replica that was never asked may be months old. When the machine stops
+being master all guards are asked again at once; until they answer, which their timeout bounds, what they said last
+counts.
 """
 
 import asyncio
+import contextlib
 import logging
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
@@ -60,6 +62,9 @@ class Guards:
         self._tasks: list[asyncio.Task[None]] = []
         self._needed = asyncio.Event()
         self._needed.set()
+        self._settled = asyncio.Event()
+        if not self.states:
+            self._settled.set()
 
     def __repr__(self) -> str:
         return f"<Guards {self.verdict()[0]} of {len(self.states)}>"
@@ -96,14 +101,14 @@ class Guards:
         self._needed.clear()
 
     def resume(self) -> None:
-        """Ask all of them anew; until a guard has answered it isn't fit."""
-        if self._needed.is_set():
-            return
-        for state in self.states:
-            state.is_ok, state.detail = False, _NOT_YET
+        """Ask all of them, now and at their intervals."""
         self._needed.set()
-        if self.states:
-            self._on_change()
+
+    async def settle(self, timeout: float) -> None:
+        """Wait until every guard has run once, at most so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._settled.wait()
 
     async def close(self) -> None:
         """Stop running guards."""
@@ -122,6 +127,8 @@ class Guards:
     def _note(self, state: GuardState, result: Result) -> None:
         before = state.is_ok, state.detail
         state.is_ok, state.detail, state.at = result.is_ok, result.detail, wall()
+        if all(each.at is not None for each in self.states):
+            self._settled.set()
         if (state.is_ok, state.detail) == before:
             return
         _log.log(

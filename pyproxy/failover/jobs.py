@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyproxy.failover.settings import Settings
 from pyproxy.failover.wire import Wire
 
 GRACE = 2.0  # seconds that a result may come after the command's deadline before it is given up
@@ -141,3 +142,16 @@ def start_runner(lock_path: str) -> "tuple[socket.socket, subprocess.Popen[bytes
             process_group=0,
         )
     return ours, process
+
+
+def has_commands(settings: Settings) -> bool:
+    """Whether anything is configured that has to be run."""
+    notify = settings.notify
+    return bool(
+        settings.guards
+        or settings.fence
+        or notify.master
+        or notify.backup
+        or notify.fault
+        or settings.vip_backend == "exec"
+    )

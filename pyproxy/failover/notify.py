@@ -38,7 +38,7 @@ class Notifier:
     """Run what the settings want run; without ``jobs`` there is nothing to run."""
 
     def __init__(self, settings: Settings, jobs: Jobs | None) -> None:
-        self._settings = settings
+        self.settings = settings
         self._jobs = jobs
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -47,17 +47,17 @@ class Notifier:
 
     def changed(self, state: str, previous: str, reason: str) -> None:
         """Tell of a change of state; the command runs when those before it have ended."""
-        notify = self._settings.notify
+        notify = self.settings.notify
         run = {"master": notify.master, "backup": notify.backup, "fault": notify.fault}.get(state)
         if run is None or self._jobs is None:
             return
         task = asyncio.ensure_future(
-            self._run(self._jobs, run, state, notify_environ(self._settings, state, previous, reason))
+            self._run(self._jobs, run, state, notify_environ(self.settings, state, previous, reason))
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, jobs: Jobs, run: Sequence[str], state: str, environ: dict[str, str]) -> None:
-        result = await jobs.run(run, self._settings.notify_timeout, environ, QUEUE)
+        result = await jobs.run(run, self.settings.notify_timeout, environ, QUEUE)
         if not result.is_ok:
             _log.error("notify.%s: %s", state, result.detail)

@@ -87,7 +87,7 @@ class Keeper:
     def __init__(self, directory: Path, digest: str, freshness: float) -> None:
         self.digest = digest
         self._directory = directory
-        self._freshness = freshness
+        self.freshness = freshness  # seconds for which the file counts
         self._background = Background("state")
         self._state = ""
         self._since = 0.0
@@ -98,7 +98,7 @@ class Keeper:
 
     def refusal(self) -> str:
         """Say why the state of the one before can't be adopted, "" if it can."""
-        return refusal(read(self._directory), self.digest, boottime(), self._freshness)
+        return refusal(read(self._directory), self.digest, boottime(), self.freshness)
 
     def enter(self, state: str) -> None:
         """Note a new state; that of a master is written again and again."""
@@ -119,5 +119,5 @@ class Keeper:
         value = Saved(self._state, self._since, boottime(), os.getpid(), self.digest)
         self._background.do(partial(write, self._directory, value))
         if self._state == "master":
-            every = min(1.0, self._freshness / 3)
+            every = min(1.0, self.freshness / 3)
             self._timer = asyncio.get_running_loop().call_later(every, self._write)

@@ -31,17 +31,19 @@ from typing import Any
 
 from pyproxy.clock import monotonic
 from pyproxy.errors import VipFailed
+from pyproxy.failover import commands as do
 from pyproxy.failover import events as on
 from pyproxy.failover.adverts import Adverts
 from pyproxy.failover.background import boottime
 from pyproxy.failover.dialect import Dialect
 from pyproxy.failover.events import State
 from pyproxy.failover.hands import Hands, Tools, addresses_of
-from pyproxy.failover.jobs import Jobs, Result
+from pyproxy.failover.jobs import Jobs, Result, has_commands
 from pyproxy.failover.machine import Machine
 from pyproxy.failover.neighbour import Claim, show_mac
 from pyproxy.failover.netlink import AddressState
 from pyproxy.failover.notify import Notifier
+from pyproxy.failover.overdue import OverdueWatch
 from pyproxy.failover.peer import PeerLink
 from pyproxy.failover.relaying import Relaying
 from pyproxy.failover.report import Report
@@ -52,10 +54,15 @@ from pyproxy.failover.vips import KernelVips, make_vips
 
 STATUS_EVERY = 1.0
 COLLECT_EVERY = 60.0  # seconds between two collections of garbage
-OVERDUE = 1.5  # of the master's interval without an advert: then it is time to know whether we are connected
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
+GUARDS_SECONDS = 1.0  # that the start waits for the guards
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
+#: Settings that a running speaker can't change: too much was built on them.
+FIXED = (
+    *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
+    *("link", "guards", "witnesses", "gateway"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -90,8 +97,9 @@ class Speaker:
         self._is_busy = self._is_started = self._is_ended = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._deadline: float | None = None
-        self._patience = self._heard_at = 0.0  # until the next advert is overdue; when the last one was heard
+        self._overdue = OverdueWatch(self._loop, self._drain, self._on_overdue)
         self._status: asyncio.Handle | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._ahead = boottime() - monotonic()
         self._collected_at = self._asked_at = monotonic()
         self._report = Report()
@@ -102,8 +110,8 @@ class Speaker:
         self._relaying = Relaying(self._around.interface, addresses_of(settings.virtual_ips))
         self._adverts = Adverts(dialect, self._around.interface, self._on_packets)
         self._vips = make_vips(settings, self._around.netlink, self._around.interface, jobs)
-        notifier = Notifier(settings, jobs)
-        tools = Tools(self._adverts, self._vips, self._around.neighbours, notifier, self._report, jobs)
+        self._notifier = Notifier(settings, jobs)
+        tools = Tools(self._adverts, self._vips, self._around.neighbours, self._notifier, self._report, jobs)
         self._peer = PeerLink(self.machine, self._report, tell, self._drain, self._on_peer)
         self._hands = Hands(self.machine, tools, self.handle, tell, self._peer.announce)
         self._keeper = Keeper(beginning.directory, beginning.digest, self.machine.down_interval())
@@ -115,16 +123,18 @@ class Speaker:
         """Begin, as the successor of a speaker that was master a moment ago if there was one."""
         self._adverts.refresh()
         self._around.start()
-        self._loop.add_reader(self._around.interface.monitor.fileno(), self._on_kernel)
         refusal = self._adoption_refusal()
         if refusal:
             _log.info("nothing to adopt: %s", refusal)
-            await self._around.look_for_strangers(lambda: self.machine.last_advert is not None)
+            await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
+            await self._around.guards.settle(GUARDS_SECONDS)
         self._look_at_link_up()
         self._around.apply(self.machine.facts)
         self._is_started = True
         self._drain()
         self.handle(on.Start(adopt=not refusal))
+        self._loop.add_reader(self._around.interface.monitor.fileno(), self._on_kernel)
+        self._on_kernel()
         self._on_second()
         await self._peer.start(self._beginning.link_key, self._beginning.boot_id)
 
@@ -148,8 +158,11 @@ class Speaker:
         self.handle(on.Stop(reason))
         for timer in self._timers.values():
             timer.cancel()
+        self._overdue.close()
         await self._relaying.close()
         self._adverts.close()
+        if self._asking is not None:
+            self._asking.cancel()
         await self._vips.close()
         await self._peer.close()
         self._loop.remove_reader(self._around.interface.monitor.fileno())
@@ -222,28 +235,15 @@ class Speaker:
         if asleep > SUSPENDED:
             _log.warning("this machine was suspended for %.3g s", asleep)
             self.handle(on.Resumed(asleep))
-        heard = self._adverts.read()
-        for advert, source in heard:
+        for advert, source in self._adverts.read():
             self._report.hear(source)
-            self._patience, self._heard_at = OVERDUE * advert.interval, monotonic()
+            self._overdue.hear(advert.interval)
             self.handle(on.AdvertHeard(advert, source))
-        if heard and "overdue" not in self._timers:
-            self._expect_advert()
 
-    def _expect_advert(self) -> None:
-        """Look when the next advert is overdue; one timer does, however many adverts come before it ends."""
-        self._timers["overdue"] = self._loop.call_at(self._heard_at + self._patience, self._on_overdue)
-
-    def _on_overdue(self) -> None:
+    def _on_overdue(self, heard: float) -> None:
         """Find out whether we are cut off, so that it is known when the down timer ends."""
-        del self._timers["overdue"]
-        self._drain()
-        if self._is_ended or "overdue" in self._timers:
-            return
-        if monotonic() < self._heard_at + self._patience:
-            self._expect_advert()
-        elif self.machine.state == State.BACKUP:
-            self._around.hurry(self._heard_at + self.machine.down_interval() - monotonic())
+        if self.machine.state == State.BACKUP:
+            self._around.hurry(heard + self.machine.down_interval() - monotonic())
 
     def _on_facts(self) -> None:
         """Take over what has changed around us."""
@@ -252,6 +252,7 @@ class Speaker:
         self._drain()
         is_changed = self._look_at_link_up()
         if self._around.apply(self.machine.facts) or is_changed:
+            self._peer.announce()  # the other machine is to know before it hears what we make of it
             self.handle(on.FactsChanged())
 
     def _look_at_link_up(self) -> bool:
@@ -262,18 +263,20 @@ class Speaker:
     # --- what comes in ------------------------------------------------------------------------------------------------
 
     def _on_packets(self) -> None:
-        if self._is_started:
-            self._drain()
+        self._drain()
 
     def _on_kernel(self) -> None:
         """Hear of the interface and its addresses; what is late comes before what the kernel has done about it."""
-        if not self._is_started:
-            return
         self._catch_up()
         interface = self._around.interface
         was_up, mac = interface.is_up, interface.mac
         gone: list[AddressState] = []
-        if interface.read_events(gone.append):
+        is_changed = interface.read_events(gone.append)
+        if interface.has_missed_events and self._vips.is_held:  # an address may be gone
+            vips = self.machine.settings.virtual_ips
+            self._hands.carry_out(do.AddVips(vips, self.machine.lifetime()))
+            self._hands.carry_out(do.Announce(vips, 1))
+        if is_changed:
             self._adverts.refresh()
             self._around.adapt(was_up=was_up)
             self._on_facts()
@@ -338,14 +341,18 @@ class Speaker:
         self._peer.announce()
 
     def reconfigure(self, beginning: Beginning) -> bool:
-        """Go on with other settings; False if that takes another process."""
+        """Go on with other settings; False, and nothing is changed, if that takes another process."""
         old, new = self.machine.settings, beginning.settings
-        kept = ("interface", "vrid", "version", "families", "link", "guards", "witnesses", "gateway", "vip_backend")
-        if any(getattr(old, name) != getattr(new, name) for name in kept):
+        if any(getattr(old, name) != getattr(new, name) for name in FIXED):
             return False
-        self._beginning, self._keeper.digest = beginning, beginning.digest
+        if self._jobs is None and has_commands(new):
+            return False
+        self._drain()
         self._adverts.reconfigure(Dialect(new, beginning.advert_keys))
+        self._notifier.settings = new
         self.handle(on.Reconfigured(new))
+        self._keeper.digest, self._keeper.freshness = beginning.digest, self.machine.down_interval()
+        self._tell_soon()
         return True
 
     def _tell_soon(self) -> None:

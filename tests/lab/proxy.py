@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.integration.program import PYTHON
 from tests.lab.namespaces import members_of
@@ -41,7 +41,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class Proxy:
     """One run of pyproxy with a failover section; ``top`` replaces keys of the file, ``options`` of the section."""
 
-    verbs: tuple[str, ...] = ()
+    verbs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self, machine: Machine, pair: Pair, priority: int = 100, *, top: dict[str, Any] | None = None, **options: Any
@@ -185,3 +185,13 @@ class Proxy:
                 if re.search(title, Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")):
                     found.append(pid)
         return found
+
+
+class Vipd(Proxy):
+    """The speaker alone with its supervisor, beside a program that knows nothing of it."""
+
+    verbs = ("vipd",)
+
+    def base(self, pair: Pair) -> dict[str, Any]:
+        """Return the file but for its failover section."""
+        return {"admin": {"bind": f"unix:{self.admin_socket}"}}

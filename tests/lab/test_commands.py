@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from pyproxy.config.compile_failover import compile_failover
+from pyproxy.config.model_failover import Failover
 from tests.lab.namespaces import configure
 from tests.lab.pair import MULTICAST
 from tests.lab.process import await_true, hold
-from tests.lab.speaker import Speaker
+from tests.lab.speaker import Speaker, section
 from tests.lab.topology import VIP, Lab
 
 pytestmark = pytest.mark.lab
@@ -29,6 +31,12 @@ def lines(file: Path) -> list[str]:
 def guard(file: Path, **options: Any) -> dict[str, Any]:
     """Make a guard that is content while a file is there."""
     return {"run": ["test", "-e", str(file)], "interval": 0.1, **options}
+
+
+def reconfigure(speaker: Speaker, priority: int, **options: Any) -> None:
+    """Give a speaker other settings."""
+    plain = compile_failover(Failover.model_validate(section(speaker.machine, MULTICAST, priority, options)))
+    speaker.send({"type": "reconfigure", "settings": plain, "keys": {}})
 
 
 def test_a_refusing_guard_keeps_the_machine_out_and_lets_it_in_again(lab: Lab, tmp_path: Path) -> None:
@@ -90,6 +98,25 @@ def test_a_command_moves_the_addresses(lab: Lab, tmp_path: Path) -> None:
     speaker.stop()
     await_true(lambda: not here.exists(), "it didn't release them")
     assert lines(trace) == [f"add {ADDRESS}", f"add {ADDRESS}", f"remove {ADDRESS}"]
+
+
+def test_other_settings_need_no_other_process(lab: Lab, tmp_path: Path) -> None:
+    """The address stays where it is; what can't be changed is told, and changes nothing."""
+    trace = tmp_path / "trace"
+    speaker = Speaker(lab.a, MULTICAST, 100, notify={"master": ["true"]})
+    speaker.await_state("master")
+    capture = lab.capture()
+    notify = {"fault": sh(f"echo $PYPROXY_PRIORITY >> {trace}")}
+    reconfigure(speaker, 120, notify=notify, advert_interval=0.2)
+    await_true(lambda: capture.adverts("a") and capture.adverts("a")[-1].priority == 120, "the priority is as before")
+    assert speaker.status["priority"] == 120
+    reconfigure(speaker, 130, vrid=52)
+    await_true(lambda: speaker.received("restart_needed"), "it didn't say that it can't")
+    assert speaker.status["priority"] == 120
+    assert speaker.transitions == ["backup", "master"]
+    lab.unplug(lab.a)
+    await_true(lambda: lines(trace), "the new command wasn't run")
+    assert lines(trace) == ["120"]
 
 
 def test_who_still_answers_is_fenced_before_the_addresses_are_taken(lab: Lab, tmp_path: Path) -> None:

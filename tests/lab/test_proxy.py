@@ -15,9 +15,9 @@ import pytest
 from tests.lab.namespaces import is_running
 from tests.lab.pair import MULTICAST
 from tests.lab.process import await_true, hold
-from tests.lab.proxy import Proxy
+from tests.lab.proxy import Proxy, Vipd
 from tests.lab.takeover import elect
-from tests.lab.topology import VIP, Lab, Watch
+from tests.lab.topology import GATEWAY, NODES, VIP, Lab, Watch
 
 pytestmark = pytest.mark.lab
 
@@ -162,6 +162,37 @@ def test_a_drain_during_an_outage_of_the_link_arrives_later(proxied_lab: Lab) ->
     proxied_lab.cut_link(cut=False)
     await_true(lambda: _state_of(backup, "n2") == "drain", "the drain didn't cross the link", 30)
     assert proxied_lab.holders() == ["a"]
+
+
+def test_a_sticky_client_stays_on_its_node(proxied_lab: Lab) -> None:
+    """The cookie says on which node a client is; the other machine has the same secret and reads the same."""
+    lab = proxied_lab
+    nodes = [{"name": name, "address": f"{GATEWAY}:{port}"} for name, port in NODES.items()]
+    pool = {"backends": nodes, "sticky": {"cookie": "SRV", "secret": "the same on both machines"}}
+    _, backup, watch = pair_of(lab, top={"pools": {"web": pool}})
+    clients = [lab.get() for _ in range(4)]
+    assert {node for _, node in clients} == set(NODES)
+    lab.power_off(lab.a)
+    backup.await_state("master")
+    watch.await_answer("b", monotonic())
+    for headers, node in clients:
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        again = [lab.get(Cookie=cookie) for _ in range(4)]
+        assert {(answer["X-Machine"], where) for answer, where in again} == {("b", node)}
+
+
+def test_the_speaker_alone_guards_another_program(lab: Lab) -> None:
+    """`pyproxy vipd` moves the address of whatever else serves it, here when the operator asks for it."""
+    watch = lab.watch()
+    master, backup = elect(lambda: Vipd(lab.a, MULTICAST, 100), lambda: Vipd(lab.b, MULTICAST, 100), watch)
+    assert isinstance(master, Vipd)
+    await_true(lambda: master.peer["peer"]["link"] == "up", "no link")
+    code, said = master.run_verb("peer", "handover")
+    assert code == 0, said
+    backup.await_state("master")
+    watch.await_answer("b", monotonic())
+    lab.power_off(lab.b)
+    watch.await_answer("a", monotonic())
 
 
 def test_the_standby_listens_already(proxied_lab: Lab) -> None:

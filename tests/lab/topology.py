@@ -15,14 +15,16 @@ Must not know what runs on the machines.
 Each is a network namespace. A fault is made where it would happen: at the switch's ports.
 """
 
+import http.client
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from email.message import Message
 from pathlib import Path
 
 from tests.lab.capture import Capture
 from tests.lab.gaps import Record
-from tests.lab.namespaces import DEADLINE, configure, destroy, kill_members, new_group, set_kernel
+from tests.lab.namespaces import DEADLINE, configure, destroy, inside, kill_members, new_group, set_kernel
 from tests.lab.process import Process, await_true
 
 VIP = "10.9.0.100"
@@ -176,6 +178,22 @@ class Lab:
         capture = Capture(self.switch, ("a", "b"))
         self._undo.callback(capture.close)
         return capture
+
+    def get(self, address: str = VIP, **headers: str) -> tuple[Message, str]:
+        """Ask an address once as the client: the answer's headers and its text."""
+
+        def ask() -> tuple[Message, str]:
+            connection = http.client.HTTPConnection(address, PORT, timeout=DEADLINE)
+            try:
+                connection.request("GET", "/", headers=headers)
+                response = connection.getresponse()
+                text = response.read().decode()
+                assert response.status == 200, f"{response.status} {text}"
+                return response.headers, text
+            finally:
+                connection.close()
+
+        return inside(self.client, ask)
 
     def watch(self, address: str = VIP, interval: float = 0.01, timeout: float = 0.5) -> "Watch":
         """Let the client ask an address every ``interval`` seconds from now on."""
