@@ -13,6 +13,7 @@ from tests.lab.conftest import StartLab
 from tests.lab.gaps import Record
 from tests.lab.keepalived import Keepalived
 from tests.lab.namespaces import DIRECTORY, inside, is_running, members_of, reap
+from tests.lab.noise import advert, frame
 from tests.lab.pair import Pair
 from tests.lab.process import await_true
 from tests.lab.topology import GATEWAY, VIP, Lab, Machine
@@ -108,3 +109,14 @@ def _reaches(machine: Machine, address: str) -> bool:
     with inside(machine.namespace, socket.socket) as sock:
         sock.settimeout(0.3)
         return sock.connect_ex((address, 9)) == errno.ECONNREFUSED
+
+
+def test_the_noise_is_invalid_for_one_reason_only(lab: Lab) -> None:
+    """The advert that malformed ones are made from is believed: keepalived gives way to its priority."""
+    node = Keepalived(lab.a, Pair(), 150)
+    node.await_state("master")
+    with inside(lab.client, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
+        sock.bind(("eth0", 0))
+        sock.send(frame(lab.b.address, advert(lab.b.address, 255)))
+    node.await_state("backup")
+    assert not node.complaints
