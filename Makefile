@@ -10,20 +10,21 @@ BIN := $(VENV)/bin
 # The program as the image has it; making it needs a C compiler and Python's headers.
 COMPILED := .venv-compiled
 
-.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages clean
+.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages lab-measure clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
-	@echo 'make test    every test (those that need nginx, curl or wrk skip where these are not installed)'
+	@echo 'make test    every test (those that need nginx, curl, wrk, keepalived or root skip where these are missing)'
 	@echo 'make check   lint, format, types, Dockerfile, architecture'
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make docs    write docs/configuration.md anew from the model'
 	@echo 'make bench               beside nginx, HAProxy, Caddy and others, 25 minutes; the report is in bench/results/'
 	@echo 'make bench-quick         what has a bar, beside nginx, in a minute (needs nginx and wrk)'
 	@echo 'make bench-memory        memory of large transfers (needs nginx)'
-	@echo 'make bench-outages        nodes that die, hang, drain, come and go under load (needs nginx and wrk)'
+	@echo 'make bench-outages       nodes that die, hang, drain, come and go under load (needs nginx and wrk)'
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
 	@echo 'make bench-scale         the same for 1 and 10,000 routes, 3 and 1,000 backends; takes ten minutes'
+	@echo 'make lab-measure         how long failover takes, beside keepalived, in network namespaces; an hour, needs root'
 	@echo 'make clean   remove .venv and the caches'
 
 run: $(VENV)/installed
@@ -69,6 +70,11 @@ bench-memory: $(COMPILED)
 
 bench-outages: $(COMPILED)
 	$(COMPILED)/bin/python bench/outages.py
+
+# The long lab tests first: figures of something that isn't right are worth nothing.
+lab-measure: $(VENV)/installed-dev
+	$(BIN)/pytest -q -m measure
+	$(BIN)/python -m tests.lab.measure
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
 	rm -rf $(COMPILED)

@@ -12,6 +12,8 @@ Every error the program raises on purpose.
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
     │       └── NoRoute 404 · NoBackend 503 · QueueFull 503 · ShuttingDown 503 · Internal 500 · ...
+    ├── FailoverError             of the speaker and its link; see docs/failover.md
+    │   └── PacketInvalid(reason) · VipFailed · LinkRefused(reason) · FrameInvalid · IllegalEvent
     └── ChannelError              supervisor and worker don't understand each other
 
 ``status`` is what the client is told when nothing has been sent yet, ``end`` the termination code of the
@@ -49,6 +51,10 @@ class Problem:
     path: str
     text: str
 
+    def line_in(self, file: str, kind: str = "") -> str:
+        """Write it as a line: ``file:line:column: path: kind: text``, where path and kind may be empty."""
+        return ": ".join(filter(None, (f"{file}:{self.line}:{self.column}", self.path, kind, self.text)))
+
 
 class ConfigError(PyproxyError):
     """A configuration that can't be used, with every problem found in it."""
@@ -60,12 +66,7 @@ class ConfigError(PyproxyError):
 
     def lines(self) -> list[str]:
         """One line a problem: ``file:line:column: path: text``."""
-        return [
-            f"{self.file}:{p.line}:{p.column}: {p.path}: {p.text}"
-            if p.path
-            else f"{self.file}:{p.line}:{p.column}: {p.text}"
-            for p in sorted(self.problems)
-        ]
+        return [problem.line_in(self.file) for problem in sorted(self.problems)]
 
 
 class ExchangeError(PyproxyError):
@@ -305,3 +306,39 @@ class ConnectionLimit(ProxyError):
 
 class Internal(ProxyError):
     """Internal error."""
+
+
+class FailoverError(PyproxyError):
+    """Something that goes wrong between the two machines of a pair, or with the address that they share."""
+
+
+class PacketInvalid(FailoverError):
+    """An advert that is dropped; ``reason`` is a value of ``failover.packet.Reason``, ``detail`` is for the log."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class VipFailed(FailoverError):
+    """A virtual address that could not be added, removed or renewed."""
+
+
+class LinkRefused(FailoverError):
+    """What came over the link is not from the other machine; ``reason`` is one of a few fixed texts."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FrameInvalid(FailoverError):
+    """Bytes on the way to the speaker that are no frame."""
+
+
+class IllegalEvent(FailoverError):
+    """An event that a machine can't get in its state: a mistake of the program's own."""
+
+    def __init__(self, machine: object, state: str, event: object) -> None:
+        super().__init__(f"{machine!r}: {event!r} in state {state}")

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "channel": {"errors"},
     # the control plane
-    "cli": BASE | {"control", "demo", "config", "observe.logging_setup"},
+    "cli": BASE | {"control", "demo", "config", "observe.logging_setup", "failover"},  # failover.simulate
     "demo": BASE | {"observe.logging_setup"},
     "control": BASE
     | {"admin", "config", "channel", "health", "observe.metrics", "observe.histogram", "observe.logging_setup"},
@@ -71,9 +71,25 @@ PURE = (
     "proxy.sticky",
     "control.seen",
     "failover.packet",
+    "failover.auth",
+    "failover.commands",
+    "failover.dialect",
+    "failover.duals",
+    "failover.events",
     "failover.machine",
+    "failover.link_protocol",
+    "failover.machine_backup",
+    "failover.machine_core",
+    "failover.machine_master",
+    "failover.packet",
+    "failover.settings",
+    "failover.simulate",
+    "failover.takeover",
+    "failover.timing",
+    "failover.world",
     "config.diff",
     "control.overrides",
+    "control.replication",
     "observe.histogram",  # bounds and arithmetic, which proxy.exchange uses
 )
 BUILT = ("http1", "balance", "routing", "proxy.exchange", "proxy.retry", "proxy.outcome")

@@ -16,10 +16,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pyproxy.admin.body import InvalidBody
 from pyproxy.admin.changes import Changes, Conflict, Impossible, NotThere
-from pyproxy.admin.control import Control, Unavailable
+from pyproxy.admin.control import Basics, Control, Unavailable
 from pyproxy.admin.events import STREAMS, Events, Streams
 from pyproxy.admin.events import routes as event_routes
-from pyproxy.admin.views import CONTROL, routes
+from pyproxy.admin.pair import Pair
+from pyproxy.admin.peer import PAIR
+from pyproxy.admin.peer import routes as peer_routes
+from pyproxy.admin.views import BASICS, CONTROL, basics, routes
 from pyproxy.admin.writes import BY_TOKEN, CHANGES
 from pyproxy.admin.writes import routes as write_routes
 from pyproxy.config.addresses import is_ip
@@ -34,19 +37,39 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger(__name__)
 
 
-def make_app(control: Control, changes: Changes, events: Events, token: str | None) -> web.Application:
+def make_app(
+    control: Control, changes: Changes, events: Events, token: str | None, pair: Pair | None = None
+) -> web.Application:
     """
     Put the application together.
 
-    With a ``token``, every request but those for ``OPEN_PATHS`` needs it as ``Authorization: Bearer``.
+    With a ``token``, every request but those for ``OPEN_PATHS`` needs it as ``Authorization: Bearer``. ``pair`` is
+    there with failover only.
     """
-    app = web.Application(middlewares=[_errors, _guard(token), _same_site], client_max_size=MAX_BODY_BYTES)
+    app = _make_basics(control, token)
     app[CONTROL] = control
     app[CHANGES] = changes
     streams = app[STREAMS] = Streams(events)
-    app.add_routes([*routes, *write_routes, *event_routes])
-    app.on_response_prepare.append(_finish_headers)
     app.on_shutdown.append(streams.close)
+    if pair is not None:
+        app[PAIR] = pair
+    app.add_routes([*routes, *write_routes, *event_routes, *peer_routes])
+    return app
+
+
+def make_pair_app(program: Basics, token: str | None, pair: Pair) -> web.Application:
+    """Put the application of a speaker together that runs alone: what monitoring asks, and the pair."""
+    app = _make_basics(program, token)
+    app[PAIR] = pair
+    app.add_routes(peer_routes)
+    return app
+
+
+def _make_basics(program: Basics, token: str | None) -> web.Application:
+    app = web.Application(middlewares=[_errors, _guard(token), _same_site], client_max_size=MAX_BODY_BYTES)
+    app[BASICS] = program
+    app.add_routes(basics)
+    app.on_response_prepare.append(_finish_headers)
     return app
 
 

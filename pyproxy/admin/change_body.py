@@ -23,6 +23,14 @@ class Why(BaseModel):
     pinned: bool = Field(False, description="Whether it holds even if the file says something else later.")
 
 
+class HandoverBody(BaseModel):
+    """What may be said about a hand-over."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    reason: Reason | None = Field(None, description="Why, for the log of both machines.")
+
+
 class BackendChange(Why):
     """What ``PATCH`` takes; of ``state``, ``weight`` and ``max_conns`` null is what the file says."""
 

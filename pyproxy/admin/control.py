@@ -222,12 +222,20 @@ class ExplanationView(TypedDict):
     notes: list[str]
 
 
-class Control(Protocol):
-    """The program as the admin API sees it; only what is ``async`` waits."""
+class Basics(Protocol):
+    """What every program has that monitoring asks, a speaker alone as well."""
 
     def is_ready(self) -> bool:
-        """Whether clients should be sent here: a worker is ready and the program isn't stopping."""
+        """Whether clients should be sent here: a worker is ready and the program isn't stopping or in fault."""
         ...
+
+    def metrics(self) -> str:
+        """All metrics as Prometheus text."""
+        ...
+
+
+class Control(Basics, Protocol):
+    """The program as the admin API sees it; only what is ``async`` waits."""
 
     def status(self) -> StatusView:
         """Describe the program and its workers."""
@@ -243,10 +251,6 @@ class Control(Protocol):
 
         It may also be a name of the configuration that stands for several addresses, each of which is a backend.
         """
-        ...
-
-    def metrics(self) -> str:
-        """All metrics as Prometheus text."""
         ...
 
     async def explain(self, question: Question) -> ExplanationView:

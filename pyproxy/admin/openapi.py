@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from pyproxy import __version__
 from pyproxy.admin import events
 from pyproxy.admin.body import ExplainBody
-from pyproxy.admin.change_body import BackendChange, NewBackend
+from pyproxy.admin.change_body import BackendChange, HandoverBody, NewBackend
 from pyproxy.admin.changes import OverrideView
 from pyproxy.admin.control import BackendView, ConfigView, ExplanationView, PoolView, StatusView
+from pyproxy.admin.pair import DiffView, HandoverView, PairView
 
 Schema = dict[str, Any]
 
@@ -26,8 +27,8 @@ _ERRORS = {
     400: "It is not JSON, or no proper request.",
     401: "It has no valid token.",
     403: "It is a write by a page of another site; or there is no token, and its Host is a name.",
-    404: "There is no such pool or backend.",
-    409: "The name is taken, or something is in flight.",
+    404: "There is no such pool or backend, or no other machine.",
+    409: "The name is taken, something is in flight, or the other machine isn't fit.",
     412: "It has been changed meanwhile.",
     413: "The body is larger than 64 KiB.",
     415: "It is not application/json.",
@@ -42,7 +43,12 @@ _TAG = {"ETag": {"required": True, "schema": {"type": "string"}}}
 @cache
 def document() -> Schema:
     """Give the whole document."""
-    bodies = {"BackendChange": _body(BackendChange), "NewBackend": _body(NewBackend), "Explain": _body(ExplainBody)}
+    bodies = {
+        "BackendChange": _body(BackendChange),
+        "NewBackend": _body(NewBackend),
+        "Explain": _body(ExplainBody),
+        "Handover": _body(HandoverBody),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "pyproxy", "version": __version__, "description": "Look at the running program, change it."},
@@ -86,6 +92,7 @@ def _paths() -> Schema:
                 "What would become of a request.", {200: _schema(ExplanationView)}, _WRITE, "Explain", tagged=False
             )
         },
+        **_pair_paths(),
         "/api/v1/pools": {
             "get": _operation("All pools.", {200: {"type": "array", "items": _schema(PoolView)}}),
         },
@@ -120,6 +127,20 @@ def _paths() -> Schema:
                 _query("force", {"enum": ["true", "false"]}),
             ),
         },
+    }
+
+
+def _pair_paths() -> Schema:
+    failed = (404, 503)
+    hand = _operation(
+        "Give the addresses to the other machine.", {200: _schema(HandoverView)}, (409, *failed, *_WRITE), "Handover"
+    )
+    hand["requestBody"]["required"] = False
+    return {
+        "/api/v1/peer": {"get": _operation("This machine and the other one.", {200: _schema(PairView)}, failed)},
+        "/api/v1/peer/diff": {"get": _operation("How their files differ.", {200: _schema(DiffView)}, failed)},
+        "/api/v1/peer/facts": {"get": _operation("What a simulation needs.", {200: {"type": "object"}}, failed)},
+        "/api/v1/peer/handover": {"post": hand},
     }
 
 

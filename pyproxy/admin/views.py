@@ -10,13 +10,15 @@ import orjson
 from aiohttp import hdrs, web
 
 from pyproxy.admin.body import ExplainBody, read_body
-from pyproxy.admin.control import BackendView, Control, PoolView
+from pyproxy.admin.control import BackendView, Basics, Control, PoolView
 from pyproxy.admin.openapi import document
 from pyproxy.admin.tags import tag_of
 from pyproxy.observe.metrics import CONTENT_TYPE
 
 CONTROL = web.AppKey("control", Control)
+BASICS = web.AppKey("basics", Basics)
 
+basics = web.RouteTableDef()
 routes = web.RouteTableDef()
 
 
@@ -31,24 +33,24 @@ def answer(data: Any, status: int = 200) -> web.Response:
     return response
 
 
-@routes.get("/healthz")
+@basics.get("/healthz")
 async def healthz(_request: web.Request) -> web.Response:
     """Answer 200 while the program lives."""
     return _json({"status": "ok"})
 
 
-@routes.get("/readyz")
+@basics.get("/readyz")
 async def readyz(request: web.Request) -> web.Response:
     """Answer 200 while the program should get traffic, else 503."""
-    if request.app[CONTROL].is_ready():
+    if request.app[BASICS].is_ready():
         return _json({"status": "ready"})
     return _json({"error": "not ready"}, status=503)
 
 
-@routes.get("/metrics")
+@basics.get("/metrics")
 async def metrics(request: web.Request) -> web.Response:
     """All metrics as Prometheus text."""
-    body = request.app[CONTROL].metrics().encode()
+    body = request.app[BASICS].metrics().encode()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -112,11 +112,11 @@ async def _is_idle_within(request: web.Request, seconds: float) -> bool:
 
 def _origin(request: web.Request, why: Why | None = None) -> Origin:
     if why is None:
-        return Origin(_sender(request))
-    return Origin(_sender(request), why.reason, why.expires, why.pinned)
+        return Origin(sender_of(request))
+    return Origin(sender_of(request), why.reason, why.expires, why.pinned)
 
 
-def _sender(request: web.Request) -> str:
+def sender_of(request: web.Request) -> str:
     """Say who asks: the user behind a unix socket, the token, or the address."""
     transport = request.transport
     sock = transport.get_extra_info("socket") if transport is not None else None

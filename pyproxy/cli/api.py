@@ -21,11 +21,16 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class ApiError(PyproxyError):
-    """A question that got no good answer; ``is_usage`` says that the question itself was wrong."""
+    """
+    A question that got no good answer; ``is_usage`` says that the question itself was wrong.
 
-    def __init__(self, text: str, *, is_usage: bool = False) -> None:
+    ``is_answer`` says that the program did answer.
+    """
+
+    def __init__(self, text: str, *, is_usage: bool = False, is_answer: bool = False) -> None:
         super().__init__(text)
         self.is_usage = is_usage
+        self.is_answer = is_answer
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -106,10 +111,13 @@ class AdminApi:
     def _refused(self, status: int, answer: Any) -> ApiError:
         if status == HTTPStatus.UNAUTHORIZED:
             if self._settings.token is None:
-                return ApiError("the running program wants a token, and the file has none (admin.token)")
-            return ApiError("the running program has another token than the file (admin.token, admin.token_file)")
+                return ApiError(
+                    "the running program wants a token, and the file has none (admin.token)", is_answer=True
+                )
+            problem = "the running program has another token than the file (admin.token, admin.token_file)"
+            return ApiError(problem, is_answer=True)
         text, detail = _error_of(answer, f"{self._settings.address} answered {status}")
-        return ApiError("\n".join([text, *(f"  {line}" for line in detail)]), is_usage=status == 422)
+        return ApiError("\n".join([text, *(f"  {line}" for line in detail)]), is_usage=status == 422, is_answer=True)
 
 
 def _error_of(answer: Any, default: str) -> tuple[str, Sequence[Any]]:

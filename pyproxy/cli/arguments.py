@@ -15,7 +15,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 DEFAULT_PORT = 8080
 
 #: Verbs of the contract that this version can't do; each is refused by name.
-UNAVAILABLE = ("reload", "peer", "top", "timeline", "check")
+UNAVAILABLE = ("reload", "top", "timeline", "check")
 
 _DURATION = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h)?")
 _STATES = {
@@ -50,6 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_status(verbs)
     _add_changes(verbs)
     _add_members(verbs)
+    _add_peer(verbs)
+    vipd = verbs.add_parser("vipd", help="run the failover speaker alone, without a proxy", allow_abbrev=False)
+    vipd.description = "Run the failover speaker alone, for a machine that serves with another program."
     for verb in UNAVAILABLE:
         verbs.add_parser(verb, add_help=False, allow_abbrev=False)
     return parser
@@ -112,6 +115,32 @@ def _add_members(verbs: Verbs) -> None:
     remove = _add_verb(verbs, "remove", "take a node out of its pool")
     _add_backend(remove)
     remove.add_argument("--force", action="store_true", help="even if something is in flight on it, which goes on")
+
+
+def _add_peer(verbs: Verbs) -> None:
+    peer = _add_verb(verbs, "peer", "the two machines of a failover pair")
+    peer.description = "Print the state of the pair, or do something about it."
+    peer.add_argument("--check", action="store_true", help="one line and an exit code, as monitoring plugins do")
+    peer.set_defaults(action=None)
+    actions = peer.add_subparsers(dest="action", metavar="ACTION", title="actions")
+    handover = _add_action(actions, "handover", "give the addresses to the other machine, failing nobody")
+    handover.add_argument("--reason", metavar="TEXT", help="for the log of both machines")
+    _add_action(actions, "diff", "how the other machine's file differs; exit code 1 if it does")
+    simulate = _add_action(actions, "simulate", "who would have the addresses after a failure, and why")
+    simulate.add_argument(
+        "--fail",
+        metavar="WHAT",
+        action="append",
+        required=True,
+        help="local, peer, link, gateway, workers or backend:POOL/NAME; may be repeated",
+    )
+
+
+def _add_action(actions: Verbs, name: str, text: str) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    # Before or behind the action, it is the same.
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the admin API's answer")
+    return parser
 
 
 def _add_backend(parser: argparse.ArgumentParser) -> None:

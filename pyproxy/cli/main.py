@@ -60,9 +60,13 @@ def _act(arguments: argparse.Namespace) -> int:
 
         return run_demo(arguments.port)
     file = find_file(arguments.file, os.environ)
-    if arguments.verb is not None:
+    if arguments.verb == "vipd" and not arguments.test:
+        from pyproxy.control.alone import run_alone  # noqa: PLC0415 - heavy
+
+        return run_alone(file)
+    if arguments.verb not in (None, "vipd"):
         return _ask(file, arguments)
-    return _check(file) if arguments.test else _run(file)
+    return _check(file, is_alone=arguments.verb == "vipd") if arguments.test else _run(file)
 
 
 def _print_schema() -> int:
@@ -72,13 +76,19 @@ def _print_schema() -> int:
     return DONE
 
 
-def _check(file: str) -> int:
-    from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+def _check(file: str, *, is_alone: bool) -> int:
+    from pyproxy.config.load import load_with_warnings  # noqa: PLC0415 - heavy
+    from pyproxy.config.model import Config, SpeakerConfig  # noqa: PLC0415 - heavy
     from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
     from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
+    from pyproxy.control.pair_settings import make_pair_settings  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
-    settings = make_settings(load_config(file), file)
+    loaded = load_with_warnings(file, SpeakerConfig if is_alone else Config)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"{warning.line_in(file, kind='warning')}\n")
+    settings = make_settings(loaded.config, file)
+    make_pair_settings(loaded.config)
     check_machine(from_plain(settings.plain), settings.state_dir)
     print(f"{file}: ok")
     return DONE
@@ -89,18 +99,23 @@ def _ask(file: str, arguments: argparse.Namespace) -> int:
     from pyproxy.cli.api import AdminApi, ApiError  # noqa: PLC0415 - not needed by the other verbs
     from pyproxy.cli.verbs import VERBS  # noqa: PLC0415 - as above
     from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+    from pyproxy.config.model import Config, SpeakerConfig  # noqa: PLC0415 - heavy
     from pyproxy.control.settings import make_admin  # noqa: PLC0415 - heavy
 
-    admin = load_config(file).admin
-    if admin is None:
+    # A speaker alone has no more in its file than that.
+    config = load_config(file, SpeakerConfig if arguments.verb == "peer" else Config)
+    arguments.grace = config.shutdown_grace
+    if config.admin is None:
         return _fail(f"{file} turns the admin API off (admin: null), so the program can't be asked", FAILED)
     try:
-        result = VERBS[arguments.verb](AdminApi(make_admin(admin)), arguments)
+        result = VERBS[arguments.verb](AdminApi(make_admin(config.admin)), arguments)
     except ApiError as error:
         return _fail(str(error), BAD_USAGE if error.is_usage else FAILED)
     if result.text:
         print(result.text)
-    return _fail(result.problem, FAILED) if result.problem else DONE
+    if result.problem:
+        return _fail(result.problem, FAILED)
+    return DONE if result.code is None else result.code
 
 
 def _run(file: str) -> int:

@@ -7,24 +7,17 @@ Must not know how the program is reached, nor how arguments are written.
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from pyproxy.cli.api import AdminApi
 from pyproxy.cli.explain import explain
+from pyproxy.cli.peer import peer
+from pyproxy.cli.result import Result
 from pyproxy.cli.status import describe_status
 from pyproxy.config.values import parse_duration
 
 View = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What to print; with a ``problem`` the verb has failed."""
-
-    text: str
-    problem: str = ""
 
 
 def _explain(api: AdminApi, arguments: Namespace) -> Result:
@@ -75,6 +68,7 @@ VERBS: dict[str, Callable[[AdminApi, Namespace], Result]] = {
     "weight": _weight,
     "add": _add,
     "remove": _remove,
+    "peer": peer,
 }
 
 

@@ -6,6 +6,7 @@ were written and passes over whatever has the wrong type, so that one mistake do
 """
 
 from collections.abc import Callable, Collection, Iterator
+from ipaddress import ip_interface
 from typing import Any
 
 from pyproxy.config.addresses import Address, parse_address, parse_backend, route_host
@@ -224,8 +225,31 @@ def _check_admin(source: Source, data: dict[str, Any]) -> None:
 
 
 def _check_failover(source: Source, failover: dict[str, Any]) -> None:
-    if failover.get("version", 3) != 2:
-        return
+    _check_advert_interval(source, failover)
+    backend = failover.get("vip_backend", "netlink")
+    if backend == "exec" and not _is_set(failover, "vip_exec"):
+        source.report(("failover", "vip_exec"), "is missing; vip_backend exec needs it")
+    if backend != "exec" and _is_set(failover, "vip_exec"):
+        source.report(("failover", "vip_exec"), "is for vip_backend exec only")
+    virtual_ips = failover.get("virtual_ips")
+    places = _Unique(source, "same address as {first}")
+    for index, text in enumerate(virtual_ips if isinstance(virtual_ips, list) else []):
+        address = _parsed(ip_interface, text) if isinstance(text, str) else None
+        if address:
+            path = ("failover", "virtual_ips", index)
+            places.add(address.ip, path)
+            if address.version == 6 and failover.get("version", 3) == 2:
+                source.report(path, "must be IPv4 with version 2")
+
+
+def _check_advert_interval(source: Source, failover: dict[str, Any]) -> None:
+    """Check that the wire can carry the interval: whole seconds in version 2, hundredths in version 3."""
     interval = _parsed(parse_duration, failover.get("advert_interval", 1))
-    if interval is not None and interval % 1:
-        source.report(("failover", "advert_interval"), "must be whole seconds with version 2")
+    path = ("failover", "advert_interval")
+    if interval is None:
+        return
+    if failover.get("version", 3) == 2:
+        if interval % 1:
+            source.report(path, "must be whole seconds with version 2")
+    elif round(interval * 100, 6) % 1:
+        source.report(path, "must be a multiple of 10ms")

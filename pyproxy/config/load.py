@@ -6,14 +6,15 @@ Must not know what is done with the configuration; nothing but the one file and 
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pyproxy.config.checks import check_relations
 from pyproxy.config.explain import explain
-from pyproxy.config.model import Config
+from pyproxy.config.failover_warnings import failover_warnings
+from pyproxy.config.model import Config, SpeakerConfig
 from pyproxy.config.origins import find_origins
 from pyproxy.config.pages import read_pages
 from pyproxy.config.source import Source, read_source
@@ -24,12 +25,26 @@ from pyproxy.errors import ConfigError, Problem
 MAX_FILE_BYTES = 8 * 1024 * 1024
 
 
-def load_config(path: str | os.PathLike[str]) -> Config:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used, and what its author should think about again."""
+
+    config: Config
+    warnings: tuple[Problem, ...]
+
+
+def load_config(path: str | os.PathLike[str], model: type[Config] = Config) -> Config:
     """
     Load a configuration file, with ``${NAME}`` taken from this process's environment.
 
-    Raises ``ConfigError`` with every problem found, also for a file that can't be read.
+    ``model`` may be ``SpeakerConfig``, which asks for less. Raises ``ConfigError`` with every problem found, also for a
+    file that can't be read.
     """
+    return load_with_warnings(path, model).config
+
+
+def load_with_warnings(path: str | os.PathLike[str], model: type[Config] = Config) -> Loaded:
+    """Load a configuration file as ``load_config`` does, and look for what is allowed but can hardly be meant."""
     file = os.fspath(path)
     try:
         with Path(file).open("rb") as stream:
@@ -46,15 +61,19 @@ def load_config(path: str | os.PathLike[str]) -> Config:
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         problem = Problem(before.count(b"\n") + 1, column, "", "is not valid UTF-8")
         raise ConfigError(file, [problem]) from error
-    return load_text(text, file, os.environ)
+    return _load(text, file, os.environ, model)
 
 
-def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
+def load_text(text: str, file: str, environ: Mapping[str, str], model: type[Config] = Config) -> Config:
     """
     Load a configuration from text; ``file`` is only its name in the problems.
 
     Raises ``ConfigError`` with every problem found.
     """
+    return _load(text, file, environ, model).config
+
+
+def _load(text: str, file: str, environ: Mapping[str, str], model: type[Config]) -> Loaded:
     if len(text) > MAX_FILE_BYTES:
         raise _refused(file, "is larger than 8 MiB")
     try:
@@ -63,14 +82,15 @@ def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
     except UnreadableError as error:
         raise ConfigError(file, [error.problem]) from error
     if source is None:
-        raise _refused(file, "is empty; listeners and pools are required")
-    return _checked(source, file)
+        required = "failover is" if model is SpeakerConfig else "listeners and pools are"
+        raise _refused(file, f"is empty; {required} required")
+    return _checked(source, file, model)
 
 
-def _checked(source: Source, file: str) -> Config:
+def _checked(source: Source, file: str, model: type[Config]) -> Loaded:
     config = None
     try:
-        config = Config.model_validate(source.data)
+        config = model.model_validate(source.data)
     except ValidationError as error:
         explain(error, source)
     check_relations(source)
@@ -80,7 +100,8 @@ def _checked(source: Source, file: str) -> Config:
         # A node that an alias uses twice may have the same problem twice; once is enough.
         raise ConfigError(file, sorted(set(source.problems)))
     error_pages = {status: replace(page, body=pages[page.path]) for status, page in config.error_pages.items()}
-    return config.model_copy(update={"error_pages": error_pages}).with_origins(find_origins(source, file))
+    config = config.model_copy(update={"error_pages": error_pages}).with_origins(find_origins(source, file))
+    return Loaded(config, tuple(sorted(failover_warnings(config, source))))
 
 
 def _refused(file: str, text: str) -> ConfigError:

@@ -246,3 +246,11 @@ class Config(Section):
         copy = self.model_copy()
         copy._origins = origins
         return copy
+
+
+class SpeakerConfig(Config):
+    """The file of a speaker that runs alone: only `failover` is required."""
+
+    listeners: Items[Listener] = Field((), max_length=64, description="Not used.")
+    pools: dict[Name, Pool] = Field(default_factory=dict, max_length=1024, description="Not used.")
+    failover: Failover = Field(description="Two machines that share an address.")

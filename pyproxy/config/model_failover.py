@@ -103,6 +103,19 @@ class Notify(Section):
     fault: Command | None = Field(None, description="Run on a fault.")
 
 
+class VipExec(Section):
+    """The command that moves the addresses where the kernel can't, such as in a cloud."""
+
+    run: Command = Field(
+        description="The command, as a list of words. It gets `add`, `remove` or `check` and the addresses as further "
+        "arguments; exit code 0 is done, or for `check` that the addresses are here."
+    )
+    timeout: Annotated[float, duration()] = Field(30.0, description="Time that it may take; then it is killed.")
+    interval: Annotated[float, duration(0)] = Field(
+        10.0, description="Time between two checks while master; 0 checks never."
+    )
+
+
 class ReleaseWhen(Section):
     """What makes a master give the addresses away."""
 
@@ -119,8 +132,16 @@ class AuthHmac(Section):
         "receive-only",
         description="`receive-only` checks, `permissive` also signs, `enforce` refuses unsigned ones.",
     )
+    replay: Literal["time", "monotonic"] = Field(
+        "time",
+        description="What an old advert is known by: `time` by its age, which needs clocks that agree within some "
+        "seconds; `monotonic` only by a later one before it.",
+    )
     keys: dict[KeyId, FilePath] = Field(
-        min_length=1, max_length=255, description="Key id from 1 to 255 and the file that holds the key."
+        min_length=1,
+        max_length=255,
+        description="Key id from 1 to 255 and the file that holds the key, as text or `hex:…`. The first one signs, "
+        "all of them are accepted.",
     )
 
 
@@ -171,6 +192,7 @@ class Failover(Section):
     vip_backend: Literal["netlink", "exec", "none"] = Field(
         "netlink", description="What moves the addresses: the kernel, a command (clouds), or nothing."
     )
+    vip_exec: VipExec | None = Field(None, description="The command of `vip_backend: exec`, which needs it.")
     release_when: ReleaseWhen = Field(
         default_factory=ReleaseWhen, description="What makes a master give the addresses away."
     )

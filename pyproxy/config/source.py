@@ -54,13 +54,17 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, path: Path, text: str, *, at_key: bool = False) -> None:
-        """Add a problem; a path that isn't in the file stands where the mapping is that lacks it."""
+        """Add a problem."""
+        self.problems.append(self.problem(path, text, at_key=at_key))
+
+    def problem(self, path: Path, text: str, *, at_key: bool = False) -> Problem:
+        """Make a problem; a path that isn't in the file stands where the mapping is that lacks it."""
         places = self.keys if at_key else self.values
         place = places.get(path)
         for end in range(len(path), -1, -1):
             place = place or self.values.get(path[:end])
         line, column = place or (1, 1)
-        self.problems.append(Problem(line, column, show_path(path), text))
+        return Problem(line, column, show_path(path), text)
 
     def is_broken(self, path: Path) -> bool:
         """Whether a value at or above the path couldn't be read."""

@@ -31,7 +31,6 @@ class Unavailable:
 UNAVAILABLE = (
     Unavailable("listeners[].tls"),
     Unavailable("pools.*.tls"),
-    Unavailable("failover"),
 )
 
 

@@ -26,6 +26,7 @@ from pyproxy.control.journal import Journal
 from pyproxy.control.members import Members
 from pyproxy.control.overrides import Key, Note, Override
 from pyproxy.control.settings import Settings
+from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.times import rfc3339
 
 Publish = Callable[[str], Awaitable[list[int]]]
@@ -50,7 +51,11 @@ class Reach:
 
 
 class LiveChanges:
-    """Satisfies ``admin.changes.Changes``."""
+    """
+    Satisfies ``admin.changes.Changes``.
+
+    ``shared`` is there when another machine is to know of every change, and its changes are to be made here.
+    """
 
     def __init__(
         self,
@@ -59,12 +64,14 @@ class LiveChanges:
         members: Members,
         journal: Journal,
         reach: Reach,
+        shared: SharedChanges | None = None,
     ) -> None:
         self._configured = {pool.name: pool for pool in config.pools}
         self._settings = settings
         self._members = members
         self._journal = journal
         self._reach = reach
+        self._shared = shared
         self._overrides: dict[Key, Override] = {}
         self._turn = asyncio.Lock()
         self._expiring: asyncio.Task[None] | None = None
@@ -81,6 +88,8 @@ class LiveChanges:
             _log.warning("%s is as the configuration has it: %s is overruled", item.target, _text(item))
             tell_over(self._reach.events, item, "overruled")
         self._overrides = decide.expire(pools, held, wall())
+        if self._shared is not None:
+            self._overrides = self._shared.load(self._journal.replica, pools, self._overrides, overruled)
         for name in self._configured:
             self._members.configure(self._pool(name))
         if self._overrides:
@@ -127,6 +136,12 @@ class LiveChanges:
         pools = {item.pool: self._pool(item.pool) for item in self._overrides.values() if item.pool in self._configured}
         return in_force(self._settings.shown, self._settings.origins, pools, self._overrides)
 
+    def kept(self) -> list[str]:
+        """Name the other machine's changes that have no place here."""
+        if self._shared is None:
+            return []
+        return self._shared.kept_only(list(self._configured.values()), self._overrides)
+
     def ages(self) -> dict[str, float]:
         """Give the age of each override in seconds, by its target."""
         now = wall()
@@ -166,8 +181,10 @@ class LiveChanges:
             for item in gone:
                 _log.info("%s: its time is up, %s is over", item.target, _text(item))
                 tell_over(self._reach.events, item, "expired")
+            if self._shared is not None:
+                self._shared.expire(before, self._overrides)
             try:
-                await self._journal.save(self._overrides.values())
+                await self._write(self._overrides)
             except OSError as error:
                 # The journal still has them, with their times: they won't come back from there.
                 _log.warning("state_dir can't be written: %s", error.strerror)
@@ -178,6 +195,40 @@ class LiveChanges:
                 self._members.configure(self._pool(name))
                 tell_change(self._reach.events, stood[name], self._pool(name), "expired")
                 await self._reach.publish(name)
+
+    async def merge(self, entries: Any) -> None:
+        """Make the changes of the other machine that are news here; what can't be kept is in force nevertheless."""
+        shared = self._shared
+        if shared is None:
+            return
+        async with self._turn:
+            before = self._overrides
+            changed = shared.merge(entries, self._configured.values(), before)
+            if changed is None:
+                return
+            self._overrides = changed
+            try:
+                await self._write(changed)
+            except OSError as error:
+                _log.warning("state_dir can't be written: %s; the peer has this change as well", error.strerror)
+            keys = {key for key in before.keys() | changed.keys() if before.get(key) != changed.get(key)}
+            for key in sorted(keys):
+                _log.info("%s: %s", *_news(before, changed, key))
+            known = {key for key in keys if key[0] in self._configured}
+            for pool, backend, setting in known:
+                if setting == "state" and _is_ready(changed.get((pool, backend, setting))):
+                    self._reach.on_ready(pool, backend)
+            for name in sorted({key[0] for key in known}):
+                stood = decide.apply(self._configured[name], before)
+                self._members.configure(self._pool(name))
+                tell_change(self._reach.events, stood, self._pool(name), "by the peer")
+                self._refuse_late(await self._reach.publish(name))
+
+    async def _write(self, overrides: Mapping[Key, Override]) -> None:
+        if self._shared is None:
+            await self._journal.save(overrides.values())
+        else:
+            await self._journal.save(overrides.values(), self._shared.to_plain())
 
     @contextlib.asynccontextmanager
     async def _held(self, pool: str, backend: str) -> AsyncIterator[None]:
@@ -211,13 +262,18 @@ class LiveChanges:
 
     async def _save(self, changed: dict[Key, Override]) -> None:
         """Keep what is in force from now on; if that can't be kept nothing is changed."""
+        known = self._shared.stamp(self._overrides, changed) if self._shared is not None else None
         try:
-            await self._journal.save(changed.values())
+            await self._write(changed)
         except OSError as error:
+            if known is not None:
+                known.undo()
             raise Unavailable(
                 f"the change can't be kept in state_dir: {error.strerror}; nothing was changed"
             ) from error
         self._overrides = changed
+        if known is not None:
+            known.tell()
 
     def _refuse_busy(self, backend: str, count: int) -> None:
         if count:
@@ -280,6 +336,18 @@ def _text(item: Override) -> str:
     """Tell an override in a line of the log."""
     what = f"{item.setting} {item.value}" if item.setting else "added" if item.value is not None else "removed"
     return f"{what} by {item.note.by}" + (f" ({item.note.reason})" if item.note.reason else "")
+
+
+def _is_ready(state: Override | None) -> bool:
+    """Whether a backend is ready with this override of its state; None is as the file has it."""
+    return state is None or state.value == "ready"
+
+
+def _news(before: Mapping[Key, Override], after: Mapping[Key, Override], key: Key) -> tuple[str, str]:
+    """Tell in a line of the log what became of one thing."""
+    if key in after:
+        return after[key].target, _text(after[key])
+    return before[key].target, f"{_text(before[key])} is over, by the peer"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

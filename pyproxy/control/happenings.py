@@ -6,6 +6,7 @@ Must not know who listens, nor cause anything: it compares, and publishes.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pyproxy.config.runtime import Backend, Pool
 from pyproxy.control.events import Events
@@ -76,6 +77,15 @@ def tell_ejection(events: Events, label: Label, seconds: float, failures: str) -
 def tell_return(events: Events, label: Label, reason: str) -> None:
     """Tell that a member is no longer passed over."""
     events.publish("returned", pool=label[0], backend=label[1], reason=reason)
+
+
+def tell_speaker(events: Events, message: Mapping[str, Any]) -> None:
+    """Tell what the speaker says of the pair: a transition, or an alarm that begins or ends."""
+    reason = str(message.get("reason") or "")
+    if message.get("kind") == "transition":
+        events.publish("failover", before=message.get("from"), after=message.get("to"), reason=reason)
+    else:
+        events.publish("alarm", after="on" if message.get("on") else "off", reason=f"{message.get('name')}: {reason}")
 
 
 def tell_worker(events: Events, worker: Worker | None, after: str, reason: str | None = None) -> None:

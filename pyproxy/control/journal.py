@@ -4,6 +4,9 @@ The file in ``state_dir`` in which overrides survive a restart.
 Must not know what an override means. It is one JSON file, written whole: into a new file, which is brought to the
 disk and then takes the old one's name. Whenever the program or the machine dies, the file is the old one or the new
 one. One that can't be read is put aside, never overwritten, and the program starts without it.
+
+With another machine beside this one (failover.link), what both know of each other's changes is in the file as well,
+and makes it one of version 2. Either version is read.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from pyproxy.control.startup import StartError
 
 NAME = "overrides.json"
 VERSION = 1
+VERSION_OF_PAIR = 2
 
 _MODE = 0o600
 
@@ -31,6 +35,7 @@ class Journal:
 
     def __init__(self, directory: str | None) -> None:
         self._path = Path(directory) / NAME if directory is not None else None
+        self.replica: Any = None  # what the file that was loaded had of the pair's changes
 
     def __repr__(self) -> str:
         return f"<Journal {self._path}>"
@@ -50,15 +55,16 @@ class Journal:
         if content is None:
             return []
         try:
-            return _read(content)
+            overrides, self.replica = _read(content)
         except ValueError as error:
             self._put_aside(str(error))
             return []
+        return overrides
 
-    async def save(self, overrides: Iterable[Override]) -> None:
+    async def save(self, overrides: Iterable[Override], replica: Any = None) -> None:
         """Bring them to the disk; raises ``OSError`` if that fails, and the old ones stay."""
         if self._path is not None:
-            await asyncio.to_thread(write_durably, self._path, _write(overrides))
+            await asyncio.to_thread(write_durably, self._path, _write(overrides, replica))
 
     def _put_aside(self, problem: str) -> None:
         assert self._path is not None
@@ -97,20 +103,23 @@ def write_durably(path: Path, content: bytes) -> None:
         os.close(directory)
 
 
-def _write(overrides: Iterable[Override]) -> bytes:
-    data = {"version": VERSION, "overrides": [to_plain(item) for item in overrides]}
+def _write(overrides: Iterable[Override], replica: Any) -> bytes:
+    data: dict[str, Any] = {"version": VERSION, "overrides": [to_plain(item) for item in overrides]}
+    if replica is not None:
+        data = {**data, "version": VERSION_OF_PAIR, "replica": replica}
     return orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _read(content: bytes) -> list[Override]:
+def _read(content: bytes) -> tuple[list[Override], Any]:
     try:
         data: Any = orjson.loads(content)
     except ValueError:
         raise ValueError("it is not JSON, or was cut short") from None
     if not isinstance(data, dict) or "version" not in data:
         raise ValueError("it is not a journal of overrides")
-    if data["version"] != VERSION:
-        raise ValueError(f"it has version {data['version']}, this program writes {VERSION}")
-    if data.keys() != {"version", "overrides"} or not isinstance(data["overrides"], list):
+    if data["version"] not in (VERSION, VERSION_OF_PAIR):
+        raise ValueError(f"it has version {data['version']}, this program writes {VERSION} and {VERSION_OF_PAIR}")
+    wanted = {"version", "overrides"} | ({"replica"} if data["version"] == VERSION_OF_PAIR else set())
+    if data.keys() != wanted or not isinstance(data["overrides"], list):
         raise ValueError("it is not a journal of overrides")
-    return [from_plain(item) for item in data["overrides"]]
+    return [from_plain(item) for item in data["overrides"]], data.get("replica")

@@ -7,20 +7,27 @@ Each TCP listener has one SO_REUSEPORT socket a slot, and the kernel spreads con
 open here, so what is queued on a socket survives its worker. Since SO_REUSEPORT would also let a second
 program of the same user in, a probe without it comes first: that one fails if anyone listens there already.
 A unix socket is one for all slots: its path can lead to one only.
+
+A virtual address is bound whether it is here or not, so that a standby listens before the address comes.
 """
 
 import contextlib
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pyproxy.config.runtime import Listener, join_address
 from pyproxy.control.startup import StartError
 from pyproxy.control.unix_sockets import UnixSocket, bind_unix
 
 BACKLOG = 4096
+
+# linux/in.h, linux/in6.h: they need no privilege, unlike transparent sockets.
+_IP_FREEBIND: Final = 15
+_IPV6_FREEBIND: Final = 78
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,17 @@ class OpenListener:
             sock.close()
 
 
-def open_listeners(listeners: Sequence[Listener], slots: int) -> list[OpenListener]:
-    """Bind all of them or none; a failure is a ``StartError`` that names the listener."""
+def open_listeners(listeners: Sequence[Listener], slots: int, virtual: Collection[str] = ()) -> list[OpenListener]:
+    """
+    Bind all of them or none; a failure is a ``StartError`` that names the listener.
+
+    ``virtual`` are addresses that may come and go.
+    """
     with contextlib.ExitStack() as stack:
         opened = []
         for listener in listeners:
             try:
-                opened.append(_open(listener, slots))
+                opened.append(_open(listener, slots, is_virtual=listener.host in virtual))
             except OSError as error:
                 name = f" ({listener.name})" if listener.name != listener.address else ""
                 raise StartError(f"can't listen on {listener.address}{name}: {explain(error)}") from error
@@ -69,17 +80,17 @@ def explain(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _open(listener: Listener, slots: int) -> OpenListener:
+def _open(listener: Listener, slots: int, *, is_virtual: bool) -> OpenListener:
     if listener.path:
         unix = bind_unix(listener.path, BACKLOG, listener.mode, listener.owner)
         return OpenListener(listener.name, listener.address, (unix.sock,) * slots, unix)
     host, port = listener.host, listener.port
     if port:
-        _probe(host, port)
+        _probe(host, port, is_virtual=is_virtual)
     sockets: list[socket.socket] = []
     with contextlib.ExitStack() as stack:
         for _ in range(slots):
-            sock = stack.enter_context(_socket(host))
+            sock = stack.enter_context(_socket(host, is_virtual=is_virtual))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((host, port))
             # With port 0 the first socket gets a free port, which the others then share.
@@ -91,15 +102,19 @@ def _open(listener: Listener, slots: int) -> OpenListener:
     return OpenListener(listener.name, join_address(host, port), tuple(sockets))
 
 
-def _socket(host: str) -> socket.socket:
+def _socket(host: str, *, is_virtual: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or TIME_WAIT would forbid a quick restart
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if is_virtual and family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    elif is_virtual:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     return sock
 
 
-def _probe(host: str, port: int) -> None:
-    with _socket(host) as sock:
+def _probe(host: str, port: int, *, is_virtual: bool) -> None:
+    with _socket(host, is_virtual=is_virtual) as sock:
         sock.bind((host, port))

@@ -95,7 +95,7 @@ def add(pool: Pool, overrides: Overrides, backend: Backend, note: Note) -> dict[
     """Add a backend that ``apply`` doesn't give; one that was removed is there again if it is as configured."""
     result = _without(overrides, pool.name, backend.name)
     configured = find(pool, backend.name)
-    value, replaced = _plain(backend), _plain(configured)
+    value, replaced = plain_of(backend), plain_of(configured)
     if value != replaced or note.pinned:
         _put(result, Override(pool.name, backend.name, WHOLE, value, replaced, note))
     return result
@@ -106,7 +106,7 @@ def remove(pool: Pool, overrides: Overrides, name: str, note: Note) -> dict[Key,
     result = _without(overrides, pool.name, name)
     configured = find(pool, name)
     if configured is not None:
-        _put(result, Override(pool.name, name, WHOLE, None, _plain(configured), note))
+        _put(result, Override(pool.name, name, WHOLE, None, plain_of(configured), note))
     return result
 
 
@@ -119,7 +119,7 @@ def expire(pools: Iterable[Pool], overrides: Overrides, now: float) -> dict[Key,
 def reconcile(pools: Collection[Pool], overrides: Iterable[Override]) -> tuple[dict[Key, Override], list[Override]]:
     """Compare overrides with a configuration; return those that hold and those that it has overruled."""
     by_key = {item.key: item for item in overrides}
-    configured = {(pool.name, backend.name): _plain(backend) for pool in pools for backend in pool.backends}
+    configured = {(pool.name, backend.name): plain_of(backend) for pool in pools for backend in pool.backends}
     names = {pool.name for pool in pools}
     held = {
         key: item
@@ -159,13 +159,18 @@ def backend_of(name: str, value: Mapping[str, Any]) -> Backend:
     return Backend(name=name, **value)
 
 
+def base_backends(pool: Pool, overrides: Overrides) -> dict[str, Backend]:
+    """Give the backends by name, added ones in and removed ones out, without the settings that are overridden."""
+    return {backend.name: backend for backend in _present(pool, overrides)}
+
+
 def _present(pool: Pool, overrides: Overrides) -> list[Backend]:
     """Give the backends, the removed ones left out, replaced and added ones put in, with their own settings."""
     result = []
     added = {key[1]: item.value for key, item in overrides.items() if key[0] == pool.name and key[2] == WHOLE}
     for backend in pool.backends:
-        value = added.pop(backend.name, _plain(backend))
-        if value == _plain(backend):
+        value = added.pop(backend.name, plain_of(backend))
+        if value == plain_of(backend):
             result.append(backend)
         elif isinstance(value, dict):
             result.append(backend_of(backend.name, value))
@@ -198,7 +203,8 @@ def _reduced(pools: Iterable[Pool], overrides: dict[Key, Override]) -> dict[Key,
     }
 
 
-def _plain(backend: Backend | None) -> dict[str, Any] | None:
+def plain_of(backend: Backend | None) -> dict[str, Any] | None:
+    """Write a backend as the value of a whole one; None if there is none."""
     return None if backend is None else {name: getattr(backend, name) for name in _PLAIN}
 
 

@@ -33,6 +33,7 @@ from pyproxy.control.explain import Explainer
 from pyproxy.control.latencies import Latencies
 from pyproxy.control.listeners import OpenListener
 from pyproxy.control.members import Members
+from pyproxy.control.pair import Pair
 from pyproxy.control.rates import Rates
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.seen import Seen
@@ -100,6 +101,7 @@ class Parts:
     changes: LiveChanges
     ejector: Ejector
     seen: Seen
+    pair: Pair | None = None
 
 
 class Report:
@@ -126,7 +128,9 @@ class Report:
             self._latencies.record(now, {label: self._answers(seat, totals) for label, (seat, *_) in seats.items()})
 
     def is_ready(self) -> bool:
-        return not self._parts.is_stopping() and self._parts.workers.ready > 0
+        pair = self._parts.pair
+        is_fit = pair is None or pair.state != "fault"
+        return is_fit and not self._parts.is_stopping() and self._parts.workers.ready > 0
 
     def status(self) -> StatusView:
         parts, started = self._parts, rfc3339(self._started)
@@ -177,6 +181,7 @@ class Report:
             )
             + render_ejections({label: parts.ejector.totals.get(label, 0) for label in seats})
             + render_overrides(parts.changes.ages())
+            + (parts.pair.metrics() if parts.pair is not None else "")
         )
 
     async def explain(self, question: Question) -> ExplanationView:

@@ -13,6 +13,7 @@ from pyproxy.config.model import Admin, Config
 from pyproxy.config.model_pool import MIN_STICKY_SECRET
 from pyproxy.config.runtime import join_address
 from pyproxy.config.source import Path
+from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.startup import read_secrets, read_token
 
 
@@ -40,7 +41,7 @@ class Settings:
     ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
 
     ``shown`` is the file with all defaults, for people: secrets are masked. ``origins`` says by path where the values
-    that are in the file come from.
+    that are in the file come from. ``pair`` is there with failover, for who runs the program.
     """
 
     plain: dict[str, Any] = field(repr=False)  # has secrets
@@ -49,6 +50,7 @@ class Settings:
     state_dir: str | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[Path, str] = field(default_factory=dict)
+    pair: PairSettings | None = None
 
 
 def make_settings(config: Config, file: str) -> Settings:

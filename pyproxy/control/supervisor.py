@@ -17,27 +17,30 @@ from dataclasses import replace
 from typing import Any
 
 from pyproxy.admin.app import make_app
-from pyproxy.admin.server import BACKLOG, AdminServer, bind_tcp
 from pyproxy.clock import monotonic
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
+from pyproxy.control.admin_socket import open_admin
 from pyproxy.control.answers import Answer
 from pyproxy.control.applied import Applied
 from pyproxy.control.changes import LiveChanges, Reach
 from pyproxy.control.ejections import Ejector
 from pyproxy.control.events import Events
 from pyproxy.control.explain import Explainer
-from pyproxy.control.happenings import tell_addresses, tell_flip, tell_word, tell_worker
+from pyproxy.control.handover import Emptying
+from pyproxy.control.happenings import tell_addresses, tell_flip, tell_speaker, tell_word, tell_worker
 from pyproxy.control.journal import Journal
-from pyproxy.control.listeners import explain, open_listeners
+from pyproxy.control.listeners import open_listeners
 from pyproxy.control.members import Members
+from pyproxy.control.pair import Facts, Hooks, Pair
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
 from pyproxy.control.seen import Seen
 from pyproxy.control.settings import Settings
+from pyproxy.control.shared_changes import SharedChanges
+from pyproxy.control.speaker import STOP_SECONDS, speaker_program
 from pyproxy.control.startup import StartError
-from pyproxy.control.unix_sockets import bind_unix
 from pyproxy.control.worker import Program, Worker
 from pyproxy.control.workers import Workers
 from pyproxy.health.prober import Prober
@@ -47,7 +50,6 @@ SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
 FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 APPLY_SECONDS = 5.0  # that a worker has for a change
-ADMIN_MODE = 0o660  # of its unix socket: for owner and group
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ _log = logging.getLogger(__name__)
 class Supervisor:
     """Everything that lives as long as the program; made inside a running event loop, then ``run`` once."""
 
-    def __init__(self, settings: Settings, program: Program | None = None) -> None:
+    def __init__(self, settings: Settings, program: Program | None = None, speaker: Program | None = None) -> None:
         self._config = from_plain(settings.plain)
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -69,17 +71,21 @@ class Supervisor:
         self._ejector = Ejector(self._config, self._members, self._tell, self._events)
         self._prober = Prober(self._handle_flip, self._handle_word, on_pass=self._ejector.handle_pass)
         journal = Journal(settings.state_dir)
+        shared = SharedChanges(settings.pair.host, self._tell_peer) if settings.pair is not None else None
         self._changes = LiveChanges(
             self._config,
             settings,
             self._members,
             journal,
             Reach(self._publish, self._count_in_flight, self._events, self._handle_ready),
+            shared,
         )
+        self._pair = self._make_pair(speaker or speaker_program(), shared)
         self._changed: set[str] = set()  # pools that the workers don't know of yet
         self._applied = Applied()
         self._seen = Seen()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._leaving: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self._settings.file}>"
@@ -93,6 +99,7 @@ class Supervisor:
             self._start_checks()
             self._start_resolver()
             await self._start_admin()
+            self._start_pair()
             self._add_signals()
             self._cleanup.push_async_callback(self._end)
             self._sample()
@@ -108,7 +115,8 @@ class Supervisor:
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)
         self._cleanup.callback(self._close_log)
-        self._listeners = open_listeners(config.listeners, config.workers)
+        virtual = self._settings.pair.addresses if self._settings.pair is not None else ()
+        self._listeners = open_listeners(config.listeners, config.workers, virtual)
         self._cleanup.callback(self._close_listeners)
         for listener in self._listeners:
             _log.info("listening on %s (%s)", listener.address, listener.name)
@@ -124,6 +132,7 @@ class Supervisor:
             on_answer=self._handle_answer,
             on_end=self._handle_end,
             on_hopeless=self._handle_hopeless,
+            on_ready=self._tell_facts,
         )
         self._explainer = Explainer(self._workers)
         parts = Parts(
@@ -140,6 +149,7 @@ class Supervisor:
             changes=self._changes,
             ejector=self._ejector,
             seen=self._seen,
+            pair=self._pair,
         )
         self._report = Report(parts)
 
@@ -147,18 +157,47 @@ class Supervisor:
         admin = self._settings.admin
         if admin is None:
             return
-        unix = bind_unix(admin.path, BACKLOG, ADMIN_MODE) if admin.path else None
-        try:
-            sock = unix.sock if unix else bind_tcp(admin.host, admin.port)
-        except OSError as error:
-            raise StartError(f"can't listen on {admin.address} (admin): {explain(error)}") from error
-        server = AdminServer(make_app(self._report, self._changes, self._events, admin.token), sock)
         self._cleanup.push_async_callback(self._changes.close)
-        self._cleanup.push_async_callback(server.stop)
-        if unix is not None:
-            self._cleanup.callback(unix.remove_path)
-        await server.start()
-        _log.info("admin API on %s", server.address)
+        app = make_app(self._report, self._changes, self._events, admin.token, self._pair)
+        await open_admin(admin, app, self._cleanup)
+
+    def _make_pair(self, speaker: Program, shared: SharedChanges | None) -> Pair | None:
+        if self._settings.pair is None:
+            return None
+        hooks = Hooks(
+            on_hopeless=self._handle_no_speaker,
+            merge=self._changes.merge,
+            kept=self._changes.kept,
+            make_emptying=self._make_emptying,
+            grace=self._config.shutdown_grace,
+            on_event=lambda message: tell_speaker(self._events, message),
+        )
+        return Pair(self._settings.pair, speaker, hooks, shared)
+
+    def _tell_peer(self, entries: list[dict[str, Any]]) -> None:
+        if self._pair is not None:
+            self._pair.tell_changes(entries)
+
+    def _start_pair(self) -> None:
+        if self._pair is not None:
+            self._cleanup.push_async_callback(self._pair.close)
+            self._tell_facts()
+            self._pair.start()
+
+    def _make_emptying(self) -> Emptying:
+        """Begin to empty the listeners that can be reached by a virtual address."""
+        listeners = [listener for listener in self._listeners if listener.unix is None]
+        columns = [self._layout.connections(listener.name) for listener in listeners]
+        sockets = [sock for listener in listeners for sock in listener.sockets]
+        return Emptying(self._workers.alive, sockets, lambda: sum(self._scoreboard.sums(columns)))
+
+    def _tell_facts(self) -> None:
+        """Let the speaker know how many workers and backends there are."""
+        if self._pair is not None:
+            pools = [self._members.pool(pool.name) for pool in self._config.pools]
+            backends = [backend for pool in pools for backend in pool.backends if not backend.lookup]
+            healthy = sum(backend.state == "ready" and backend.health == "up" for backend in backends)
+            self._pair.set_facts(Facts(self._workers.ready, healthy, len(backends), self._signals > 0))
 
     def _start_checks(self) -> None:
         self._cleanup.push_async_callback(self._prober.close)
@@ -189,6 +228,8 @@ class Supervisor:
         for timer in self._timers.values():
             timer.cancel()
         self._ejector.close()
+        if self._leaving is not None:
+            self._leaving.cancel()
         self._workers.kill()
         await self._workers.ended.wait()
 
@@ -197,6 +238,7 @@ class Supervisor:
         self._report.sample()
         self._release_seats()
         self._changes.expire()
+        self._tell_facts()
 
     def _handle_start(self, worker: Worker) -> None:
         """Give a fresh worker its configuration and its descriptors."""
@@ -226,6 +268,8 @@ class Supervisor:
                 self._ejector.handle_report(message)
             case "seen":
                 self._note_seen(message["pools"])
+            case "yielded" if self._pair is not None:
+                self._pair.handle_yielded(worker)
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
 
@@ -241,6 +285,7 @@ class Supervisor:
         self._scoreboard.retire(slot)
         self._explainer.handle_end(slot)
         self._applied.forget(slot)
+        self._tell_facts()
 
     def _handle_addresses(self, pool: str, backend: str, answer: Answer) -> None:
         before = self._members.pool(pool)
@@ -299,6 +344,7 @@ class Supervisor:
         self._changed.clear()
         for worker in self._workers.alive():
             worker.send({"type": "pools", "version": self._members.version, "pools": pools})
+        self._tell_facts()
 
     def _release_seats(self) -> None:
         active, sums = self._layout.backend_active, self._scoreboard.sums
@@ -316,6 +362,11 @@ class Supervisor:
         self._exit_code = 1
         self._workers.kill()
 
+    def _handle_no_speaker(self, reason: str) -> None:
+        _log.critical("the speaker can't be started: %s", reason)
+        self._exit_code = 1
+        self._workers.kill()
+
     def _handle_stop(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:
@@ -326,9 +377,27 @@ class Supervisor:
         grace = self._config.shutdown_grace
         _log.info("%s: stopping, what is in flight has %g s", number.name, grace)
         self._events.publish("stopping", reason=number.name)
+        if self._pair is None:
+            self._drain(grace)
+        else:
+            self._leaving = asyncio.ensure_future(self._leave(self._pair, grace))
+
+    async def _leave(self, pair: Pair, grace: float) -> None:
+        """Give the addresses away before anybody is refused; that and the draining share the grace."""
+        began = self._loop.time()
+        self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER + STOP_SECONDS, self._handle_grace_over)
+        self._tell_facts()
+        try:
+            await pair.leave(grace, "the program stops")
+        except Exception:
+            _log.exception("the addresses can't be given away in order")  # the program stops nevertheless
+        self._drain(max(grace - (self._loop.time() - began), 0.0))
+
+    def _drain(self, grace: float) -> None:
         self._close_listeners()
         self._workers.drain(grace)
-        self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)
+        if "kill" not in self._timers:
+            self._timers["kill"] = self._loop.call_later(grace + KILL_AFTER, self._handle_grace_over)
 
     def _handle_grace_over(self) -> None:
         for worker in self._workers.alive():

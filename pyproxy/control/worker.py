@@ -5,11 +5,8 @@ Must not know configuration or metrics, nor what happens after its end: the star
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pyproxy.channel import Channel
+from pyproxy.control.child import Child
 from pyproxy.control.startup import Credentials
 
 READY_TIMEOUT = 10.0  # from exec to the ready message
-
-# How long a process may outlive its end of the channel: a normal exit closes the one just before the other.
-_CHANNEL_GRACE = 2.0
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,21 +76,6 @@ def worker_environ(environ: Mapping[str, str]) -> dict[str, str]:
     return result
 
 
-def describe_exit(returncode: int) -> str:
-    """
-    Say how a process ended.
-
-    >>> describe_exit(3), describe_exit(-9)
-    ('exit status 3', 'signal SIGKILL')
-    """
-    if returncode >= 0:
-        return f"exit status {returncode}"
-    try:
-        return f"signal {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"signal {-returncode}"
-
-
 class Worker:
     """
     One worker process from exec until it is reaped; made inside a running event loop.
@@ -120,29 +99,18 @@ class Worker:
         self._on_ready = on_ready
         self._on_answer = on_answer
         self._on_end = on_end
-        self._loop = asyncio.get_running_loop()
-        self.started = self._loop.time()
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            with theirs:
-                self._process = program.spawn(theirs.fileno())
-            # A process that can't be watched must not be left behind.
-            undo.callback(self._process.wait)
-            undo.callback(self._process.kill)
-            self.pid = self._process.pid
-            self._pidfd = os.pidfd_open(self.pid)
-            undo.pop_all()
-        self._loop.add_reader(self._pidfd, self._on_pidfd)
-        self._channel = Channel(ours, self._on_message, self._on_channel_close)
-        self._timer = self._loop.call_later(program.ready_timeout, self._on_late, program.ready_timeout)
+        self._child = Child(f"worker {slot}", program.spawn, self._on_message, self._handle_end)
+        self.started = self._child.started
+        self.pid = self._child.pid
+        timeout = program.ready_timeout
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._on_late, timeout)
 
     def __repr__(self) -> str:
         return f"<Worker {self.slot} pid {self.pid} {self.state}>"
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a message; ``fds`` stay the caller's."""
-        self._channel.send(message, fds)
+        self._child.send(message, fds)
 
     def drain(self, grace: float) -> None:
         """Tell the worker to stop accepting, finish within ``grace`` seconds and exit."""
@@ -153,12 +121,9 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once."""
-        if self.state is not WorkerState.DEAD:
-            self._process.kill()
+        self._child.kill()
 
-    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)  # no worker has a reason to send any
+    def _on_message(self, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "ready" if self.state is WorkerState.STARTING:
                 self._timer.cancel()
@@ -179,22 +144,8 @@ class Worker:
         _log.error("worker %d (pid %d) is %s, killing it", self.slot, self.pid, self.failure)
         self.kill()
 
-    def _on_channel_close(self) -> None:
+    def _handle_end(self, ending: str) -> None:
         self._timer.cancel()
-        self._timer = self._loop.call_later(_CHANNEL_GRACE, self._on_deaf)
-
-    def _on_deaf(self) -> None:
-        _log.error("worker %d (pid %d) closed its channel but lives, killing it", self.slot, self.pid)
-        self.kill()
-
-    def _on_pidfd(self) -> None:
-        returncode = self._process.poll()
-        if returncode is None:
-            return
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._timer.cancel()
-        self._channel.close()
         self.state = WorkerState.DEAD
-        self.ending = describe_exit(returncode)
+        self.ending = ending
         self._on_end(self)

@@ -50,7 +50,7 @@ class Workers:
 
     ``on_start`` sends a fresh worker its start message, ``on_answer`` gets what one says when it was asked or told
     something, ``on_end`` is told the slot of one that ended, before the next is started there, ``on_hopeless`` gets
-    the reason when no worker can be brought up at all.
+    the reason when no worker can be brought up at all. ``on_ready`` is told of each that takes traffic from now on.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Workers:
         on_answer: Callable[[Worker, dict[str, Any]], None],
         on_end: Callable[[int], None],
         on_hopeless: Callable[[str], None],
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.slots: list[Worker | None] = [None] * count
         self.restarts = 0
@@ -71,6 +72,7 @@ class Workers:
         self._on_answer = on_answer
         self._on_end = on_end
         self._on_hopeless = on_hopeless
+        self._on_ready = on_ready
         self._short_lives = [0] * count
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._has_been_ready = False
@@ -132,6 +134,7 @@ class Workers:
 
     def _handle_ready(self, worker: Worker) -> None:
         self._has_been_ready = True
+        self._on_ready()
 
     def _handle_end(self, worker: Worker) -> None:
         self._on_end(worker.slot)

@@ -317,7 +317,7 @@ class Downstream(ClientLeg):
 
     def may_keep(self) -> bool:
         """Whether the connection may carry another request."""
-        return not self.plane.draining and self.requests < self.plane.max_requests
+        return self.plane.keeps_clients and self.requests < self.plane.max_requests
 
     @property
     def has_input(self) -> bool:
@@ -383,7 +383,7 @@ class Downstream(ClientLeg):
             if rest:
                 self._input = deque([rest, *self._take_input()])
                 self.pause_reading(PIPELINED)
-        if self.plane.draining:
+        if not self.plane.keeps_clients:
             self.close()
         elif self.paused_for or self.reader.in_head:
             self.resume_reading(NOT_CONNECTED | WRITE_FULL)

@@ -72,6 +72,7 @@ class DataPlane:
         self.listeners = {listener.name: ServedListener(listener, layout) for listener in config.listeners}
         self._report = report
         self.draining = False
+        self.keeps_clients = True  # whether a client's connection may carry another request
         self.pipes = Pipes()
         self.splice_bytes = SPLICE_BYTES
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
@@ -271,13 +272,40 @@ class DataPlane:
     def drain(self) -> None:
         """Stop keeping connections: idle ones close now, the others after their answer."""
         self.draining = True
-        for watched in list(self.sweeper.watched):
-            if isinstance(watched, Downstream):
-                watched.drain()
+        self.yield_clients()
         for served in self.pools.values():
             for backend in served.pool.backends:
                 for upstream in backend.keepalive.clear():
                     upstream.close()
+
+    def yield_clients(self) -> list[Downstream]:
+        """
+        Keep no client's connection: idle ones close now, the others, and new ones, after one answer.
+
+        Return those that are there now; ``keep_clients`` ends it.
+        """
+        self.now = monotonic()
+        self.keeps_clients = False
+        clients = [watched for watched in self.sweeper.watched if isinstance(watched, Downstream)]
+        for client in clients:
+            client.drain()
+        return clients
+
+    def keep_clients(self) -> None:
+        """Keep connections again, unless the plane is draining."""
+        self.keeps_clients = not self.draining
+
+    def are_gone(self, clients: list[Downstream]) -> bool:
+        """Whether none of these connections is there any more."""
+        return not any(client in self.sweeper.watched for client in clients)
+
+    def reset_clients(self) -> None:
+        """End everything that is still going on, with a RST: the address is about to be somebody else's."""
+        self.now = monotonic()
+        for watched in list(self.sweeper.watched):
+            if isinstance(watched, Downstream):
+                watched.abandon()
+                watched.reset()
 
     def abandon(self) -> None:
         """End everything that is still going on."""

@@ -35,6 +35,8 @@ BACKLOG: Final = 4096
 LOG_CLOSE_SECONDS: Final = 1.0
 #: So often the supervisor hears which sticky clients came back.
 SEEN_SECONDS: Final = 5.0
+#: Between two looks at what is still there.
+LOOK_SECONDS: Final = 0.02
 #: Objects of one exchange are freed by reference counting; what the collector finds is rare, so it may wait.
 _GC_THRESHOLD: Final = (50_000, 20, 50)
 
@@ -49,6 +51,7 @@ class Worker:
         self._servers: list[tuple[asyncio.Server, socket.socket, str]] = []
         self._grace = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._yielding: asyncio.Task[None] | None = None
         self._channel = Channel(socket.socket(fileno=channel_fd), self._on_message, self._on_supervisor_lost)
 
     def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
@@ -63,6 +66,8 @@ class Worker:
             self._reopen_log(fds[0])
         elif kind == "drain":
             self._drain(float(message["grace"]))
+        elif self._plane is not None:
+            self._hand_over(self._plane, kind)
 
     def _update_pools(self, message: dict[str, Any]) -> None:
         if self._plane is None:
@@ -81,6 +86,23 @@ class Worker:
             self._plane.log_writer.reopen(descriptor)
         else:
             os.close(descriptor)
+
+    def _hand_over(self, plane: DataPlane, kind: str) -> None:
+        """Take a step of a hand-over of the address to another machine."""
+        if kind == "yield":
+            clients = plane.yield_clients()
+            self._yielding = asyncio.ensure_future(self._tell_yielded(plane, clients))
+        elif kind == "keep":
+            if self._yielding is not None:
+                self._yielding.cancel()
+            plane.keep_clients()
+        elif kind == "reset":
+            plane.reset_clients()
+
+    async def _tell_yielded(self, plane: DataPlane, clients: list[Any]) -> None:
+        while not plane.are_gone(clients):
+            await asyncio.sleep(LOOK_SECONDS)
+        self._channel.send({"type": "yielded"})
 
     def _on_supervisor_lost(self) -> None:
         _log.warning("the supervisor is gone: draining")
@@ -137,6 +159,7 @@ class Worker:
             self.stopped.set()
         elif not plane.draining:
             plane.draining = True
+            plane.keeps_clients = False
             self._task = asyncio.ensure_future(self._drain_plane(plane, grace))
 
     async def _drain_plane(self, plane: DataPlane, grace: float) -> None:

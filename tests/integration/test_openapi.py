@@ -22,6 +22,7 @@ from pyproxy.admin.openapi import document
 from pyproxy.admin.server import AdminServer, bind_tcp
 from pyproxy.control.events import Events
 from tests.unit.admin.fake_control import FakeChanges, FakeControl
+from tests.unit.admin.fake_pair import FakePair
 
 DOCUMENT: dict[str, Any] = copy.deepcopy(document())
 # What is there must be found now and then.
@@ -35,7 +36,7 @@ def address() -> Iterator[str]:
     """The admin API over a fake program, in a thread of its own, since the requests are made synchronously."""
     loop = asyncio.new_event_loop()
     control = FakeControl()
-    app = make_app(control, FakeChanges(control), Events(), None)
+    app = make_app(control, FakeChanges(control), Events(), None, FakePair())
     app[STREAMS].longest = 0.02  # what is asked here is read to its end
     server = AdminServer(app, bind_tcp("127.0.0.1", 0))
     loop.run_until_complete(server.start())

@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from pyproxy.admin.app import MAX_BODY_BYTES, make_app
+from pyproxy.admin.pair import Pair
 from pyproxy.control.events import Events
 from tests.unit.admin.fake_control import FakeChanges, FakeControl
 
@@ -20,11 +21,11 @@ Headers = dict[str, str] | list[tuple[str, str]]
 class Client:
     """Hands requests to an application without a socket."""
 
-    def __init__(self, token: str | None = None) -> None:
+    def __init__(self, token: str | None = None, pair: Pair | None = None) -> None:
         self.control = FakeControl()
         self.changes = FakeChanges(self.control)
         self.events = Events()
-        self.app = make_app(self.control, self.changes, self.events, token)
+        self.app = make_app(self.control, self.changes, self.events, token, pair)
         self.app.freeze()
 
     async def ask(

@@ -58,6 +58,16 @@ def test_a_good_file_is_ok(empty: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(capsys, "-c", "x.yml", "-t") == (0, "x.yml: ok\n", "")
 
 
+def test_a_warning_is_printed_and_the_file_is_good(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can hardly be meant is told on stderr with its place; the exit code stays 0."""
+    failover = "failover: {interface: eth0, virtual_ips: [127.0.0.1/32], vrid: 1, down_adverts: 1}\n"
+    (empty / "lb.yml").write_text(GOOD + failover)
+    code, out, err = run(capsys, "-t")
+    assert (code, out) == (0, "lb.yml: ok\n")
+    text = "with 1, a single advert that is lost makes a second master"
+    assert err == f"lb.yml:4:81: failover.down_adverts: warning: {text}\n"
+
+
 def test_every_problem_is_printed(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All problems at once, one line each on stderr, exit code 2."""
     (empty / "lb.yml").write_text(BAD)
@@ -162,4 +172,4 @@ def test_help_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "demo" in out
     assert "drain" in out
-    assert "peer" not in out
+    assert "timeline" not in out

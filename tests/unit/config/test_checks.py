@@ -34,6 +34,11 @@ def routes(content: str, pools: str = POOLS) -> str:
     return LISTENERS + pools + "routes: [" + content + "]\n"
 
 
+def failover(keys: str) -> str:
+    """A file with these keys in its failover section."""
+    return LISTENERS + POOLS + f"failover: {{interface: e, vrid: 1, {keys}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -194,8 +199,28 @@ def routes(content: str, pools: str = POOLS) -> str:
         (
             LISTENERS
             + POOLS
-            + "failover: {interface: e, virtual_ips: ['::1/128'], vrid: 1, version: 2, advert_interval: 0.5}",
-            ["3:90: failover.advert_interval: must be whole seconds with version 2"],
+            + "failover: {interface: e, virtual_ips: [10.0.0.9/32], vrid: 1, version: 2, advert_interval: 0.5}",
+            ["3:92: failover.advert_interval: must be whole seconds with version 2"],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32, '::1/128'], version: 2"),
+            ["3:62: failover.virtual_ips[1]: must be IPv4 with version 2"],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], advert_interval: 15ms"),
+            ["3:80: failover.advert_interval: must be a multiple of 10ms"],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32, '::1/128', 10.0.0.9/24]"),
+            ["3:73: failover.virtual_ips[2]: same address as failover.virtual_ips[0]"],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], vip_backend: exec"),
+            ["3:11: failover.vip_exec: is missing; vip_backend exec needs it"],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], vip_exec: {run: [/a]}"),
+            ["3:73: failover.vip_exec: is for vip_backend exec only"],
         ),
     ],
 )

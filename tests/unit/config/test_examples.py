@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyproxy.config.compile import compile_config
-from pyproxy.config.load import load_config
+from pyproxy.config.load import load_config, load_with_warnings
 from pyproxy.config.runtime import Redirect, from_plain
 
 ROOT = Path(__file__).parents[3]
@@ -14,7 +14,7 @@ EXAMPLES = sorted(set((ROOT / "config").glob("*.yml")) - {ROOT / "config" / "pro
 
 def test_there_are_examples() -> None:
     """The tests below look at something."""
-    assert {"lb.yml", "minimal.yml", "routes.yml", "two-apps.yml"} <= {item.name for item in EXAMPLES}
+    assert {"lb.yml", "minimal.yml", "routes.yml", "two-apps.yml", "failover.yml"} <= {item.name for item in EXAMPLES}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
@@ -58,3 +58,11 @@ def test_routes_shows_what_it_says() -> None:
     assert policies["tenants"] == ("hash", "cookie:SESSION")
     assert [item.lookup for pool in config.pools for item in pool.backends if item.lookup] == ["address", "srv"]
     assert [item.path for pool in config.pools for item in pool.backends if item.path] == ["/run/shop/admin.sock"]
+
+
+def test_failover_shows_what_makes_sense() -> None:
+    """A link on another network, and nothing that ``pyproxy -t`` warns of."""
+    loaded = load_with_warnings(ROOT / "config" / "failover.yml")
+    assert loaded.warnings == ()
+    assert loaded.config.failover is not None
+    assert loaded.config.failover.link is not None

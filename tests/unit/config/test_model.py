@@ -105,9 +105,10 @@ failover:
   guards: [{run: [grep, -q, UpToDate/UpToDate, /proc/drbd], timeout: 2s, interval: 5s, on_fail: refuse}]
   notify: {master: [/bin/true], backup: null, fault: null}
   notify_timeout: 30s
-  vip_backend: netlink
+  vip_backend: exec
+  vip_exec: {run: [/bin/move], timeout: 30s, interval: 10s}
   release_when: {no_worker: 500ms, no_backend: false}
-  auth_hmac: {mode: receive-only, keys: {1: /etc/key}}
+  auth_hmac: {mode: receive-only, replay: time, keys: {1: /etc/key}}
   fence: null
 """.replace("PAGE", PAGE)
 

@@ -99,7 +99,7 @@ def test_examples_satisfy_the_schema(file: Path) -> None:
 def test_the_schema_refuses_what_the_program_refuses(change: str, path: str) -> None:
     """An editor marks the same key."""
     schema = json_schema()
-    text = EXAMPLES[1].read_text()
+    text = next(file for file in EXAMPLES if file.name == "minimal.yml").read_text()
     assert errors(values(text), schema, schema) == []
     assert errors(values(text + change), schema, schema) == [path]
 

@@ -25,7 +25,6 @@ def problems(listener: str = "", pool: str = "", top: str = "") -> list[str]:
 USED = [
     ("listener", "tls: {certificates: [{cert: a, key: b}]}", "listeners[0].tls"),
     ("pool", "tls: {}", "pools.web.tls"),
-    ("top", "failover: {interface: eth0, virtual_ips: [10.0.0.9/32], vrid: 1}", "failover"),
 ]
 
 
@@ -36,7 +35,6 @@ def test_a_key_whose_feature_is_not_there_is_refused_by_name(where: str, key: st
 
 
 OFF = [
-    ("top", "failover: null"),
     ("listener", "tls: null"),
     ("pool", "tls: null, sticky: null, health: {steer: false}"),
 ]

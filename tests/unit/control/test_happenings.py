@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pyproxy.config.runtime import Backend
 from pyproxy.control.events import Events
-from pyproxy.control.happenings import tell_change, tell_flip, tell_over, tell_word
+from pyproxy.control.happenings import tell_ejection, tell_flip, tell_over, tell_return, tell_speaker, tell_word
 from pyproxy.control.overrides import Note, Override
 from tests.unit.control.test_overrides import pool
 
@@ -58,3 +58,27 @@ def test_a_word_of_the_node_is_its_reason() -> None:
     tell_word(events, "web", A, A)
     tell_word(events, "web", None, None)
     assert rows(events) == [("state", "web", "a", "ready", "drain", "by the node", None)]
+
+
+def test_what_the_speaker_says_is_an_event() -> None:
+    """A transition with both states, an alarm with its name."""
+    events = Events()
+    tell_speaker(events, {"kind": "transition", "from": "backup", "to": "master", "reason": "no advert for 3.6 s"})
+    tell_speaker(events, {"kind": "alarm", "name": "dual_master", "on": True, "reason": "10.0.0.2 is master too"})
+    _, found = events.since(0)
+    assert [[event[key] for key in ("kind", "from", "to", "reason")] for _, event in found] == [
+        ["failover", "backup", "master", "no advert for 3.6 s"],
+        ["alarm", None, "on", "dual_master: 10.0.0.2 is master too"],
+    ]
+
+
+def test_an_ejection_and_its_end_are_events() -> None:
+    """With the failures and the time, and with the reason why it is over."""
+    events = Events()
+    tell_ejection(events, ("web", "a"), 20.0, "5 failures in a row, the last: x")
+    tell_return(events, ("web", "a"), "a check passed")
+    _, found = events.since(0)
+    assert [[event[key] for key in ("kind", "pool", "backend", "to", "reason")] for _, event in found] == [
+        ["ejected", "web", "a", "for 20 s", "5 failures in a row, the last: x"],
+        ["returned", "web", "a", None, "a check passed"],
+    ]

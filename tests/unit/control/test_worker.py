@@ -1,38 +1,10 @@
-"""Pins the pure parts of starting a worker: its environment, its command line, the words for its end."""
+"""Pins the pure parts of starting a worker: its environment and its command line."""
 
-import doctest
 import os
-import signal
 import sys
 
-import pytest
-
 from pyproxy.control import worker
-from pyproxy.control.worker import Program, describe_exit, worker_environ
-
-
-def test_doctest() -> None:
-    """The examples in the documentation are true."""
-    assert doctest.testmod(worker).failed == 0
-
-
-@pytest.mark.parametrize(
-    ("returncode", "text"),
-    [
-        (0, "exit status 0"),
-        (1, "exit status 1"),
-        (-signal.SIGSEGV, "signal SIGSEGV"),
-        (-64, "signal SIGRTMAX"),
-    ],
-)
-def test_the_end_is_told_by_status_or_name(returncode: int, text: str) -> None:
-    """An operator reads SIGKILL, not -9."""
-    assert describe_exit(returncode) == text
-
-
-def test_an_unknown_signal_is_told_by_number() -> None:
-    """A number without a name must not fail in the middle of reaping."""
-    assert describe_exit(-200) == "signal 200"
+from pyproxy.control.worker import Program, worker_environ
 
 
 def test_allocator_settings_are_given_but_not_imposed() -> None:

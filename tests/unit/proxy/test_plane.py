@@ -128,3 +128,55 @@ def test_what_goes_wrong_in_the_next_exchange_is_the_next_ones() -> None:
         stage.answer(origin, OK)
     assert stage.ends == [(200, "--"), (500, "PH")]
     assert b"HTTP/1.1 500 " in stage.got
+
+
+def test_a_yielding_plane_serves_and_keeps_nobody() -> None:
+    """A connection that is busy ends after its answer, which says so; one that comes later is served once."""
+    stage = Stage()
+    origin = stage.start(GET)
+    clients = stage.plane.yield_clients()
+    assert not stage.plane.are_gone(clients)
+    stage.answer(origin, OK)
+    assert b"connection: close" in stage.got.lower()
+    assert stage.plane.are_gone(clients)
+    late = stage.plane.connect()
+    late.receive(GET)
+    stage.plane.run()
+    origin.receive(OK)
+    stage.plane.run()
+    assert b"connection: close" in bytes(late.sent).lower()
+    assert stage.ends == [(200, "--"), (200, "--")]
+    assert stage.plane.connections == 0
+
+
+def test_an_idle_connection_is_closed_when_the_plane_yields() -> None:
+    """It would last for as long as its client likes."""
+    stage = Stage()
+    stage.answer(stage.start(GET), OK)
+    assert stage.plane.connections == 1
+    clients = stage.plane.yield_clients()
+    stage.plane.run()
+    assert stage.plane.are_gone(clients)
+    assert stage.plane.connections == 0
+
+
+def test_connections_are_kept_again_afterwards() -> None:
+    """Unless the plane is draining, which nothing takes back."""
+    stage = Stage()
+    stage.plane.yield_clients()
+    stage.plane.keep_clients()
+    stage.answer(stage.start(GET), OK)
+    assert b"connection" not in stage.got.lower()
+    stage.plane.drain()
+    stage.plane.keep_clients()
+    assert not stage.plane.keeps_clients
+
+
+def test_what_is_left_is_reset() -> None:
+    """The address is about to be another machine's: a FIN would find nobody there, and the log says what it was."""
+    stage = Stage()
+    stage.start(GET)
+    stage.plane.reset_clients()
+    stage.plane.run()
+    assert stage.ends == [(503, "PD")]
+    assert stage.plane.connections == 0

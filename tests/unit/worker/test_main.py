@@ -281,3 +281,43 @@ def test_main(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [-1, 17]
     terminal = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     assert [first[number] for number in terminal] == [signal.SIG_IGN] * 4
+
+
+async def test_the_steps_of_a_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says when those who were there are gone; what comes before it has begun is passed over."""
+    worker = Worker(99)
+    channel = FakeChannel.last
+    channel.on_message({"type": "yield"}, [])
+    start(worker)
+    await channel.answer()
+    plane = worker._plane
+    assert plane is not None
+    monkeypatch.setattr(worker_main, "LOOK_SECONDS", 0.0)
+    channel.on_message({"type": "yield"}, [])
+    assert not plane.keeps_clients
+    async with asyncio.timeout(5):
+        while channel.sent[-1] != {"type": "yielded"}:
+            await asyncio.sleep(0)
+    channel.on_message({"type": "reset"}, [])
+    channel.on_message({"type": "keep"}, [])
+    assert plane.keeps_clients
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)
+
+
+async def test_a_hand_over_that_is_given_up_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late word about it would count for the next one."""
+    worker = Worker(99)
+    channel = start(worker)
+    await channel.answer()
+    plane = worker._plane
+    assert plane is not None
+    monkeypatch.setattr(plane, "are_gone", lambda _: False)
+    channel.on_message({"type": "yield"}, [])
+    channel.on_message({"type": "keep"}, [])
+    assert worker._yielding is not None
+    await asyncio.gather(worker._yielding, return_exceptions=True)
+    assert worker._yielding.cancelled()
+    assert {"type": "yielded"} not in channel.sent
+    channel.on_message({"type": "drain", "grace": 1.0}, [])
+    await stopped(worker)

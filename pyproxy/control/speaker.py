@@ -1,0 +1,171 @@
+"""
+The speaker's process: started, watched, and started again when it ends.
+
+Must not know what it says, nor VRRP: messages are passed on. What a new process has to know is said again to it: the
+start message and the last facts.
+
+A speaker that ends is started again at once, so that it can go on where the last one was before anybody notices;
+after two short lives in a row with growing pauses.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pyproxy.control.child import Child
+from pyproxy.control.worker import Program, worker_environ
+from pyproxy.control.workers import FIRST_TRIES, SHORT_LIFE, pause
+
+STOP_SECONDS = 2.0  # that it has to release the addresses and exit
+
+_log = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+
+
+def speaker_program() -> Program:
+    """Give how a speaker is started: as who started us, with all privileges, most of which it gives up itself."""
+    return Program((sys.executable, "-P", "-m", "pyproxy.failover"), worker_environ(os.environ))
+
+
+class Speaker:
+    """
+    See the module's docstring; made inside a running event loop.
+
+    ``start_message`` is the first that each process gets. ``on_message`` gets what it says, but that it is ready or
+    can't work; ``on_lost`` is told that one has ended, ``on_hopeless`` gets the reason when none ever became ready.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        start_message: Message,
+        on_message: Callable[[Message], None],
+        on_lost: Callable[[], None],
+        on_hopeless: Callable[[str], None],
+    ) -> None:
+        self.restarts = 0
+        self.is_ready = False
+        self._program = program
+        self._start_message = start_message
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._on_hopeless = on_hopeless
+        self._facts: Message | None = None
+        self._child: Child | None = None
+        self._failure = ""
+        self._short_lives = 0
+        self._has_been_ready = False
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Speaker {self._child!r} {'ready' if self.is_ready else 'not ready'}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, None while there is none."""
+        return self._child.pid if self._child is not None else None
+
+    def start(self) -> None:
+        """Start a process."""
+        self._timer = None
+        self._failure = ""
+        try:
+            self._child = Child("speaker", self._program.spawn, self._handle_message, self._handle_end)
+        except OSError as error:
+            _log.error("the speaker can't be started: %s", error)
+            self._failure = str(error)
+            self._start_again(lived=0.0, reason=self._failure)
+            return
+        self._ended.clear()
+        self._patience = self._loop.call_later(self._program.ready_timeout, self._handle_late)
+        self._child.send(self._start_message)
+        if self._facts is not None:
+            self._child.send(self._facts)
+
+    def send(self, message: Message) -> bool:
+        """Send a message; False if there is no process that is ready for it."""
+        if self._child is None or not self.is_ready:
+            return False
+        self._child.send(message)
+        return True
+
+    def set_facts(self, facts: Message) -> None:
+        """Tell it what holds now; a process that is started later is told as well."""
+        if facts != self._facts:
+            self._facts = facts
+            if self._child is not None:
+                self._child.send(facts)
+
+    async def stop(self, reason: str) -> None:
+        """Let it release what it has, and come back when its process has ended."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._child is not None:
+            self._child.send({"type": "stop", "reason": reason})
+            try:
+                await asyncio.wait_for(self._ended.wait(), STOP_SECONDS)
+            except TimeoutError:
+                _log.error("the speaker has not ended in time, killing it; the addresses leave with their lease")
+                self._child.kill()
+                await self._ended.wait()
+
+    def _handle_message(self, message: Message) -> None:
+        match message.get("type"):
+            case "ready":
+                self.is_ready = True
+                self._has_been_ready = True
+                self._cancel_patience()
+                _log.info("the speaker is ready (pid %d)", self.pid)
+            case "failed":
+                self._failure = str(message.get("error"))
+                _log.error("the speaker can't work: %s", self._failure)
+                if self._child is not None:
+                    self._child.kill()
+            case _:
+                self._on_message(message)
+
+    def _handle_late(self) -> None:
+        self._failure = f"not ready after {self._program.ready_timeout:g} s"
+        _log.error("the speaker is %s, killing it", self._failure)
+        if self._child is not None:
+            self._child.kill()
+
+    def _cancel_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _handle_end(self, ending: str) -> None:
+        assert self._child is not None
+        pid, lived = self._child.pid, self._loop.time() - self._child.started
+        self._child = None
+        self.is_ready = False
+        self._cancel_patience()
+        self._ended.set()
+        self._on_lost()
+        if self._stopping:
+            _log.info("the speaker (pid %d) ended: %s", pid, ending)
+            return
+        _log.error("the speaker (pid %d) ended: %s", pid, ending)
+        self._start_again(lived, self._failure or ending)
+
+    def _start_again(self, lived: float, reason: str) -> None:
+        self._short_lives = self._short_lives + 1 if lived < SHORT_LIFE else 0
+        if not self._has_been_ready and self._short_lives >= FIRST_TRIES:
+            self._on_hopeless(reason)
+            return
+        self.restarts += 1
+        seconds = pause(self._short_lives)
+        if seconds:
+            _log.warning("the speaker is started again in %.2f s", seconds)
+        self._timer = self._loop.call_later(seconds, self.start)

@@ -1,0 +1,1 @@
+"""The failover speaker: a program of its own, on the standard library alone."""

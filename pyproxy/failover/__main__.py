@@ -1,0 +1,150 @@
+"""
+The speaker's process: ``python -m pyproxy.failover FD``, started by the supervisor, which holds the other end of FD.
+
+Must not know what the speaker does. It ends when it is told to, and when the supervisor is gone: then nobody would
+start another, and nobody knows whether a worker still answers. Either way the addresses are given away first.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyproxy.errors import FailoverError
+from pyproxy.failover import privileges
+from pyproxy.failover.background import Background, configure_logging
+from pyproxy.failover.jobs import Jobs, has_commands, start_runner
+from pyproxy.failover.settings import from_plain
+from pyproxy.failover.speaker import Beginning, Speaker
+from pyproxy.failover.wire import Wire
+
+MAX_UNSENT_BYTES = 256 * 1024  # to a supervisor that doesn't read; beyond it the status is left out
+LOG_SECONDS = 1.0  # that the end waits for the log
+
+_LOOPBACK = 1
+_LOCK = "commands.lock"
+
+_log = logging.getLogger(__name__)
+
+
+class Program:
+    """One process from its start message to its end; made inside a running event loop."""
+
+    def __init__(self, sock: socket.socket, log: Background) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._speaker: Speaker | None = None
+        self._runner: subprocess.Popen[bytes] | None = None  # kept, for it is our child
+        self._wire = Wire(sock, self._on_message, lambda _: self._end("the supervisor is gone"))
+
+    def __repr__(self) -> str:
+        return f"<Program {self._speaker!r}>"
+
+    async def run(self) -> int:
+        """Live until told to end; the process's exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._end, f"signal {number.name}")
+        life = asyncio.ensure_future(self._live())
+        either: list[asyncio.Future[Any]] = [life, self._ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not life.done():
+            life.cancel()
+        result = await asyncio.gather(life, return_exceptions=True)
+        if self._speaker is not None:
+            await self._speaker.stop(self._ended.result() if self._ended.done() else "an error")
+        self._wire.close()
+        error = result[0]
+        if error is None or isinstance(error, asyncio.CancelledError):
+            return 0
+        _log.error("%s", error, exc_info=None if isinstance(error, FailoverError) else error)
+        return 1
+
+    async def _live(self) -> None:
+        try:
+            # For as long as it takes: a spare waits here, everything loaded, until the one before it ends.
+            await self._start(read_start(await self._started))
+        except FailoverError as error:
+            self._tell({"type": "failed", "error": str(error)})
+            raise
+        self._tell({"type": "ready"})
+        await self._loop.create_future()
+
+    async def _start(self, beginning: Beginning) -> None:
+        settings = beginning.settings
+        privileges.check(_LOOPBACK, moves_addresses=settings.vip_backend == "netlink")
+        jobs = None
+        if has_commands(settings):
+            # Before the privileges are given up, which commands may need.
+            sock, self._runner = start_runner(str(beginning.directory / _LOCK))
+            jobs = Jobs(sock, self._on_runner_lost)
+        for lack in privileges.settle():
+            _log.warning("the speaker is less precise under load: %s", lack)
+        self._speaker = Speaker(beginning, jobs, self._tell)
+        await self._speaker.start()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        match message.get("type"):
+            case "start" if not self._started.done():
+                self._started.set_result(message)
+            case "stop":
+                self._end(str(message.get("reason") or "stopped"))
+            case "reconfigure" if self._speaker is not None:
+                if not self._speaker.reconfigure(read_start({**message, "boot_id": "", "runtime_dir": ""})):
+                    self._tell({"type": "restart_needed"})
+            case _ if self._speaker is not None:
+                self._speaker.on_message(message)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if message["type"] != "status" or self._wire.unsent_bytes < MAX_UNSENT_BYTES:
+            self._wire.send(message)
+
+    def _end(self, reason: str) -> None:
+        if not self._ended.done():
+            _log.info("ending: %s", reason)
+            self._ended.set_result(reason)
+
+    def _on_runner_lost(self) -> None:
+        """Make room for a successor, which has the privileges to start another; it adopts our state."""
+        _log.error("the runner of commands is gone, another process is to go on from here")
+        self._log.close(LOG_SECONDS)
+        os._exit(1)
+
+
+def read_start(message: dict[str, Any]) -> Beginning:
+    """Read the start message, which the supervisor made: a mistake in it is a bug and raises whatever it does."""
+    keys = message.get("keys") or {}
+    content = json.dumps(message["settings"], sort_keys=True).encode()
+    return Beginning(
+        settings=from_plain(message["settings"]),
+        digest=hashlib.sha256(content).hexdigest(),
+        advert_keys=tuple((int(number), bytes.fromhex(key)) for number, key in keys.get("hmac") or ()),
+        link_key=bytes.fromhex(keys.get("link") or ""),
+        boot_id=message["boot_id"],
+        directory=Path(message["runtime_dir"]),
+    )
+
+
+async def _run(fd: int, log: Background) -> int:
+    return await Program(socket.socket(fileno=fd), log).run()
+
+
+def main() -> int:
+    """Run the process; its exit status."""
+    log = configure_logging()
+    try:
+        return asyncio.run(_run(int(sys.argv[1]), log))
+    finally:
+        log.close(LOG_SECONDS)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

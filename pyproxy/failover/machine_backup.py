@@ -1,0 +1,207 @@
+"""
+What the machine does while it isn't master: it starts, listens, asks whether to take over, or is at fault.
+
+Must not know what a master does.
+"""
+
+from pyproxy.failover import commands as do
+from pyproxy.failover import events as on
+from pyproxy.failover import timing
+from pyproxy.failover.events import Event, State
+from pyproxy.failover.machine_core import MachineCore, Timer
+from pyproxy.failover.packet import Advert
+from pyproxy.failover.takeover import Silence, Verdict, decide, is_isolated, is_offered
+
+_ASK_AGAIN = 0.25  # seconds, at least, between two questions of an overdue backup
+_PROBE_TIME = 1.0
+_GRACE = 5.0  # for an answer to a command that has a deadline of its own
+_OWNER = 255
+
+
+class MachineBackup(MachineCore):
+    """The handlers of init, backup and fault."""
+
+    # --- init and fault -----------------------------------------------------------------------------------------------
+
+    def _start(self, event: on.Start) -> None:
+        self._listening_since = self._now
+        settings = self.settings
+        if event.adopt and not self._cause():
+            self._claim("adopted from the process before", is_adopted=True)
+            return
+        if event.adopt:
+            self._out.append(do.SendAdvert(0))
+        if settings.priority != _OWNER or settings.startup_delay or event.adopt:
+            self._out.append(do.RemoveVips(settings.virtual_ips))
+        if settings.startup_delay:
+            self.reason = f"waits for startup_delay, {settings.startup_delay:g} s"
+            self._arm(Timer.DELAY, settings.startup_delay)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Take part: as the owner of the addresses at once, else as a backup."""
+        cause = self._cause()
+        if cause:
+            self._enter_fault(cause)
+        elif self.settings.priority == _OWNER:
+            self._claim("priority 255 owns the addresses")
+        else:
+            is_from_fault = self.state == State.FAULT
+            if not self._is_heard():
+                self._interval = self.settings.advert_interval
+            self._listen_as_backup("listens for a master")
+            if is_from_fault:
+                self._out.append(do.AnnounceSelf())
+
+    def _end(self, event: on.Stop) -> None:
+        if self.state == State.MASTER:
+            self._release()
+        self._to(State.INIT, event.reason)
+
+    def _take_settings(self, event: on.Reconfigured) -> None:
+        self.settings = event.settings
+
+    def _refuse_handover(self, _: Event) -> None:
+        self._out.append(do.RefuseHandover(f"this machine isn't master but {self.state}"))
+
+    def _fault_reconsiders(self, _: object = None) -> None:
+        if Timer.RETRY not in self._timers:
+            self._vips_failed = ""
+        cause = self._cause()
+        if cause:
+            self._timers.pop(Timer.DELAY, None)
+            self._was_down |= not self.facts.own_link_up
+            self.reason = cause
+        elif Timer.DELAY not in self._timers:
+            delay = self.settings.link_up_delay if self._was_down else 0.0
+            if delay:
+                self.reason = f"waits for link_up_delay, {delay:g} s"
+                self._arm(Timer.DELAY, delay)
+            else:
+                self._begin()
+
+    def _listen(self, event: on.AdvertHeard) -> None:
+        """Learn of the master without taking part."""
+        if event.advert.priority:
+            self._learn(event)
+
+    # --- backup -------------------------------------------------------------------------------------------------------
+
+    def _listen_again(self, _: Event) -> None:
+        self._listening_since = self._now
+        self._listen_anew()
+
+    def _backup_takes_settings(self, event: on.Reconfigured) -> None:
+        self.settings = event.settings
+        self._listen_anew()
+
+    def _backup_hears(self, event: on.AdvertHeard) -> None:
+        advert = event.advert
+        if advert.priority == 0:
+            self._hear_farewell(event)
+        elif not self._preempts(advert):
+            self._learn(event)
+            self.reason = f"hears {event.source} with priority {advert.priority}"
+            self._listen_anew()
+        elif self._overdue:
+            self._listen_anew()
+
+    def _hear_farewell(self, event: on.AdvertHeard) -> None:
+        """Priority 0 means: don't wait. Only the master's counts, and only once."""
+        if self._masters.get(event.advert.family, event.source) != event.source:
+            return
+        settings = self.settings
+        wait = self._now + timing.skew(settings.version, settings.priority, self._interval)
+        self._has_left = True
+        self._timers[Timer.DOWN] = min(self._timers.get(Timer.DOWN, wait), wait)
+
+    def _preempts(self, advert: Advert) -> bool:
+        """Whether an advert is passed over because we want to be master in its place."""
+        settings = self.settings
+        if not settings.preempt or self._yielded or advert.priority >= settings.priority:
+            self._lower_since = self._lower_at = None
+            return False
+        self._lower_at = self._now
+        if self._lower_since is None:
+            self._lower_since = self._now
+        return self._now >= self._lower_since + settings.preempt_delay
+
+    def _backup_reconsiders(self, _: object = None) -> None:
+        cause = self._cause()
+        if cause:
+            self._enter_fault(cause)
+        elif self._overdue or self._is_offered():
+            self._ask()
+
+    def _is_offered(self) -> bool:
+        """Whether the link's word is enough: we have listened, and the master isn't a third machine."""
+        peer = self.facts.linked_peer
+        if peer is None or not is_offered(self.facts) or self._claiming:
+            return False
+        if self._now - self._listening_since < self.down_interval():
+            return False
+        is_third = self._is_heard() and bool(peer.sources) and not peer.sources & set(self._masters.values())
+        return not is_third
+
+    def _ask(self) -> None:
+        """Ask the rule whether to take the addresses, and do what it says."""
+        decision = decide(self.settings, self.facts, self._silence())
+        was_cut_off = self._overdue == Verdict.STAY and "isolated" in self.alarms
+        if decision.verdict != Verdict.TAKE:
+            self._stay(decision.verdict, decision.reason)
+        elif was_cut_off:
+            self._listen_anew()
+        else:
+            self._take(decision.reason)
+
+    def _silence(self) -> Silence:
+        heard = self.last_advert if self.last_advert is not None else self._listening_since
+        is_preempting = self._lower_at is not None and self._now - self._lower_at < self.down_interval()
+        held = 0.0 if self._held_since is None else self._now - self._held_since
+        return Silence(self._now - heard, self._now - self._link_up_at, held, is_preempting, self._has_left)
+
+    def _stay(self, verdict: Verdict, reason: str) -> None:
+        self._overdue, self.reason = verdict, reason
+        if verdict == Verdict.HOLD and self._held_since is None:
+            self._held_since = self._now
+        self._alarm("split", reason if verdict == Verdict.HOLD else "")
+        self._alarm("isolated", reason if is_isolated(self.settings, self.facts) else "")
+        self._arm(Timer.DOWN, max(self._interval, _ASK_AGAIN))
+
+    def _take(self, reason: str) -> None:
+        """Take the addresses, after fencing where that is wanted: the link is dead and someone has them."""
+        settings = self.settings
+        if settings.fence is None or self.facts.link != "dead" or self._has_left:
+            self._claim(reason)
+            return
+        self._claiming = reason
+        self._timers.pop(Timer.DOWN, None)
+        if settings.vip_backend == "netlink":
+            self._out.append(do.ProbeVips(settings.virtual_ips))
+            self._arm(Timer.FENCE, _PROBE_TIME)
+        else:
+            self._fence("")
+
+    def _fence(self, holder: str) -> None:
+        settings = self.settings
+        assert settings.fence is not None
+        self._out.append(do.Fence(settings.fence, holder, settings.notify_timeout))
+        self._arm(Timer.FENCE, settings.notify_timeout + _GRACE)
+
+    def _probe_done(self, event: on.ProbeDone) -> None:
+        if self._claiming and event.holder is None:
+            self._claim(self._claiming)
+        elif self._claiming and event.holder is not None:
+            self._fence(event.holder)
+
+    def _fence_done(self, event: on.FenceDone) -> None:
+        if self._claiming and event.ok:
+            self._claim(f"{self._claiming}; the old master is fenced")
+        elif self._claiming:
+            self._listen_anew()
+            self.reason = f"fencing failed: {event.detail}"
+            self._alarm("fence", self.reason)
+
+    def _give_up_waiting(self) -> None:
+        self._fence_done(on.FenceDone(False, "no answer in time"))

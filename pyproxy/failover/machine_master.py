@@ -1,0 +1,219 @@
+"""
+What the machine does while it is master: it says so, keeps the addresses, and knows when to give them away.
+
+Must not know how one becomes master.
+"""
+
+from pyproxy.failover import commands as do
+from pyproxy.failover import events as on
+from pyproxy.failover import timing
+from pyproxy.failover.events import Event, State
+from pyproxy.failover.machine_core import RENEW_GAP, MachineCore, Timer
+from pyproxy.failover.packet import packed
+from pyproxy.failover.takeover import handover_refusal, loses_to_peer, yield_cause
+
+_ANNOUNCE_GAP = 0.25  # between announcements that others cause
+_CONFLICT_GAP = 1.0
+_CONFLICT_TIME = 10.0
+_TIE_PATIENCE = 1.5  # intervals until a tie is decided in the second family
+_LATE_ADVERTS = 3
+
+
+class MachineMaster(MachineCore):
+    """The handlers of master."""
+
+    # --- adverts ------------------------------------------------------------------------------------------------------
+
+    def _master_hears(self, event: on.AdvertHeard) -> None:
+        advert = event.advert
+        if advert.priority == 0:
+            self._send_advert_now()
+            return
+        wins = self._does_win(event)
+        is_late = self._is_late or self._now > self._timers[Timer.ADVERT] + self._lateness()
+        self.last_advert = self._now
+        self._masters[advert.family] = event.source
+        self._check_addresses(advert)
+        if wins or (is_late and not self.settings.preempt):
+            self._step_down(event, is_beaten=bool(wins))
+        elif wins is False:
+            self._assert_against(event)
+
+    def _does_win(self, event: on.AdvertHeard) -> bool | None:
+        """Whether the other master is to stay and we are to go; None if its other family will tell."""
+        advert, ours = event.advert, self.settings.priority
+        if advert.priority != ours:
+            return advert.priority > ours
+        first = self.settings.families[0]
+        if advert.family != first:
+            if first in self._masters:
+                return None
+            if self._tie_since is None:
+                self._tie_since = self._now
+            if self._now < self._tie_since + _TIE_PATIENCE * max(advert.interval, self.settings.advert_interval):
+                return None
+        own = self.facts.sources.get(advert.family)
+        return own is not None and packed(event.source) > packed(own)
+
+    def _step_down(self, event: on.AdvertHeard, *, is_beaten: bool) -> None:
+        """Leave it to the other master; one advert of ours tells it to announce the addresses again."""
+        if is_beaten:
+            self._out.append(do.SendAdvert(self.settings.priority))
+        self._out.append(do.RemoveVips(self.settings.virtual_ips))
+        self._listen_as_backup(f"{event.source} is master with priority {event.advert.priority}")
+        self._learn(event)
+        self._listen_anew()
+
+    def _assert_against(self, event: on.AdvertHeard) -> None:
+        """Tell a master that is to go, and everyone whom it had told that it has the addresses."""
+        advert = event.advert
+        self._out.append(do.SendAdvert(self.settings.priority))
+        self._announce_once(_ANNOUNCE_GAP)
+        self.duals.hear(self._now, advert.interval)
+        self._arm(Timer.DUAL, _LATE_ADVERTS * max(advert.interval, self.settings.advert_interval))
+        self._show_dual(f"{event.source} is master too, with priority {advert.priority}")
+
+    def _send_advert_now(self) -> None:
+        self._out.append(do.SendAdvert(self.settings.priority))
+        self._arm(Timer.ADVERT, self.settings.advert_interval)
+
+    def _advertise(self) -> None:
+        """Say at the end of an interval that we are master; after a stall everything is said anew."""
+        if self._is_late:
+            self._is_late = False
+            self._assert(self.settings.garp.repeat)
+        else:
+            self._out.append(do.SendAdvert(self.settings.priority))
+            if self._now - self._renewed_at >= RENEW_GAP:
+                self._renew()
+        interval = self.settings.advert_interval
+        self._timers[Timer.ADVERT] = max(self._deadline + interval, self._now + interval / 2)
+        self._watch_peer()
+
+    def _lateness(self) -> float:
+        """How late the advert timer may be until it looks as if this machine had been asleep."""
+        settings = self.settings
+        return timing.down_interval(settings.version, settings.priority, settings.advert_interval, _LATE_ADVERTS)
+
+    def _master_wakes(self, _: Event) -> None:
+        self._is_late = True
+        self._timers[Timer.ADVERT] = self._now
+
+    # --- the addresses ------------------------------------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        lifetime = self.lifetime()
+        if lifetime is not None:
+            self._out.append(do.RenewLease(self.settings.virtual_ips, lifetime))
+            self._renewed_at = self._now
+            self._arm_renewal()
+
+    def _announce_once(self, gap: float) -> None:
+        """Announce; if that was done a moment ago then when the gap is over, as what caused it came after."""
+        due = self._announced_at + gap
+        if self._now >= due:
+            self._announced_at = self._now
+            self._out.append(do.Announce(self.settings.virtual_ips, 1))
+        else:
+            self._timers[Timer.REFRESH] = min(self._timers.get(Timer.REFRESH, due), due)
+
+    def _announce_again(self) -> None:
+        self._announced_at = self._now
+        self._out.append(do.Announce(self.settings.virtual_ips, self.settings.garp.repeat))
+
+    def _refresh(self) -> None:
+        self._announce_once(0.0)
+        if self.settings.garp.refresh:
+            self._arm(Timer.REFRESH, self.settings.garp.refresh)
+
+    def _see_conflict(self, event: on.ConflictSeen) -> None:
+        """Another machine answers for an address: say again and again that we have it."""
+        if self.state == State.MASTER:
+            self._alarm("address_conflict", f"{event.holder} answers for {event.address}")
+            self._announce_once(_CONFLICT_GAP)
+            self._arm(Timer.CONFLICT, _CONFLICT_TIME)
+
+    def _end_conflict(self) -> None:
+        self._alarm("address_conflict", "")
+
+    def _lose_vips(self, event: on.VipsFailed) -> None:
+        self._vips_failed = event.detail
+        self._release()
+        self._enter_fault(self._cause())
+
+    def _master_takes_settings(self, event: on.Reconfigured) -> None:
+        before, self.settings = self.settings, event.settings
+        gone = tuple(vip for vip in before.virtual_ips if vip not in self.settings.virtual_ips)
+        if gone:
+            self._out.append(do.RemoveVips(gone))
+        self._assert(self.settings.garp.repeat if before.virtual_ips != self.settings.virtual_ips else 1)
+        self._interval = self.settings.advert_interval
+        self._arm(Timer.ADVERT, self._interval)
+        self._arm_renewal()
+
+    # --- giving them away ---------------------------------------------------------------------------------------------
+
+    def _master_reconsiders(self, _: object = None) -> None:
+        cause = self._cause()
+        if cause:
+            self._release()
+            self._enter_fault(cause)
+            return
+        better_off = yield_cause(self.settings, self.facts)
+        if better_off:
+            self._give_to_peer(better_off, "no_backend")
+            return
+        is_linked = self.facts.link == "up"
+        if is_linked and not self._was_linked:
+            self._announce_once(_ANNOUNCE_GAP)
+        self._was_linked = is_linked
+        self._watch_peer()
+
+    def _give_to_peer(self, reason: str, why: str) -> None:
+        self._release()
+        self._listen_as_backup(reason)
+        self._yielded = why
+
+    def _begin_handover(self, _: Event) -> None:
+        refusal = handover_refusal(self.facts)
+        if refusal:
+            self._out.append(do.RefuseHandover(refusal))
+        elif not self.is_draining:
+            self.is_draining = True
+            self._out.append(do.BeginHandover())
+
+    def _drain_done(self, _: Event) -> None:
+        if not self.is_draining:
+            return
+        refusal = handover_refusal(self.facts)
+        if refusal:
+            self.is_draining = False
+            self._out.append(do.RefuseHandover(refusal))
+        else:
+            self._give_to_peer("handed over", "handover")
+
+    # --- the other one ------------------------------------------------------------------------------------------------
+
+    def _watch_peer(self) -> None:
+        """Look at what the link says: whether the peer is master too, and whether it hears us."""
+        peer = self.facts.linked_peer
+        settings = self.settings
+        patience = timing.down_interval(
+            settings.version, settings.priority, settings.advert_interval, settings.down_adverts
+        )
+        is_master = peer is not None and peer.state == "master"
+        is_dual = self.duals.hear_link(self._now, is_master=is_master, patience=patience)
+        if peer and is_dual and loses_to_peer(self.facts, peer, settings.priority):
+            self._give_to_peer("the link says that the peer is master and better placed", "")
+            return
+        self._show_dual("the link says that the peer is master too")
+        is_deaf = peer is not None and peer.state == "backup" and self._now - self.since > 2 * patience
+        is_deaf = is_deaf and peer is not None and (peer.advert_age is None or peer.advert_age > patience)
+        self._alarm("one_way", "the link lives, but the peer doesn't hear our adverts" if is_deaf else "")
+
+    def _show_dual(self, text: str) -> None:
+        self._alarm("dual_master", text if self.duals.is_on else "")
+
+    def _end_dual(self) -> None:
+        self.duals.end_adverts(self._now)
+        self._show_dual("the link says that the peer is master too")

@@ -1,0 +1,278 @@
+"""
+Whether this machine may take the addresses, must give them away, or may hand them over: pure rules on facts.
+
+Must not know timers, states of the machine or where a fact comes from. ``Facts`` is filled by the speaker; the rules
+answer with a verdict and the reason in words, which is what the operator reads.
+
+The rules rest on one thought: adverts that don't come prove only that adverts don't come. Whoever takes over asks
+first whether it is the one that is cut off (gateway, witnesses), whether it is fit (guards), and whether the other
+machine says over the link that it is master and well.
+"""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any, Literal
+
+from pyproxy.failover.packet import packed
+from pyproxy.failover.settings import Settings
+
+_NONE = type(None)
+_PEER_REQUIRED = ("priority", "well")
+_PEER_TYPES: dict[str, tuple[type, ...]] = {
+    "priority": (int,),
+    "well": (bool,),
+    "reason": (str,),
+    "released": (bool,),
+    "gateway": (bool, _NONE),
+    "healthy_backends": (int, _NONE),
+    "advert_age": (int, float, _NONE),
+    "down_adverts": (int, _NONE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """What the other machine said last over the link."""
+
+    state: str  # init | backup | master | fault
+    priority: int
+    well: bool  # fit to be master, as far as it can tell
+    reason: str = ""  # why it is in its state
+    released: bool = False  # it gave the addresses away on purpose and nobody has them since
+    gateway: bool | None = None  # whether it reaches its gateway; None = unknown or off
+    healthy_backends: int | None = None
+    advert_age: float | None = None  # seconds since it heard an advert of ours; None = never
+    down_adverts: int | None = None
+    sources: frozenset[str] = frozenset()  # addresses that its adverts come from
+
+
+def peer_to_plain(peer: PeerFacts) -> dict[str, Any]:
+    """Make the JSON object that says this over the link."""
+    return {**asdict(peer), "sources": sorted(peer.sources)}
+
+
+def peer_from_plain(data: dict[str, Any]) -> PeerFacts:
+    """
+    Read what the other machine says; it may be of another version, so unknown keys are passed over.
+
+    Raises ``ValueError`` for what is missing or of the wrong type.
+    """
+    if data.get("state") not in ("init", "backup", "master", "fault"):
+        raise ValueError(f"unknown state {data.get('state')!r}")
+    for key, types in _PEER_TYPES.items():
+        value = data.get(key)
+        is_known = key in data or key in _PEER_REQUIRED
+        if is_known and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+            raise ValueError(f"{key} can't be {value!r}")
+    sources = data.get("sources", [])
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+        raise ValueError(f"sources can't be {sources!r}")
+    known = {key: data[key] for key in _PEER_TYPES if key in data}
+    return PeerFacts(state=data["state"], sources=frozenset(map(_address, sources)), **known)
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known at present. The speaker sets fields and tells the machine ``FactsChanged``."""
+
+    own_link_up: bool = True  # the interface is up and has a carrier
+    sources: dict[int, str] = field(default_factory=dict)  # family → address that our adverts come from
+    gateway: bool | None = None  # None = off, or not known yet
+    witnesses: bool | None = None  # whether any of them answers; None = there are none, or not known yet
+    guards: Literal["ok", "refuse", "last_resort"] = "ok"  # the worst verdict of all
+    guard_reason: str = ""
+    ready_workers: int | None = None  # None = there is no proxy beside this speaker
+    healthy_backends: int | None = None
+    link: Literal["none", "up", "dead"] = "none"  # none = not configured
+    peer: PeerFacts | None = None  # kept when the link dies
+
+    @property
+    def linked_peer(self) -> PeerFacts | None:
+        """What the peer says, as long as the link lives."""
+        return self.peer if self.link == "up" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Why the question of taking over comes up; all in seconds."""
+
+    adverts: float = 0.0  # since the last advert, or since we began to listen
+    link: float = float("inf")  # since the link was up; 0 while it is, inf if it never was
+    held: float = 0.0  # since this rule said hold for the first time
+    is_preempting: bool = False  # it isn't silent at all: a master with a lower priority is heard
+    has_left: bool = False  # its last advert had priority 0
+
+
+class Verdict(StrEnum):
+    """What to do when the master seems to be gone."""
+
+    TAKE = "take"
+    HOLD = "hold"  # the link says that it lives: raise the alarm
+    STAY = "stay"  # we are the wrong one
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and the reason for it."""
+
+    verdict: Verdict
+    reason: str
+
+
+def is_isolated(settings: Settings, facts: Facts) -> bool:
+    """Whether everything that a connected machine reaches is out of reach; what isn't known isn't held against us."""
+    asked = []
+    if settings.gateway != "off":
+        asked.append(facts.gateway)
+    if settings.witnesses:
+        asked.append(facts.witnesses)
+    return bool(asked) and all(answer is False for answer in asked)
+
+
+def is_well(facts: Facts) -> bool:
+    """
+    Whether this machine is fit to be master: what the other one hears as ``well``.
+
+    Its gateway is no part of it: that is told on its own and weighed against the other's.
+    """
+    has_worker = facts.ready_workers is None or facts.ready_workers > 0
+    return facts.own_link_up and has_worker and facts.guards == "ok"
+
+
+def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
+    """Say whether to take the addresses when the down timer has expired."""
+    refusal = _own_refusal(settings, facts)
+    if refusal:
+        return Decision(Verdict.STAY, refusal)
+    if facts.guards == "last_resort":
+        return _as_last_resort(settings, facts, silence)
+    peer = facts.linked_peer
+    if silence.is_preempting:
+        return _preempt(facts, peer)
+    if silence.has_left:
+        return Decision(Verdict.TAKE, "the master left")
+    if peer is None:
+        return Decision(Verdict.TAKE, f"no advert for {silence.adverts:.3g} s{_link_word(facts)}")
+    return _by_link(settings, facts, peer, silence)
+
+
+def is_offered(facts: Facts) -> str:
+    """Say why the addresses may be taken at once, empty if nothing offers them: the link's word alone."""
+    peer = facts.linked_peer
+    if peer is None:
+        return ""
+    if peer.released:
+        return "the peer released the addresses"
+    if peer.state == "fault":
+        return f"the peer is in fault{_because(peer)}"
+    return ""
+
+
+def fault_cause(settings: Settings, facts: Facts, *, no_worker: bool, is_master: bool, is_fault: bool = False) -> str:
+    """
+    Say why this machine can be neither master nor backup, empty if it can.
+
+    ``no_worker`` is whether none has been ready for ``release_when.no_worker``. Guards bind a backup only. A lost
+    gateway is a fault only of a master whose peer is well and has its own, and while it then stays so.
+    """
+    if not facts.own_link_up:
+        return f"interface {settings.interface} is down"
+    if no_worker:
+        return "no worker is ready"
+    if facts.guards == "refuse" and not is_master:
+        return f"guard refuses: {facts.guard_reason}" if facts.guard_reason else "guard refuses"
+    peer = facts.linked_peer
+    has_gateway = peer is not None and peer.gateway is True
+    if facts.gateway is False and has_gateway and peer is not None:
+        can_take = peer.state == "backup" and peer.well
+        if (is_master and can_take) or is_fault:
+            return "the gateway doesn't answer, and the peer reaches it"
+    return ""
+
+
+def yield_cause(settings: Settings, facts: Facts) -> str:
+    """Say why a master gives the addresses to a peer that is better off, though nothing is wrong with itself."""
+    peer = facts.linked_peer
+    if not settings.release_when.no_backend or facts.healthy_backends != 0:
+        return ""
+    if peer is None or peer.state != "backup" or not peer.well or not peer.healthy_backends or peer.gateway is False:
+        return ""
+    return f"no backend is healthy here, {peer.healthy_backends} at the peer"
+
+
+def handover_refusal(facts: Facts) -> str:
+    """Say why the other machine can't be handed the addresses, empty if it can."""
+    peer = facts.linked_peer
+    if facts.link == "none":
+        return "there is no link to the other machine, so nobody knows whether it is fit"
+    if peer is None:
+        return "the link to the other machine is down"
+    if peer.state != "backup":
+        return f"the other machine is {peer.state}{_because(peer)}"
+    if not peer.well:
+        return f"the other machine is not fit{_because(peer)}"
+    if peer.gateway is False and facts.gateway is not False:
+        return "the other machine doesn't reach its gateway"
+    if facts.healthy_backends and peer.healthy_backends == 0:
+        return "the other machine sees no healthy backend"
+    return ""
+
+
+def loses_to_peer(facts: Facts, peer: PeerFacts, priority: int) -> bool:
+    """Whether of two masters that only hear each other over the link this one should go."""
+    if facts.gateway is not None and peer.gateway is not None and facts.gateway != peer.gateway:
+        return peer.gateway
+    if priority != peer.priority:
+        return priority < peer.priority
+    ours, theirs = sorted(map(packed, facts.sources.values())), sorted(map(packed, peer.sources))
+    return bool(ours) and bool(theirs) and ours < theirs
+
+
+def _own_refusal(settings: Settings, facts: Facts) -> str:
+    if not facts.own_link_up:
+        return f"interface {settings.interface} is down"
+    if is_isolated(settings, facts):
+        return "isolated: neither the gateway nor a witness answers"
+    if facts.guards == "refuse":
+        return f"guard refuses: {facts.guard_reason}" if facts.guard_reason else "guard refuses"
+    return ""
+
+
+def _as_last_resort(settings: Settings, facts: Facts, silence: Silence) -> Decision:
+    quiet = 0.0 if facts.link == "up" or silence.is_preempting else min(silence.adverts, silence.link)
+    why = f" ({facts.guard_reason})" if facts.guard_reason else ""
+    if quiet >= settings.split_hold:
+        return Decision(Verdict.TAKE, f"last resort{why}: the peer has been silent on every path for {quiet:.3g} s")
+    return Decision(Verdict.STAY, f"last resort{why}: waits for {settings.split_hold:g} s of silence on every path")
+
+
+def _preempt(facts: Facts, peer: PeerFacts | None) -> Decision:
+    if peer is not None and (facts.healthy_backends or 0) < (peer.healthy_backends or 0):
+        return Decision(Verdict.STAY, "the master sees more healthy backends than we do")
+    return Decision(Verdict.TAKE, "preempts a master with a lower priority")
+
+
+def _by_link(settings: Settings, facts: Facts, peer: PeerFacts, silence: Silence) -> Decision:
+    offer = is_offered(facts)
+    if offer:
+        return Decision(Verdict.TAKE, offer)
+    if peer.state != "master":
+        return Decision(Verdict.TAKE, f"no advert for {silence.adverts:.3g} s, and the peer is {peer.state}")
+    if not peer.well:
+        return Decision(Verdict.TAKE, f"no advert for {silence.adverts:.3g} s, and the peer isn't well{_because(peer)}")
+    if silence.held >= settings.split_hold and facts.gateway is True and peer.gateway is False:
+        return Decision(Verdict.TAKE, "no advert, and only we reach the gateway")
+    return Decision(Verdict.HOLD, "adverts don't come, but the link says that the peer is master and well")
+
+
+def _because(peer: PeerFacts) -> str:
+    return f": {peer.reason}" if peer.reason else ""
+
+
+def _link_word(facts: Facts) -> str:
+    return ", and the link is dead" if facts.link == "dead" else ""

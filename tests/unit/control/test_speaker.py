@@ -1,0 +1,167 @@
+"""Pins when a speaker is started again, what a new one is told, and how it is stopped, without a process."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyproxy.control import speaker as module
+from pyproxy.control.speaker import Speaker, speaker_program
+from pyproxy.control.worker import Program
+from pyproxy.control.workers import FIRST_TRIES
+
+
+class FakeChild:
+    """A process in memory, ended by the test."""
+
+    made: list["FakeChild"]
+    refuse = 0
+
+    def __init__(
+        self, _name: str, _spawn: Any, say: Callable[[dict[str, Any]], None], end: Callable[[str], None]
+    ) -> None:
+        if FakeChild.refuse:
+            FakeChild.refuse -= 1
+            raise OSError("no more processes")
+        self.pid = 1000 + len(FakeChild.made)
+        self.started = asyncio.get_running_loop().time()
+        self.told: list[str] = []
+        self.say = say
+        self.end = end
+        self.killed = False
+        FakeChild.made.append(self)
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.told.append(message["type"])
+
+    def kill(self) -> None:
+        self.killed = True
+        asyncio.get_running_loop().call_soon(self.end, "signal SIGKILL")
+
+
+class Stage:
+    """A speaker, and what became of it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.lost = 0
+        self.hopeless: list[str] = []
+        self.speaker = Speaker(Program(), {"type": "start"}, self.messages.append, self.lose, self.hopeless.append)
+
+    def lose(self) -> None:
+        self.lost += 1
+
+    @property
+    def child(self) -> FakeChild:
+        return FakeChild.made[-1]
+
+    def ready(self) -> None:
+        self.child.say({"type": "ready"})
+
+
+@pytest.fixture
+async def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A speaker that has been started, in a world where nothing takes time."""
+    FakeChild.made, FakeChild.refuse = [], 0
+    monkeypatch.setattr(module, "Child", FakeChild)
+    monkeypatch.setattr(module, "pause", lambda _: 0.0)
+    stage = Stage()
+    stage.speaker.set_facts({"type": "facts", "n": 1})
+    stage.speaker.start()
+    return stage
+
+
+async def turn() -> None:
+    """Let timers of no time run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_process_is_told_everything_from_the_begin(stage: Stage) -> None:
+    """Start message and facts; what is known already isn't told again, and nothing is sent to one that isn't ready."""
+    assert stage.child.told == ["start", "facts"]
+    assert not stage.speaker.send({"type": "handover"})
+    stage.ready()
+    stage.speaker.set_facts({"type": "facts", "n": 1})
+    stage.speaker.set_facts({"type": "facts", "n": 2})
+    assert stage.speaker.send({"type": "handover"})
+    assert stage.child.told == ["start", "facts", "facts", "handover"]
+    stage.child.say({"type": "status"})
+    assert stage.messages == [{"type": "status"}]
+
+
+async def test_one_that_ends_is_followed_at_once(stage: Stage) -> None:
+    """By one that is told the same."""
+    stage.ready()
+    stage.child.end("signal SIGKILL")
+    assert (stage.lost, stage.speaker.is_ready) == (1, False)
+    await turn()
+    assert len(FakeChild.made) == 2
+    assert stage.child.told == ["start", "facts"]
+    assert stage.speaker.restarts == 1
+
+
+async def test_one_that_never_works_is_given_up(stage: Stage) -> None:
+    """With what it said; after one was ever ready it is tried for ever."""
+    for _ in range(FIRST_TRIES):
+        stage.child.say({"type": "failed", "error": "CAP_NET_RAW is missing"})
+        await turn()
+    assert stage.hopeless == ["CAP_NET_RAW is missing"]
+    assert len(FakeChild.made) == FIRST_TRIES
+    assert all(child.killed for child in FakeChild.made)
+
+
+async def test_one_that_was_ready_once_is_started_for_ever(stage: Stage) -> None:
+    """It may be the machine that is ill, and get well."""
+    stage.ready()
+    for _ in range(3 * FIRST_TRIES):
+        stage.child.end("exit status 1")
+        await turn()
+    assert stage.hopeless == []
+
+
+async def test_a_process_that_can_not_be_made_is_tried_again(stage: Stage) -> None:
+    """As one that ends."""
+    stage.ready()
+    FakeChild.refuse = 2
+    stage.child.end("exit status 1")
+    await turn()
+    assert len(FakeChild.made) == 2
+
+
+async def test_stopping_waits_for_the_end(stage: Stage) -> None:
+    """And starts no other."""
+    stage.ready()
+    stopping = asyncio.ensure_future(stage.speaker.stop("the program stops"))
+    await turn()
+    assert stage.child.told[-1] == "stop"
+    assert not stopping.done()
+    stage.child.end("exit status 0")
+    await stopping
+    await turn()
+    assert len(FakeChild.made) == 1
+
+
+async def test_one_that_does_not_stop_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's lease takes the addresses then."""
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.0)
+    stage.ready()
+    await stage.speaker.stop("the program stops")
+    assert stage.child.killed
+
+
+async def test_stopping_twice_is_once(stage: Stage) -> None:
+    """The program's end comes by here whatever was before."""
+    stage.ready()
+    stage.child.end("exit status 1")
+    await stage.speaker.stop("first")
+    await stage.speaker.stop("second")
+    await turn()
+    assert len(FakeChild.made) == 1
+
+
+def test_the_speakers_program_is_found_from_anywhere() -> None:
+    """With this very package, and without modules of the directory where the operator stands."""
+    assert list(speaker_program().command[1:]) == ["-P", "-m", "pyproxy.failover"]
+    assert speaker_program().credentials is None
