@@ -50,8 +50,8 @@ class Hooks:
     The program that the pair is a part of; a speaker alone has none of the first three.
 
     ``merge`` makes the other machine's changes, ``kept`` names those of them that have no place here, and
-    ``make_emptying`` begins to empty it. ``on_hopeless`` gets the reason when no speaker can be brought up, ``on_event``
-    each transition and alarm as the speaker tells it.
+    ``make_emptying`` begins to empty it. ``on_hopeless`` gets the reason when no speaker can be brought up,
+    ``on_event`` each transition and alarm as the speaker tells it.
     """
 
     on_hopeless: Callable[[str], None]

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 from pyproxy.config.runtime import Backend
 from pyproxy.control.events import Events
-from pyproxy.control.happenings import tell_ejection, tell_flip, tell_over, tell_return, tell_speaker, tell_word
+from pyproxy.control.happenings import (
+    tell_change,
+    tell_ejection,
+    tell_flip,
+    tell_over,
+    tell_return,
+    tell_speaker,
+    tell_word,
+)
 from pyproxy.control.overrides import Note, Override
 from tests.unit.control.test_overrides import pool
 
