@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 
-from pyproxy.failover.netlink import ETHERNET, FOREVER, AddressState, Ip, LinkState
+from pyproxy.failover.netlink import ETHERNET, FOREVER, AddressState, Event, Ip, LinkState
 from pyproxy.failover.netlink_socket import Monitor, Netlink
 from pyproxy.failover.settings import Settings
 
@@ -33,6 +33,8 @@ class Interface:
         self.monitor = Monitor()  # before the first look, so that nothing is missed in between
         self._settings = settings
         self._netlink = netlink
+        is_owner = settings.priority == 255  # then adverts may come from a virtual address
+        self._passing = frozenset[str]() if is_owner else frozenset(vip.address for vip in settings.virtual_ips)
         self._kind = 0
         self.refresh()
 
@@ -69,7 +71,7 @@ class Interface:
         """Take what the monitor has heard; whether the picture changed."""
         events = self.monitor.read()
         self.has_missed_events = events is None
-        is_changed = self.refresh()
+        is_changed = (events is None or any(map(self._concerns_us, events))) and self.refresh()
         for event in events or ():
             if isinstance(event, AddressState) and event.index == self.index:
                 on_address(event)
@@ -78,6 +80,12 @@ class Interface:
     def close(self) -> None:
         """Stop listening."""
         self.monitor.close()
+
+    def _concerns_us(self, event: Event) -> bool:
+        """Whether the picture may be another one: a busy host has many interfaces, and a lease is renewed often."""
+        if isinstance(event, LinkState):
+            return event.index == self.index or event.name == self.name
+        return event.index == self.index and str(event.address.ip) not in self._passing
 
     def _take(self, link: LinkState | None) -> None:
         self.index = link.index if link is not None else 0

@@ -43,6 +43,7 @@ from pyproxy.failover.machine import Machine
 from pyproxy.failover.neighbour import Claim, show_mac
 from pyproxy.failover.netlink import AddressState
 from pyproxy.failover.notify import Notifier
+from pyproxy.failover.overdue import OverdueWatch
 from pyproxy.failover.peer import PeerLink
 from pyproxy.failover.relaying import Relaying
 from pyproxy.failover.report import Report
@@ -53,7 +54,6 @@ from pyproxy.failover.vips import KernelVips, make_vips
 
 STATUS_EVERY = 1.0
 COLLECT_EVERY = 60.0  # seconds between two collections of garbage
-OVERDUE = 1.5  # of the master's interval without an advert: then it is time to know whether we are connected
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 GUARDS_SECONDS = 1.0  # that the start waits for the guards
@@ -97,7 +97,7 @@ class Speaker:
         self._is_busy = self._is_started = self._is_ended = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._deadline: float | None = None
-        self._patience = self._heard_at = 0.0  # until the next advert is overdue; when the last one was heard
+        self._overdue = OverdueWatch(self._loop, self._drain, self._on_overdue)
         self._status: asyncio.Handle | None = None
         self._asking: asyncio.Task[None] | None = None
         self._ahead = boottime() - monotonic()
@@ -158,6 +158,7 @@ class Speaker:
         self.handle(on.Stop(reason))
         for timer in self._timers.values():
             timer.cancel()
+        self._overdue.close()
         await self._relaying.close()
         self._adverts.close()
         if self._asking is not None:
@@ -234,28 +235,15 @@ class Speaker:
         if asleep > SUSPENDED:
             _log.warning("this machine was suspended for %.3g s", asleep)
             self.handle(on.Resumed(asleep))
-        heard = self._adverts.read()
-        for advert, source in heard:
+        for advert, source in self._adverts.read():
             self._report.hear(source)
-            self._patience, self._heard_at = OVERDUE * advert.interval, monotonic()
+            self._overdue.hear(advert.interval)
             self.handle(on.AdvertHeard(advert, source))
-        if heard and "overdue" not in self._timers:
-            self._expect_advert()
 
-    def _expect_advert(self) -> None:
-        """Look when the next advert is overdue; one timer does, however many adverts come before it ends."""
-        self._timers["overdue"] = self._loop.call_at(self._heard_at + self._patience, self._on_overdue)
-
-    def _on_overdue(self) -> None:
+    def _on_overdue(self, heard: float) -> None:
         """Find out whether we are cut off, so that it is known when the down timer ends."""
-        del self._timers["overdue"]
-        self._drain()
-        if self._is_ended or "overdue" in self._timers:
-            return
-        if monotonic() < self._heard_at + self._patience:
-            self._expect_advert()
-        elif self.machine.state == State.BACKUP:
-            self._around.hurry(self._heard_at + self.machine.down_interval() - monotonic())
+        if self.machine.state == State.BACKUP:
+            self._around.hurry(heard + self.machine.down_interval() - monotonic())
 
     def _on_facts(self) -> None:
         """Take over what has changed around us."""
