@@ -4,16 +4,12 @@ One of the two machines: what its supervisor tells the speaker and the other one
 Must not know VRRP, which is the speaker's, nor how the link works: the speaker passes messages to the other
 supervisor and back. Of the program it knows what it is given: facts, changes at run time, and a way to empty it.
 
-On the link, in ``kind`` and ``body``::
-
-    config       {"digests": {section: digest}, "host", "settings"}    at the begin of each connection
-    config_ask   {"id", "names"}  ->  config_tell  {"id", "sections"}  for a diff
-    overrides    [entry…]                                              all at the begin, then each change
+On the link, beside what ``comparison`` says, there is ``overrides`` with a list of entries: all that is known at the
+begin of each connection, then each change.
 """
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,7 +20,7 @@ from pyproxy.admin.changes import Conflict, Origin
 from pyproxy.admin.control import Unavailable
 from pyproxy.admin.pair import DiffView, HandoverView, PairView
 from pyproxy.clock import wall
-from pyproxy.control import drift
+from pyproxy.control.comparison import Comparison
 from pyproxy.control.conversation import Conversation
 from pyproxy.control.handover import Emptying
 from pyproxy.control.pair_settings import PairSettings, make_directory
@@ -32,8 +28,6 @@ from pyproxy.control.pair_view import Known, Transitions, make_view, render, sta
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import Speaker
 from pyproxy.control.worker import Program, Worker
-
-ANSWER_SECONDS = 3.0  # that the other machine has for a question
 
 _log = logging.getLogger(__name__)
 
@@ -76,12 +70,8 @@ class Pair:
         self._settings = settings
         self._hooks = hooks
         self._shared = shared
-        self._digests = drift.digests(settings.sections)
-        digest = drift.digest_of(self._digests) if self._digests else None
-        self._known = Known(settings.speaker, wall(), config_digest=digest)
-        self._theirs: Message = {}  # what the other machine said of its configuration
-        self._questions: dict[int, asyncio.Future[Any]] = {}
-        self._numbers = itertools.count(1)
+        self._comparison = Comparison(settings.sections, settings.host, settings.speaker, self._tell)
+        self._known = Known(settings.speaker, wall(), config_digest=self._comparison.digest)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._emptying: Emptying | None = None
         self._conversation: Conversation | None = None
@@ -134,7 +124,7 @@ class Pair:
 
     def view(self) -> PairView:
         known = self._known
-        known.drift = self._drift()
+        known.drift = self._comparison.drift()
         known.kept = self._hooks.kept() if self._hooks.kept is not None else ()
         known.is_handing_over = self._handing is not None
         known.is_speaking = self._speaker.is_ready
@@ -154,25 +144,14 @@ class Pair:
         return await asyncio.shield(self._begin_handover(reason))
 
     async def diff(self) -> DiffView:
-        if not self._theirs:
-            raise Unavailable("the other machine has not told its configuration: there is no link to it")
-        names = self._drift()
-        theirs = await self._ask("config_ask", {"names": names}) if names else {}
-        hosts = f"{self._theirs.get('host') or 'peer'} (peer)", self._settings.host
-        mine = {name: self._settings.sections[name] for name in names if name in self._settings.sections}
-        return {"drift": names, "diff": drift.difference(mine, theirs if isinstance(theirs, dict) else {}, hosts)}
+        return await self._comparison.diff()
 
     def facts(self) -> dict[str, Any]:
         return {
             "settings": self._settings.speaker,
             "facts": self._known.status.get("facts") or {},
-            "peer_settings": self._theirs.get("settings"),
+            "peer_settings": self._comparison.peer_settings,
         }
-
-    def _drift(self) -> list[str]:
-        if not self._theirs:
-            return []
-        return drift.compare(self._digests, drift.read_digests(self._theirs.get("digests")))
 
     # hand-over
 
@@ -295,26 +274,11 @@ class Pair:
     # the other machine
 
     def _handle_peer(self, kind: str, body: Any) -> None:
-        match kind:
-            case "config" if isinstance(body, dict):
-                self._theirs = body
-            case "config_ask" if isinstance(body, dict):
-                names = body.get("names")
-                found = {name: self._settings.sections[name] for name in self._known_names(names)}
-                self._tell("config_tell", {"id": body.get("id"), "sections": found})
-            case "config_tell" if isinstance(body, dict):
-                number = body.get("id")
-                future = self._questions.pop(number, None) if isinstance(number, int) else None
-                if future is not None and not future.done():
-                    future.set_result(body.get("sections"))
-            case "overrides":
-                if self._hooks.merge is not None:
-                    self._spawn(self._merge(body))
-            case _:
-                _log.warning("the peer sent a message of unknown kind %r", kind)
-
-    def _known_names(self, names: Any) -> list[str]:
-        return [name for name in self._settings.sections if isinstance(names, list) and name in names]
+        if kind == "overrides":
+            if self._hooks.merge is not None:
+                self._spawn(self._merge(body))
+        elif not self._comparison.handle(kind, body):
+            _log.warning("the peer sent a message of unknown kind %r", kind)
 
     async def _merge(self, entries: Any) -> None:
         assert self._hooks.merge is not None
@@ -323,20 +287,8 @@ class Pair:
         except Unavailable as error:
             _log.warning("a change by the peer is %s", error)
 
-    async def _ask(self, kind: str, question: Message) -> Any:
-        number = next(self._numbers)
-        future = self._questions[number] = asyncio.get_running_loop().create_future()
-        try:
-            self._tell(kind, {"id": number, **question})
-            return await asyncio.wait_for(future, ANSWER_SECONDS)
-        except TimeoutError:
-            raise Unavailable("the other machine doesn't answer") from None
-        finally:
-            self._questions.pop(number, None)
-
     def _tell_everything(self) -> None:
-        settings = self._settings
-        self._tell("config", {"digests": self._digests, "host": settings.host, "settings": settings.speaker})
+        self._comparison.greet()
         if self._shared is not None:
             self.tell_changes(self._shared.everything())
 

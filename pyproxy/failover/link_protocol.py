@@ -29,7 +29,6 @@ from pyproxy.errors import LinkRefused
 
 VERSION: Final = 1
 RANDOM_BYTES: Final = 32  # of a challenge and of a nonce
-MIN_KEY_BYTES: Final = 16
 HANDSHAKE_BYTES: Final = 1024  # the longest frame of somebody who hasn't shown the key
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
@@ -180,19 +179,6 @@ def prove(key: bytes, role: str, *parts: str) -> str:
     """Give the proof of having the key; each part with its length before it, so that none can reach into the next."""
     data = b"".join(len(part).to_bytes(2, "big") + part.encode() for part in ("pyproxy link 1", role, *parts))
     return hmac.digest(key, data, "sha256").hex()
-
-
-def read_key(content: bytes) -> bytes:
-    r"""
-    Take the shared key out of a file's content; ``ValueError`` if there is too little of it.
-
-    >>> read_key(b"correct horse battery staple\n")
-    b'correct horse battery staple'
-    """
-    key = content.strip()
-    if len(key) < MIN_KEY_BYTES:
-        raise ValueError(f"must hold a key of at least {MIN_KEY_BYTES} bytes")
-    return key
 
 
 def _must_be(message: Message, kind: str) -> None:

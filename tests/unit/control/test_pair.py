@@ -129,45 +129,16 @@ async def test_each_new_connection_is_told_everything(stage: Stage) -> None:
     assert stage.speaker.out("overrides") == [[]]
 
 
-async def test_what_the_other_says_is_done(stage: Stage) -> None:
+async def test_what_the_other_says_is_done(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """Changes are merged, what is unknown is passed over, whatever it is."""
     stage.hear("overrides", ["entry"])
-    for kind, body in (("config", "none"), ("config_tell", {"id": ["x"]}), ("config_ask", None), ("future", 1)):
-        stage.hear(kind, body)
+    stage.hear("config", {"digests": {}, "settings": {"vrid": 51}})
+    stage.hear("future", 1)
     await settle()
     assert stage.merged == [["entry"]]
-
-
-async def test_drift_is_what_differs_from_what_was_told(stage: Stage) -> None:
-    """Nothing, before anything was told; a diff asks for those sections only."""
-    assert stage.pair.view()["drift"] == []
-    with pytest.raises(Unavailable, match="no link"):
-        await stage.pair.diff()
-    stage.hear("config", {"digests": {"client": "other", "routes": stage.pair._digests["routes"]}, "host": "lb2"})
-    assert stage.pair.view()["drift"] == ["client"]
-    asking = asyncio.ensure_future(stage.pair.diff())
-    await settle()
-    (question,) = stage.speaker.out("config_ask")
-    assert question["names"] == ["client"]
-    stage.hear("config_tell", {"id": question["id"], "sections": {"client": {"keepalive": "60s"}}})
-    answer = await asking
-    assert answer["drift"] == ["client"]
-    assert "-  keepalive: 60s\n+  keepalive: 75s" in answer["diff"]
-
-
-async def test_what_is_asked_for_is_told(stage: Stage) -> None:
-    """And nothing that there isn't."""
-    stage.hear("config_ask", {"id": 5, "names": ["client", "secrets", 7]})
-    assert stage.speaker.out("config_tell") == [{"id": 5, "sections": {"client": SECTIONS["client"]}}]
-
-
-async def test_a_diff_that_gets_no_answer_ends(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And leaves no question behind."""
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.0)
-    stage.hear("config", {"digests": {}})
-    with pytest.raises(Unavailable, match="doesn't answer"):
-        await stage.pair.diff()
-    assert stage.pair._questions == {}
+    assert stage.pair.facts()["peer_settings"] == {"vrid": 51}
+    assert stage.pair.view()["drift"] == sorted(SECTIONS)
+    assert "unknown kind 'future'" in caplog.text
 
 
 async def begin(stage: Stage) -> "asyncio.Task[Any]":

@@ -3,6 +3,8 @@
 import doctest
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,6 +117,15 @@ def test_ready_means_a_ready_worker_and_no_stop(world: World) -> None:
     world.is_stopping = False
     world.slots[0].state = WorkerState.STARTING
     assert not world.report.is_ready()
+
+
+@pytest.mark.parametrize(("state", "is_ready"), [("init", True), ("backup", True), ("master", True), ("fault", False)])
+def test_a_machine_in_fault_is_not_ready(world: World, state: str, is_ready: bool) -> None:
+    """A backup is: it serves whoever comes, and may have the addresses in a moment. Its metrics are there."""
+    pair: Any = SimpleNamespace(state=state, metrics=lambda: "pyproxy_peer_drift 0\n")
+    report = Report(replace(world.report._parts, pair=pair))
+    assert report.is_ready() is is_ready
+    assert report.metrics().endswith("\npyproxy_peer_drift 0\n")
 
 
 def test_status_has_the_shape_of_the_contract(world: World) -> None:
