@@ -56,7 +56,6 @@ class Proxy:
             "bind": f"{machine.link_address}:{LINK_PORT}",
             "peer": f"{machine.other.link_address}:{LINK_PORT}",
             "key_file": str(key),
-            "interval": 0.05,
         }
         self.config = self.base(pair) | (top or {})
         self.config["failover"] = section(machine, pair, priority, {"link": link, **options})

@@ -64,6 +64,8 @@ def test_a_master_that_vanishes(lab: Lab, kind: str, first: Player, second: Play
     assert taken - last > pair.down_time(100) - 0.02
     watch.await_answer("b", taken)
     assert not backup.complaints
+    if pair.version == 2:
+        return  # what follows is the same, in whole seconds
     # What it left behind must not stand in the way when it comes back.
     configure_away(lab.a, pair)
     lab.block(lab.a, blocked=False)
