@@ -333,6 +333,7 @@ class Supervisor:
         if self._members.set_word(pool, seat, word):
             tell_word(self._events, pool, before, self._members.member(pool, seat))
             self._announce_soon(pool)
+            self._ejector.follow(pool)
 
     def _announce_soon(self, pool: str) -> None:
         if not self._changed:

@@ -237,6 +237,19 @@ async def test_a_report_of_failures_reaches_all_workers(stage: Stage) -> None:
     assert supervisor._ejector._timer.cancelled()
 
 
+async def test_a_node_that_takes_itself_out_lets_an_ejected_one_back(stage: Stage) -> None:
+    """Who is left counts, whoever takes others out: nobody would be for as long as the ejection lasts."""
+    supervisor = stage.supervisor
+    stage.answer("web", 1, 2)
+    seat, other = (stage.seat("web", f"app[10.1.0.{number}:80]") for number in (1, 2))
+    supervisor._ejector.handle_report({"pool": "web", "seat": seat, "failures": 5, "last": "x"})
+    assert supervisor._members.member("web", seat).ejected
+    supervisor._handle_word("web", other, "drain")
+    assert not supervisor._members.member("web", seat).ejected
+    await asyncio.sleep(0)
+    supervisor._ejector.close()
+
+
 async def test_who_is_said_to_be_ready_starts_slowly(stage: Stage) -> None:
     """If it wasn't; for one that was, an ejection ends and nothing else."""
     supervisor = stage.supervisor
