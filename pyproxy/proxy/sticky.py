@@ -2,9 +2,9 @@
 Sticky sessions of one pool at work: what a request's cookie says, whom it is sent to, and what its answer is to say.
 
 Pure. Must not know connections, or how a cookie's value is made (``balance.sticky``). A client that comes with a valid
-cookie keeps it for as long as its backend is there, not in maintenance and not down. While that one is at its limit or
-not checked yet, another serves the request and the cookie stays as it is. Only when the backend is lost, or has failed
-this very request, does the client get the cookie of the one that answered.
+cookie keeps it for as long as its backend is there, not in maintenance, not down and not ejected. While that one is at
+its limit or not checked yet, another serves the request and the cookie stays as it is. Only when the backend is lost, or
+has failed this very request, does the client get the cookie of the one that answered.
 """
 
 from collections.abc import Sequence
@@ -143,7 +143,8 @@ class Bond:
             return fresh if sticky.renews or fresh != self._value else None
         if own is not None and not self._has_failed and sticky.keeps(own):
             return None
-        return fresh
+        # One that was taken out since it was asked is to get nobody new; the next request finds another.
+        return fresh if by.state == "ready" and by.full_weight else None
 
     def cookie_line(self, value: bytes, *, is_https: bool) -> bytes:
         """Write the header that gives a client its cookie."""

@@ -232,7 +232,25 @@ def test_clients_stay_where_nobody_new_goes(facts: dict[str, Any]) -> None:
     assert {exchange(stage, get())[0] for _ in range(4)} == {8001, 8003}
 
 
-@pytest.mark.parametrize("facts", [{"state": "maint"}, {"health": "down"}])
+@pytest.mark.parametrize("facts", [{"state": "drain"}, {"state": "maint"}, {"weight": 0}])
+def test_a_node_that_gets_nobody_new_gives_no_cookie(facts: dict[str, Any]) -> None:
+    """It may have been asked before it was taken out: that client is to find another one next time."""
+    stage = stage_of(config=sticky(max_age=3600.0))
+    origin = stage.start(get())
+    change(stage, "a", **facts)
+    stage.answer(origin, OK)
+    assert (stage.got, given(stage.got)) == (OK, [])
+
+
+def test_a_drained_node_renews_the_cookies_of_its_own_clients() -> None:
+    """With a lifetime: they stay for as long as they come."""
+    stage = stage_of(config=sticky(max_age=3600.0))
+    change(stage, "a", state="drain")
+    served, answer = exchange(stage, get(cookie(stage.plane, "a")))
+    assert (served, len(given(answer))) == (8001, 1)
+
+
+@pytest.mark.parametrize("facts", [{"state": "maint"}, {"health": "down"}, {"ejected": True}])
 def test_clients_of_a_lost_node_move_once(facts: dict[str, Any]) -> None:
     """They get the cookie of the one that serves them, and stay there when the old one is back."""
     stage = stage_of()
