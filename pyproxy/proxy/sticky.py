@@ -94,7 +94,7 @@ class ServedSticky:
         if own is None:
             return f"cookie {cookie} is ignored: it was made with another secret, or made up"
         if not pool.keeps(own):
-            why = own.state if own.state == "maint" else own.health
+            why = "maint" if own.state == "maint" else "down" if own.health == "down" else "ejected"
             return f"cookie {cookie} is of {own.name}, which is lost ({why}): it gets another"
         if not pool.can_serve(own):
             why = "checking" if own.health == "checking" else "at max_conns"

@@ -457,6 +457,7 @@ def test_seeing_is_bounded() -> None:
         ("b", {"state": "drain"}, "b", "cookie SRV is of b"),
         ("b", {"state": "maint"}, "a", "cookie SRV is of b, which is lost (maint): it gets another"),
         ("b", {"health": "down"}, "a", "cookie SRV is of b, which is lost (down): it gets another"),
+        ("b", {"ejected": True}, "a", "cookie SRV is of b, which is lost (ejected): it gets another"),
         (
             "b",
             {"health": "checking"},
