@@ -7,6 +7,7 @@ Must not know what is done with the configuration; nothing but the one file and 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -100,7 +101,9 @@ def _checked(source: Source, file: str, model: type[Config]) -> Loaded:
         # A node that an alias uses twice may have the same problem twice; once is enough.
         raise ConfigError(file, sorted(set(source.problems)))
     error_pages = {status: replace(page, body=pages[page.path]) for status, page in config.error_pages.items()}
-    config = config.model_copy(update={"error_pages": error_pages}).with_origins(find_origins(source, file))
+    config = config.model_copy(update={"error_pages": error_pages})
+    variables = frozenset(chain.from_iterable(source.variables.values()))
+    config = config.with_origins(find_origins(source, file), variables)
     return Loaded(config, tuple(sorted(failover_warnings(config, source))))
 
 

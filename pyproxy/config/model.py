@@ -186,6 +186,7 @@ class Config(Section):
     """The file. Only `listeners` and `pools` are required."""
 
     _origins: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
+    _variables: frozenset[str] = PrivateAttr(default=frozenset())
 
     workers: Workers = Field("auto", description="Data-plane processes; `auto` is one per usable CPU.")
     user: User | None = Field(
@@ -241,10 +242,15 @@ class Config(Section):
         """Where the value at each path comes from, if it is from the file; without a file nothing is known."""
         return self._origins
 
-    def with_origins(self, origins: dict[tuple[str | int, ...], str]) -> Self:
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables of the environment that have a part in any value."""
+        return self._variables
+
+    def with_origins(self, origins: dict[tuple[str | int, ...], str], variables: frozenset[str]) -> Self:
         """Give the same configuration, which knows where its values come from."""
         copy = self.model_copy()
-        copy._origins = origins
+        copy._origins, copy._variables = origins, variables
         return copy
 
 

@@ -41,7 +41,8 @@ class Settings:
     ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
 
     ``shown`` is the file with all defaults, for people: secrets are masked. ``origins`` says by path where the values
-    that are in the file come from. ``pair`` is there with failover, for who runs the program.
+    that are in the file come from, ``variables`` which of the environment they took: workers don't see these. ``pair`` is
+    there with failover, for who runs the program.
     """
 
     plain: dict[str, Any] = field(repr=False)  # has secrets
@@ -51,13 +52,15 @@ class Settings:
     shown: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[Path, str] = field(default_factory=dict)
     pair: PairSettings | None = None
+    variables: frozenset[str] = frozenset()
 
 
 def make_settings(config: Config, file: str) -> Settings:
     """Compile a configuration and read its secrets; raises ``StartError`` if one of their files is no good."""
     admin = make_admin(config.admin) if config.admin else None
     plain = compile_config(config, _read_sticky_secrets(config))
-    return Settings(plain, file, admin, config.state_dir, config.model_dump(mode="json"), config.origins)
+    shown = config.model_dump(mode="json")
+    return Settings(plain, file, admin, config.state_dir, shown, config.origins, variables=config.variables)
 
 
 def _read_sticky_secrets(config: Config) -> dict[str, tuple[str, ...]]:

@@ -41,7 +41,7 @@ from pyproxy.control.settings import Settings
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import STOP_SECONDS, speaker_program
 from pyproxy.control.startup import StartError
-from pyproxy.control.worker import Program, Worker
+from pyproxy.control.worker import Program, Worker, worker_environ
 from pyproxy.control.workers import Workers
 from pyproxy.health.prober import Prober
 
@@ -64,7 +64,10 @@ class Supervisor:
         self._cleanup = contextlib.AsyncExitStack()
         self._signals = 0
         self._exit_code = 0
-        self._program = program or Program(credentials=startup.find_credentials(self._config.user))
+        self._program = program or Program(
+            environ=worker_environ(os.environ, settings.variables),
+            credentials=startup.find_credentials(self._config.user),
+        )
         self._members = Members(self._config, self._clear_seat, self._fold_seat)
         self._layout = make_layout(self._config, self._members.capacity)
         self._events = Events()

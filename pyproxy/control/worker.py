@@ -9,7 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -40,7 +40,7 @@ class Program:
 
     # -P: the directory that the operator happens to be in must not lend a worker its modules.
     command: Sequence[str] = (sys.executable, "-P", "-m", "pyproxy.worker")
-    environ: Mapping[str, str] = field(default_factory=lambda: worker_environ(os.environ))
+    environ: Mapping[str, str] = field(default_factory=lambda: worker_environ(os.environ), repr=False)
     credentials: Credentials | None = None
     ready_timeout: float = READY_TIMEOUT
 
@@ -59,14 +59,16 @@ class Program:
         )
 
 
-def worker_environ(environ: Mapping[str, str]) -> dict[str, str]:
+def worker_environ(environ: Mapping[str, str], without: Collection[str] = ()) -> dict[str, str]:
     """
     Make a worker's environment: ours, allocator settings, and a way to find this very package.
+
+    ``without`` are variables that it must not see: what the file takes from them may be a secret.
 
     TLS reads allocate 256 KiB at a time: below these thresholds glibc would map and unmap it for each
     (35 to 57 µs of CPU a request instead of 15 to 19).
     """
-    result = dict(environ)
+    result = {name: value for name, value in environ.items() if name not in without}
     result.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 * 1024 * 1024))
     result.setdefault("MALLOC_TRIM_THRESHOLD_", str(128 * 1024 * 1024))
     result.setdefault("MALLOC_ARENA_MAX", "2")

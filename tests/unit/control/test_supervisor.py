@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -87,6 +88,16 @@ async def stage() -> AsyncIterator[Stage]:
     stage = Stage()
     yield stage
     stage.board.close()
+
+
+async def test_workers_do_not_see_what_the_file_takes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The admin token comes from there, and is none of theirs."""
+    monkeypatch.setenv("ADMIN_TOKEN", "sesame" * 8)
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    file = FILE + "admin: {bind: '127.0.0.1:1', token: '${ADMIN_TOKEN}'}\n"
+    supervisor: Any = Supervisor(make_settings(load_text(file, "lb.yml", os.environ), "lb.yml"))
+    assert "ADMIN_TOKEN" not in supervisor._program.environ
+    assert supervisor._program.environ["SOMETHING_ELSE"] == "1"
 
 
 async def test_changes_at_once_are_one_message(stage: Stage) -> None:

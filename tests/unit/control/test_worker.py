@@ -25,6 +25,13 @@ def test_the_environment_finds_this_package() -> None:
     assert os.pathsep not in worker_environ({})["PYTHONPATH"]
 
 
+def test_a_worker_does_not_see_what_the_file_takes() -> None:
+    """It may be the admin token, and a worker is who reads what strangers send."""
+    environ = worker_environ({"ADMIN_TOKEN": "sesame", "LANG": "C"}, {"ADMIN_TOKEN"})
+    assert "ADMIN_TOKEN" not in environ
+    assert environ["LANG"] == "C"
+
+
 def test_the_worker_program_does_not_look_into_the_current_directory() -> None:
     """A file socket.py where the operator stands must not become part of a worker that runs as root."""
     assert list(Program().command) == [sys.executable, "-P", "-m", "pyproxy.worker"]
