@@ -119,9 +119,7 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
         source.report((*path, "tls"), "cert and key go together")
     sticky = pool.get("sticky")
     if isinstance(sticky, dict):
-        _check_one_of(source, (*path, "sticky"), sticky, "secret", "secret_file")
-        if sticky.get("samesite") == "none" and sticky.get("secure") is False:
-            source.report((*path, "sticky", "secure"), "browsers drop a cookie with samesite none that isn't secure")
+        _check_sticky(source, (*path, "sticky"), sticky)
     health = _mapping(pool.get("health"))
     for key in ("path", "host", "expect", "body", "steer") if health.get("type") == "tcp" else ():
         if _is_set(health, key):
@@ -132,6 +130,21 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
     if eject is not None and longest is not None and longest < eject:
         at = "max_eject" if "max_eject" in outlier else "eject"
         source.report((*path, "outlier", at), "max_eject must not be less than eject")
+
+
+def _check_sticky(source: Source, path: Path, sticky: dict[str, Any]) -> None:
+    _check_one_of(source, path, sticky, "secret", "secret_file")
+    name = str(sticky.get("cookie", "")).lower()
+    if sticky.get("secure") is False:
+        if sticky.get("samesite") == "none":
+            source.report((*path, "secure"), "browsers drop a cookie with samesite none that isn't secure")
+        elif name.startswith(("__secure-", "__host-")):
+            source.report((*path, "secure"), "browsers drop a cookie of this name that isn't secure")
+    if name.startswith("__host-"):
+        if sticky.get("path", "/") != "/":
+            source.report((*path, "path"), "must be / for a cookie of this name, or browsers drop it")
+        if _is_set(sticky, "domain"):
+            source.report((*path, "domain"), "must not be set for a cookie of this name, or browsers drop it")
 
 
 def _check_port(source: Source, path: Path, address: Address, *, is_srv: bool) -> None:

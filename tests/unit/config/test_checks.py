@@ -183,6 +183,17 @@ def failover(keys: str) -> str:
             ["2:66: pools.web.sticky.secure: browsers drop a cookie with samesite none that isn't secure"],
         ),
         (
+            pool("sticky: {secret: abcdefgh, cookie: __Secure-SRV, secure: false, path: /a}"),
+            ["2:72: pools.web.sticky.secure: browsers drop a cookie of this name that isn't secure"],
+        ),
+        (
+            pool("sticky: {secret: abcdefgh, cookie: __host-SRV, path: /a, domain: a.com}"),
+            [
+                "2:68: pools.web.sticky.path: must be / for a cookie of this name, or browsers drop it",
+                "2:80: pools.web.sticky.domain: must not be set for a cookie of this name, or browsers drop it",
+            ],
+        ),
+        (
             pool("outlier: {eject: 10m}"),
             ["2:32: pools.web.outlier.eject: max_eject must not be less than eject"],
         ),
@@ -232,6 +243,7 @@ def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        pool("sticky: {secret: abcdefgh, cookie: __Host-SRV}"),
         LISTENERS + POOLS,
         routes(""),
         routes("{pool: web}, {pool: api, path: /api}, {pool: web, host: a.b}", TWO_POOLS),
