@@ -41,8 +41,8 @@ class Settings:
     ``plain`` is the compiled configuration, ``file`` its origin; without ``admin`` there is no API.
 
     ``shown`` is the file with all defaults, for people: secrets are masked. ``origins`` says by path where the values
-    that are in the file come from, ``variables`` which of the environment they took: workers don't see these. ``pair`` is
-    there with failover, for who runs the program.
+    that are in the file come from, ``variables`` which of the environment they took: workers don't see these.
+    ``pair`` is there with failover, for who runs the program.
     """
 
     plain: dict[str, Any] = field(repr=False)  # has secrets

@@ -3,8 +3,8 @@ Sticky sessions of one pool at work: what a request's cookie says, whom it is se
 
 Pure. Must not know connections, or how a cookie's value is made (``balance.sticky``). A client that comes with a valid
 cookie keeps it for as long as its backend is there, not in maintenance, not down and not ejected. While that one is at
-its limit or not checked yet, another serves the request and the cookie stays as it is. Only when the backend is lost, or
-has failed this very request, does the client get the cookie of the one that answered.
+its limit or not checked yet, another serves the request and the cookie stays as it is. Only when the backend is lost,
+or has failed this very request, does the client get the cookie of the one that answered.
 """
 
 from collections.abc import Sequence
