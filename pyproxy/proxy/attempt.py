@@ -7,6 +7,7 @@ Must not know connections. ``begin`` and ``end`` come in pairs, so what goes up 
 from typing import Final
 
 from pyproxy.balance.backend import Backend
+from pyproxy.errors import ConnectionReset, ExchangeError
 from pyproxy.observe.histogram import WIDTH, bucket_of
 
 GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
@@ -50,6 +51,14 @@ class Attempt:
             latency.record(taken, now)
         if status == 101:
             self.on.failures = 0  # a tunnel may end in a week
+
+    def was_closed_as_idle(self, error: ExchangeError) -> bool:
+        """
+        Whether what it failed of may say nothing against the backend: the connection had been kept, and broke.
+
+        A backend may close such a one at any time (RFC 9112, 9.5), as all do that reload. A new one will tell.
+        """
+        return self.connect_time is None and isinstance(error, ConnectionReset)
 
     def tunnelled(self, row: memoryview, now: float) -> None:
         """Note that the attempt has become a tunnel, which may last for hours."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from pyproxy.errors import (
     BadResponse,
     BodyTooLarge,
-    ConnectionReset,
     ExchangeError,
     Forbidden,
     GatewayStatus,
@@ -274,10 +273,8 @@ class Exchange(Ending):
 
     def _count_failure(self, served: "ServedPool", error: ExchangeError) -> None:
         """Hold an error against the backend, unless it was to be expected or is held against it already."""
-        attempt, upstream = self.attempts[-1], self.upstream
-        # A backend may close a kept connection at any time (RFC 9112, 9.5), as all do that reload. A new one will tell.
-        was_kept = upstream is not None and upstream.requests > 1 and isinstance(error, ConnectionReset)
-        if not was_kept and attempt.status not in GATEWAY_ERRORS:
+        attempt = self.attempts[-1]
+        if attempt.status not in GATEWAY_ERRORS and not attempt.was_closed_as_idle(error):
             served.count_failure(attempt, error)
 
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:

@@ -15,7 +15,7 @@ from xxhash import xxh32_intdigest
 from pyproxy.balance.backend import Backend
 from pyproxy.balance.sticky import Tokens
 from pyproxy.config.runtime import Sticky
-from pyproxy.errors import ConnectionReset, ExchangeError
+from pyproxy.errors import ExchangeError
 from pyproxy.proxy.attempt import Attempt
 from pyproxy.routing.cookies import take_cookie
 
@@ -124,13 +124,8 @@ class Bond:
         return self._sticky.tokens.find(self._value) if self._value else None
 
     def failed(self, attempt: Attempt, error: ExchangeError) -> None:
-        """
-        Take it that an attempt failed.
-
-        A connection that had been kept and breaks says nothing against the backend, which may have closed it as idle.
-        """
-        was_kept = attempt.connect_time is None
-        if attempt.on is self.own() and not (was_kept and isinstance(error, ConnectionReset)):
+        """Take it that an attempt failed."""
+        if attempt.on is self.own() and not attempt.was_closed_as_idle(error):
             self._has_failed = True
 
     def answered(self, by: Backend, client: bytes) -> bytes | None:

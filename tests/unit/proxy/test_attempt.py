@@ -6,6 +6,7 @@ import pytest
 
 from pyproxy.balance.backend import Backend, Columns
 from pyproxy.config.runtime import Backend as BackendConfig
+from pyproxy.errors import ConnectionReset, DialFailed
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
 
 COLUMNS = 40
@@ -65,3 +66,12 @@ def test_the_oldest_tunnel_is_known() -> None:
     assert found == [101_000, 101_000, 101_000, 103_000]
     assert row[30] == backend.active == 0
     assert not backend.tunnels
+
+
+def test_a_kept_connection_may_just_have_been_closed_as_idle() -> None:
+    """Only a break says so, and only of a connection that wasn't made for this attempt."""
+    attempt, _, _ = an_attempt()
+    assert attempt.was_closed_as_idle(ConnectionReset())
+    assert not attempt.was_closed_as_idle(DialFailed())
+    attempt.connect_time = 0.1
+    assert not attempt.was_closed_as_idle(ConnectionReset())
