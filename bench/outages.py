@@ -116,6 +116,15 @@ class Stage:
             time.sleep(0.02)
         return time.monotonic() - begin
 
+    def await_told(self, node: Node, clients: int) -> tuple[str, bool]:
+        """Wait until the API knows of so many sticky clients, which workers tell every few seconds."""
+        begin = time.monotonic()
+        while (found := self.ask("GET", f"/{node.name}")[1]["sticky_clients"]["5m"]) != clients:
+            if time.monotonic() > begin + DEADLINE:
+                break
+            time.sleep(0.2)
+        return str(found), found == clients
+
     @contextlib.contextmanager
     def under_load(self, seconds: int) -> Iterator[list[str]]:
         """Have wrk at work meanwhile and until its time is up; yields what it complained of, nothing if all is well."""
@@ -239,8 +248,8 @@ def sticky() -> Iterator[Row]:
         newcomers = Counter(Client(scene.proxy.port, STICKY_CLIENTS + number).visit() for number in range(300))
         seen = f"{newcomers[node.name]} of {newcomers.total()}"
         yield Row("sticky: new clients on the drained node", "0", seen, newcomers[node.name] == 0)
-        view = scene.ask("GET", f"/{node.name}")[1]["sticky_clients"]
-        yield Row("sticky: clients that the API tells of it", str(first.count(node.name)), f"{view}", True)
+        told = scene.await_told(node, first.count(node.name))
+        yield Row("sticky: clients that the API tells of it", str(first.count(node.name)), *told)
         node.signal(signal.SIGKILL)
         scene.await_health(node, "down")
         moved = [client.visit() for client in clients]

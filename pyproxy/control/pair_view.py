@@ -107,9 +107,7 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
         ),
         *_gauge("drift", "Sections of the file that differ from the other machine's.", len(view["drift"])),
         *_gauge("vip_present", "1 while the virtual addresses are on this machine.", int(view["vip_present"])),
-        *_gauge(
-            "link_up", "1 while the other machine is heard over the link.", int(bool(link and link["state"] == "up"))
-        ),
+        *(_link_lines(link["state"]) if link is not None and link["state"] != "none" else ()),
         *_gauges(
             "guard_ok", "1 while a guard passes.", {("guard", g["name"]): g["ok"] is True for g in view["guards"]}
         ),
@@ -191,6 +189,10 @@ def _head(name: str, kind: str, text: str) -> tuple[str, str]:
 def _gauge(name: str, text: str, value: int) -> Iterator[str]:
     yield from _head(name, "gauge", text)
     yield f"pyproxy_peer_{name} {value}"
+
+
+def _link_lines(state: str) -> Iterator[str]:
+    return _gauge("link_up", "1 while the other machine is heard over the link.", int(state == "up"))
 
 
 def _gauges(name: str, text: str, values: Mapping[tuple[str, str], bool]) -> Iterator[str]:

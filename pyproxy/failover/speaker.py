@@ -55,6 +55,7 @@ from pyproxy.failover.vips import KernelVips, make_vips
 STATUS_EVERY = 1.0
 COLLECT_EVERY = 60.0  # seconds between two collections of garbage
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
+LISTEN = 1.2  # advert intervals, for another master
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 GUARDS_SECONDS = 1.0  # that the start waits for the guards
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
@@ -123,7 +124,7 @@ class Speaker:
         """Begin, as the successor of a speaker that was master a moment ago if there was one."""
         self._adverts.refresh()
         self._around.start()
-        refusal = self._adoption_refusal()
+        refusal = await self._adoption_refusal()
         if refusal:
             _log.info("nothing to adopt: %s", refusal)
             await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
@@ -138,11 +139,14 @@ class Speaker:
         self._on_second()
         await self._peer.start(self._beginning.link_key, self._beginning.boot_id)
 
-    def _adoption_refusal(self) -> str:
+    async def _adoption_refusal(self) -> str:
         """Say why this process can't go on as master where the one before stopped, "" if it can."""
         refusal = self._keeper.refusal()
         if refusal:
             return refusal
+        if self._keeper.has_aged:
+            # The link may have held the other machine back. If it didn't, its adverts come in every interval.
+            await asyncio.sleep(LISTEN * self.machine.settings.advert_interval)
         if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.settings.virtual_ips):
             return "the addresses are gone"
         if not (self._around.interface.is_usable and self._adverts.is_ready):

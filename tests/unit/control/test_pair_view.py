@@ -93,6 +93,12 @@ def test_metrics_are_what_prometheus_reads() -> None:
     assert found["pyproxy_peer_speaker_restarts_total",] == 2
 
 
+def test_a_pair_without_a_link_has_none_that_is_down() -> None:
+    """Nobody is to be woken for what isn't configured."""
+    status = {**STATUS, "link": {"state": "none"}}
+    assert "pyproxy_peer_link_up" not in render(make_view(Known(SPEAKER, 1.0, status)), Transitions(), 0)
+
+
 def test_there_is_an_end_to_the_reasons_that_are_told_apart() -> None:
     """A guard's name, or the peer's words, must not make series without end."""
     transitions = Transitions()

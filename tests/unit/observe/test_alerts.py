@@ -11,7 +11,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from pyproxy.observe.metrics import Layout, render_overrides
+from pyproxy.control.pair_view import Known, Transitions, make_view, render
+from pyproxy.observe.metrics import Layout, render_ejections, render_overrides
+from tests.unit.control.test_pair_view import SPEAKER, STATUS
 from tests.unit.observe.test_metrics import LISTENERS, POOLS, rendered
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -28,6 +30,9 @@ def samples() -> dict[str, dict[str, set[str]]]:
     """What the program writes: of each sample its labels, of each label its values."""
     layout = Layout(LISTENERS, POOLS, 4)
     text = rendered(layout, [0] * layout.size) + render_overrides({"web/web1/state": 1.0})
+    transitions = Transitions()
+    transitions.count("master", "no advert for 3.6 s")
+    text += render_ejections({("web", "web1"): 1}) + render(make_view(Known(SPEAKER, 1.0, STATUS)), transitions, 0)
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
