@@ -7,13 +7,12 @@ Must not know HTTP, nor change anything: it only looks.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import cast
 
 from pyproxy import __version__
 from pyproxy.admin.control import (
     BackendView,
     CandidateView,
-    CheckView,
     ExplanationView,
     Health,
     LatencyView,
@@ -26,7 +25,8 @@ from pyproxy.admin.control import (
     WorkerView,
 )
 from pyproxy.clock import monotonic, wall
-from pyproxy.config.runtime import Backend, Pool, RuntimeConfig, seconds_left
+from pyproxy.config.runtime import Backend, Pool, RuntimeConfig
+from pyproxy.control.backend_view import candidate, check_view, slow_start_of, weight_of, whole
 from pyproxy.control.changes import LiveChanges
 from pyproxy.control.ejections import Ejector
 from pyproxy.control.explain import Explainer
@@ -41,47 +41,13 @@ from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
 from pyproxy.observe.histogram import BUCKETS
-from pyproxy.observe.metrics import STATES, Layout, render, render_ejections, render_overrides
-
-_BEST_FIRST: Final[tuple[Health, ...]] = ("up", "checking", "down")
+from pyproxy.observe.metrics import Layout, render, render_ejections, render_overrides
 
 
 def make_layout(config: RuntimeConfig, seats: int) -> Layout:
     """Lay out the scoreboard for a configuration, as every worker does for itself."""
     listeners = [listener.name for listener in config.listeners]
     return Layout(listeners, [pool.name for pool in config.pools], seats)
-
-
-def _weight(pool: Pool, backend: Backend) -> float:
-    """Give a member's weight as the file counts, or its share of that."""
-    weight = backend.weight / pool.unit
-    return int(weight) if weight.is_integer() else round(weight, 3)
-
-
-def _check(result: CheckResult | None) -> CheckView | None:
-    if result is None:
-        return None
-    duration_ms = round(result.duration * 1000, 1)
-    return {"at": rfc3339(result.at), "ok": result.ok, "detail": result.detail, "duration_ms": duration_ms}
-
-
-def _slow_start(pool: Pool, backend: Backend) -> float | None:
-    return round(seconds_left(backend.rising, pool.slow_start, monotonic()), 1) or None if backend.rising else None
-
-
-def _candidate(pool: Pool, backend: Backend) -> CandidateView:
-    """Say of a name why it can't be picked."""
-    return {
-        "name": backend.name,
-        "address": backend.address,
-        "weight": _weight(pool, backend),
-        "active": 0,
-        "eligible": False,
-        "score": None,
-        "reason": "has no address yet",
-        "slow_start": None,
-        "picked": False,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +123,10 @@ class Report:
         totals = self._totals()
         views = self._backends(replace(found, backends=tuple(items)), totals)
         view = next((view for view in views if view["name"] == name), None)
-        return view or (self._whole(pool, name, views, self._latency(pool, items, totals)) if views else None)
+        if view is not None or not views:
+            return view
+        configured = next(item for item in self._parts.members.configured(pool).backends if item.name == name)
+        return whole(configured, views, self._latency(pool, items, totals))
 
     def metrics(self) -> str:
         parts = self._parts
@@ -190,7 +159,7 @@ class Report:
             # The workers don't know of names that have no address yet.
             pool = self._parts.members.pool(answer["pool"])
             self._tell_reasons(pool, answer["backends"])
-            answer["backends"] += [_candidate(pool, backend) for backend in pool.backends if backend.lookup]
+            answer["backends"] += [candidate(pool, backend) for backend in pool.backends if backend.lookup]
         return answer
 
     def _tell_reasons(self, pool: Pool, rows: list[CandidateView]) -> None:
@@ -233,46 +202,6 @@ class Report:
         begins = [board.row(slot)[column(seat)] for seat in seats for slot in range(board.rows)]
         oldest = min(filter(None, begins), default=None)
         return None if oldest is None else round(max(monotonic() - oldest / 1000, 0.0), 1)
-
-    def _whole(
-        self, pool: str, name: str, addresses: Sequence[BackendView], latency: LatencyView | None
-    ) -> BackendView:
-        """
-        Describe a name that stands for several backends: as it is configured, with the sums.
-
-        It is as healthy as its best address; of the checks the latest that failed tells more than one that passed.
-        """
-        configured = next(item for item in self._parts.members.configured(pool).backends if item.name == name)
-        healths = {view["health"] for view in addresses}
-        best = min(addresses, key=lambda view: STATES.index(view["state"]))
-        ages = [view["oldest_tunnel_s"] for view in addresses if view["oldest_tunnel_s"] is not None]
-        checks = [view["last_check"] for view in addresses if view["last_check"] is not None]
-        return {
-            **addresses[0],
-            "name": name,
-            "address": configured.address,
-            "weight": configured.weight,
-            "backup": configured.backup,
-            "state": best["state"],
-            "steered": best["steered"],
-            "health": next(health for health in _BEST_FIRST if health in healths),
-            "ejected": all(view["ejected"] for view in addresses),
-            "ejected_for": min((view["ejected_for"] or 0.0 for view in addresses), default=0.0) or None,
-            "slow_start": max((view["slow_start"] or 0.0 for view in addresses), default=0.0) or None,
-            "available": any(view["available"] for view in addresses),
-            "active": sum(view["active"] for view in addresses),
-            "total": sum(view["total"] for view in addresses),
-            "errors": sum(view["errors"] for view in addresses),
-            "rate": round(sum(view["rate"] for view in addresses), 1),
-            "latency_ms": latency,
-            "oldest_tunnel_s": max(ages) if ages else None,
-            "since": min(view["since"] for view in addresses),
-            "last_check": max(checks, key=lambda check: (not check["ok"], check["at"]), default=None),
-            "sticky_clients": {
-                "5m": sum(view["sticky_clients"]["5m"] for view in addresses),
-                "60m": sum(view["sticky_clients"]["60m"] for view in addresses),
-            },
-        }
 
     def _totals(self) -> list[int]:
         """Sum up all rows; at the seat that a member has, what its name counts on those that are leaving is added."""
@@ -340,7 +269,7 @@ class Report:
         return {
             "name": backend.name,
             "address": backend.address,
-            "weight": _weight(pool, backend),
+            "weight": weight_of(pool, backend),
             "backup": backend.backup,
             "max_conns": backend.max_conns,
             "state": cast(State, backend.state),
@@ -348,7 +277,7 @@ class Report:
             "health": cast(Health, backend.health),
             "ejected": backend.ejected,
             "ejected_for": self._ejected_for(pool, backend),
-            "slow_start": _slow_start(pool, backend),
+            "slow_start": slow_start_of(pool, backend, monotonic()),
             "available": is_member and backend.state == "ready" and backend.health == "up" and not backend.ejected,
             "origin": "runtime" if is_added else "config",
             "active": active,
@@ -358,7 +287,7 @@ class Report:
             "latency_ms": self._latency(pool.name, [backend], totals),
             "oldest_tunnel_s": self._oldest_tunnel(seats) if active else None,
             "since": rfc3339(self._parts.members.joined[pool.name].get(backend.name, self._started)),
-            "last_check": _check(self._last_check(backend)),
+            "last_check": check_view(self._last_check(backend)),
             "sticky_clients": self._sticky_clients(pool.name, backend.name),
         }
 
