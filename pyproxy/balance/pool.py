@@ -132,7 +132,8 @@ class Pool:
 
         One that is in ``tried`` comes only when every other is at its limit or was tried too. None means that nobody
         is eligible or, if somebody is, that all are at their limits. ``own`` is the one that the client sticks to: it
-        comes first, whatever its weight and tier, if it wasn't tried, can be used and has room.
+        comes first, whatever its weight and tier, if it wasn't tried, can be used and has room; if it was, it comes
+        again when nobody is eligible.
         """
         policy = self.policy
         if own is not None and own not in tried and self.can_serve(own):
@@ -140,7 +141,7 @@ class Pool:
                 policy.charge(own)
             return own
         if policy is None:
-            return None
+            return own if own is not None and self.can_serve(own) else None
         if tried:
             untried = policy.pick(key, now, lambda backend: backend not in tried and self._has_room(backend))
             if untried is not None:

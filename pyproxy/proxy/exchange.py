@@ -266,7 +266,7 @@ class Exchange(Ending):
         self._end_attempt(failed=True)
         if begun:
             self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
-        elif served.pool.eligible and self._may_retry(served, error):
+        elif self._may_retry(served, error):
             self._retry(served)
         else:
             self.fail(error)
@@ -280,6 +280,8 @@ class Exchange(Ending):
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:
         head, body = self.head, self._body
         if head is None or self.plane.draining or self._response_begun or (body is not None and body.is_consumed):
+            return False
+        if not served.has_any_for(self):
             return False
         return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
 
@@ -403,7 +405,7 @@ class Exchange(Ending):
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
         served.count_failure(self.attempts[-1], error)
-        if not served.pool.eligible or not self._may_retry(served, error):
+        if not self._may_retry(served, error):
             return False
         if self.bond is not None:
             self.bond.failed(self.attempts[-1], error)

@@ -119,10 +119,15 @@ class ServedPool:
         free. Nor is anybody refused for the sake of another worker's queue, which may hang, while there is room. Who
         sticks to a backend that gets no other clients takes nothing from those who wait.
         """
-        own = exchange.bond.own() if exchange.bond is not None else None
+        own = exchange.own()
         if self.must_wait() and not exchange.attempts and (own is None or not self.is_apart(own)):
             return None
         return self.pool.pick(exchange.tried(), exchange.key, exchange.plane.now, own)
+
+    def has_any_for(self, exchange: "Exchange") -> bool:
+        """Whether there is anybody for another attempt, if only the one that the client sticks to."""
+        own = exchange.own()
+        return bool(self.pool.eligible) or (own is not None and self.pool.can_serve(own))
 
     def is_apart(self, own: Backend) -> bool:
         """Whether a backend serves only those who stick to it, and has room for one."""

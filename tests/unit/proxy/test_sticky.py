@@ -1,81 +1,25 @@
 """Pins what sticky sessions do to a request: whom it is sent to, what that sees of the cookie, what the client gets."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pyproxy.balance.sticky import Tokens
-from pyproxy.config.runtime import Backend, HeaderChanges, Queue, Retry, Route, Sticky
+from pyproxy.config.runtime import Backend, HeaderChanges, Queue, Retry, Route
 from pyproxy.proxy.explain import explain
 from pyproxy.proxy.sticky import SEEN_MAX, ServedSticky
 from tests.fakes import FakeTransport
 from tests.unit.proxy.planes import FakePlane, Stage, fake_time, make_backend, make_config, make_pool
+from tests.unit.proxy.sticky_stage import NODES, OK, OLD, change, cookie, exchange, get, given, port, stage_of, sticky
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 RST = ConnectionResetError("reset")
-NEW, OLD = "new secret", "old secret"
-NODES = (make_backend("a", port=8001), make_backend("b", port=8002), make_backend("c", port=8003))
 
 
 @pytest.fixture(autouse=True)
 def _time() -> Iterator[None]:
     with fake_time():
         yield
-
-
-def sticky(**changes: Any) -> Sticky:
-    """A cookie named SRV."""
-    return Sticky("SRV", **{"secrets": (NEW, OLD), **changes})
-
-
-def stage_of(nodes: tuple[Backend, ...] = NODES, config: Sticky | None = None, **changes: Any) -> Stage:
-    """A pool of three nodes with sticky sessions."""
-    return Stage(make_config(make_pool("web", nodes, sticky=config or sticky(), **changes)))
-
-
-def cookie(plane: FakePlane, name: str, secret: str = NEW) -> bytes:
-    """What a client of a node has got."""
-    found = [backend for backend in plane.pools["web"].pool.backends if backend.name == name]
-    value = Tokens("web", [secret], found).value_of(found[0])
-    assert value is not None
-    return value
-
-
-def get(value: bytes = b"", *more: bytes) -> bytes:
-    """Ask with a cookie."""
-    lines = [b"GET / HTTP/1.1", b"Host: a", *([b"Cookie: SRV=" + value] if value else []), *more]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def given(answer: bytes) -> list[bytes]:
-    """The values of an answer's Set-Cookie."""
-    return re.findall(rb"Set-Cookie: ([^\r]*)\r\n", answer)
-
-
-def port(stage: Stage) -> int:
-    """Whom the oldest waiting connect is for."""
-    return int(stage.loop.dials[0].address[1])
-
-
-def exchange(stage: Stage, raw: bytes, answer: bytes = OK) -> tuple[int, bytes]:
-    """Ask on a connection of its own that closes; give who served it, and the answer."""
-    stage.client = stage.plane.connect()
-    stage.ask(raw.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    served = port(stage)
-    origin = stage.accept()
-    stage.answer(origin, answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-    return served, stage.got
-
-
-def change(stage: Stage, name: str, **facts: Any) -> None:
-    """Let the supervisor tell of other facts."""
-    pool = stage.plane.config.pools[0]
-    backends = [replace(item, **facts) if item.name == name else item for item in pool.backends]
-    plain = [{field: getattr(item, field) for field in Backend.__slots__} for item in backends]
-    stage.plane.update_pools([{"name": "web", "unit": 1, "backends": plain}])
 
 
 # the cookie
@@ -314,6 +258,31 @@ def test_a_kept_connection_that_broke_does_not_move_the_client() -> None:
     assert stage.got == OK
     stage.ask(get(value))
     assert port(stage) == 8002, "it was not lost"
+
+
+def test_a_drained_node_that_is_the_last_one_is_tried_again() -> None:
+    """As one that is ready would be: its clients are to notice nothing of a kept connection that it closed."""
+    stage = stage_of(NODES[:1])
+    value = cookie(stage.plane, "a")
+    origin = stage.start(get(value))
+    stage.answer(origin, OK)
+    change(stage, "a", state="drain")
+    assert stage.got == OK
+    stage.ask(get(value))
+    stage.answer(origin, RST)
+    stage.answer(stage.accept(), OK)
+    assert stage.got == OK
+
+
+def test_a_drained_node_that_fails_and_is_the_last_one_is_not_tried_for_ever() -> None:
+    """The client gets the failure when the attempts are used up."""
+    stage = stage_of(NODES[:1])
+    change(stage, "a", state="drain")
+    stage.ask(get(cookie(stage.plane, "a")))
+    stage.refuse()
+    stage.refuse()
+    assert stage.got.startswith(b"HTTP/1.1 502 ")
+    assert not stage.loop.dials
 
 
 def test_a_new_connection_that_broke_moves_the_client() -> None:
