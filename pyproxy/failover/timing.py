@@ -18,8 +18,8 @@ def skew(version: int, priority: int, interval: float) -> float:
 
     ``interval`` is the master's, which version 2 doesn't look at.
 
-    >>> skew(3, 100, 0.1), skew(2, 192, 5.0)
-    (0.0609375, 0.25)
+    >>> skew(3, 100, 1.0), skew(2, 192, 5.0)
+    (0.609375, 0.25)
     """
     return (256 - priority) / 256 * (1.0 if version == 2 else interval)
 
