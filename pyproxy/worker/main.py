@@ -89,12 +89,12 @@ class Worker:
 
     def _hand_over(self, plane: DataPlane, kind: str) -> None:
         """Take a step of a hand-over of the address to another machine."""
+        if kind in ("yield", "keep") and self._yielding is not None:
+            self._yielding.cancel()
         if kind == "yield":
             clients = plane.yield_clients()
             self._yielding = asyncio.ensure_future(self._tell_yielded(plane, clients))
         elif kind == "keep":
-            if self._yielding is not None:
-                self._yielding.cancel()
             plane.keep_clients()
         elif kind == "reset":
             plane.reset_clients()

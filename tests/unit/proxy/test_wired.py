@@ -7,6 +7,7 @@ an answer that only looks whole, no connection is forgotten, and silence ends ev
 
 from dataclasses import asdict
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -460,4 +461,5 @@ Network.TestCase.settings = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],  # explaining takes longer than reading
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestNetwork = Network.TestCase
+# A thousand storms take half a minute on an idle machine, and must not be called inconsistent on a busy one.
+TestNetwork = pytest.mark.timeout(300)(Network.TestCase)
