@@ -74,6 +74,7 @@ class MachineCore:
         self._renewed_at = 0.0
         self._announced_at = float("-inf")
         self._tie_since: float | None = None
+        self._deaf_since: float | None = None  # the peer, to our adverts
         # of the facts
         self._no_worker_since: float | None = None
         self._link_up_at = float("-inf")
@@ -214,7 +215,7 @@ class MachineCore:
         self._to(State.MASTER, reason)
         self.released = self._is_late = False
         self._yielded = ""
-        self._tie_since = None
+        self._tie_since = self._deaf_since = None
         self._interval = settings.advert_interval
         self._masters.clear()
         self._was_linked = self.facts.link == "up"

@@ -177,8 +177,23 @@ def test_a_peer_that_does_not_hear_us_is_an_alarm() -> None:
     rig.peer("backup", advert_age=0.4)
     rig.wait(10.0)
     assert rig.machine.alarms == {}
-    assert alarms(rig.peer("backup", advert_age=9.0)) == ["one_way"]
+    rig.peer("backup", advert_age=9.0)
+    assert alarms(rig.wait(rig.machine.down_interval() + 1.0)) == ["one_way"]
     assert alarms(rig.peer("backup", advert_age=0.1)) == ["-one_way"]
+
+
+def test_a_peer_that_has_just_begun_to_listen_is_no_alarm() -> None:
+    """The link comes up before the first advert that it can hear, however long we have been master."""
+    rig = Rig()
+    rig.become_master()
+    rig.wait(60.0)
+    before = len(rig.log)
+    for age in (None, 9.0):
+        rig.peer("backup", advert_age=age)
+        rig.wait(rig.machine.down_interval() - 0.5)
+        rig.peer("backup", advert_age=0.1)
+        rig.wait(60.0)
+    assert alarms(command for _, command in rig.log[before:]) == []
 
 
 def test_a_peer_that_appears_is_told_where_the_addresses_are() -> None:
