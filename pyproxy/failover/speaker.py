@@ -104,7 +104,12 @@ class Speaker:
         self._collected_at = self._asked_at = monotonic()
         self._report = Report()
         self._around = Surroundings(
-            settings, self._run_guard, self.machine.down_interval(), self._on_facts, self._on_claim
+            settings,
+            self._run_guard,
+            self.machine.down_interval(),
+            self.machine.facts,
+            self._on_facts,
+            self._on_claim,
         )
         dialect = Dialect(settings, beginning.advert_keys)
         self._relaying = Relaying(self._around.interface, addresses_of(settings.virtual_ips))
@@ -129,7 +134,7 @@ class Speaker:
             await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
             await self._around.guards.settle(GUARDS_SECONDS)
         self._look_at_link_up()
-        self._around.apply(self.machine.facts)
+        self._around.apply()
         self._is_started = True
         self._drain()
         self.handle(on.Start(adopt=not refusal))
@@ -251,7 +256,7 @@ class Speaker:
             return
         self._drain()
         is_changed = self._look_at_link_up()
-        if self._around.apply(self.machine.facts) or is_changed:
+        if self._around.apply() or is_changed:
             self._peer.announce()  # the other machine is to know before it hears what we make of it
             self.handle(on.FactsChanged())
 
