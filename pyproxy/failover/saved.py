@@ -96,9 +96,9 @@ class Keeper:
     def __repr__(self) -> str:
         return f"<Keeper {self._directory} {self._state or 'nothing yet'}>"
 
-    def refusal(self) -> str:
-        """Say why the state of the one before can't be adopted, "" if it can."""
-        return refusal(read(self._directory), self.digest, boottime(), self.freshness)
+    def refusal(self, within: float) -> str:
+        """Say why the state of the one before can't be adopted, "" if it can: it is at most so many seconds old."""
+        return refusal(read(self._directory), self.digest, boottime(), within)
 
     def enter(self, state: str) -> None:
         """Note a new state; that of a master is written again and again."""

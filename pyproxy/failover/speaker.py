@@ -31,6 +31,7 @@ from typing import Any
 
 from pyproxy.clock import monotonic
 from pyproxy.errors import VipFailed
+from pyproxy.failover import adoption
 from pyproxy.failover import commands as do
 from pyproxy.failover import events as on
 from pyproxy.failover.adverts import Adverts
@@ -128,7 +129,10 @@ class Speaker:
         """Begin, as the successor of a speaker that was master a moment ago if there was one."""
         self._adverts.refresh()
         self._around.start()
-        refusal = self._adoption_refusal()
+        lease = self.machine.lifetime() if isinstance(self._vips, KernelVips) else None
+        refusal = await adoption.refusal(
+            self._keeper, lease, self.machine.settings.advert_interval, self._adoption_obstacle
+        )
         if refusal:
             _log.info("nothing to adopt: %s", refusal)
             await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
@@ -143,16 +147,15 @@ class Speaker:
         self._on_second()
         await self._peer.start(self._beginning.link_key, self._beginning.boot_id)
 
-    def _adoption_refusal(self) -> str:
-        """Say why this process can't go on as master where the one before stopped, "" if it can."""
-        refusal = self._keeper.refusal()
-        if refusal:
-            return refusal
+    def _adoption_obstacle(self) -> str:
+        """Say what keeps this process from going on as master at present, "" if nothing does."""
         if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.settings.virtual_ips):
             return "the addresses are gone"
         if not (self._around.interface.is_usable and self._adverts.is_ready):
             return "the interface can't be used"
-        return "another master is heard" if any(advert.priority for advert, _ in self._adverts.read()) else ""
+        self._drain()
+        heard = (event.advert for event in self._events if isinstance(event, on.AdvertHeard))
+        return "another master is heard" if any(advert.priority for advert in heard) else ""
 
     async def stop(self, reason: str) -> None:
         """Give the addresses away and end; returns when that is done. May be called again."""
