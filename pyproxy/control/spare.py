@@ -42,9 +42,16 @@ class Spare:
             self._timer = self._loop.call_later(self._delay, self._fill)
 
     def take(self) -> Child | None:
-        """Give away the one that waits, None if there is none; no other is made before ``prepare``."""
+        """
+        Give away the one that waits, None if there is none; no other is made before ``prepare``.
+
+        One that has just ended, perhaps together with the one that it was to follow, stays to be heard of.
+        """
         self._cancel()
-        child, self.child = self.child, None
+        child = self.child
+        if child is None or child.has_ended:
+            return None
+        self.child = None
         return child
 
     def handle_end(self, ending: str) -> None:

@@ -95,7 +95,7 @@ def test_a_speaker_that_is_killed_with_its_spare_moves_nothing(proxied_lab: Lab)
 
     On a loaded machine no process starts within the three of 0.1 s.
     """
-    master, backup, watch = pair_of(proxied_lab, down_adverts=30)
+    master, backup, watch = pair_of(proxied_lab, down_adverts=60)
     _kill(proxied_lab, master.speakers, master, backup, watch)
 
 
@@ -106,7 +106,10 @@ def _kill(lab: Lab, pids: list[int], master: Proxy, backup: Proxy, watch: Watch)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     await_true(lambda: not any(is_running(pid) for pid in pids), "it lives")
-    await_true(lambda: master.speaker != speaker and master.state == "master", "there is no new one")
+    await_true(
+        lambda: master.speaker != speaker and master.state == "master",
+        lambda: f"there is no new one:\n{master.process.log}\n{backup.process.log}",
+    )
     hold(lambda: lab.holders() == ["a"], 1.5, lambda: f"it moved:\n{master.process.log}\n{backup.process.log}")
     assert not capture.adverts("b", before)
     assert watch.record.failed(before) == []

@@ -17,7 +17,7 @@ class FakeChild:
     def __init__(self, loop: FakeLoop, pid: int) -> None:
         self.pid = pid
         self.started = loop.time()
-        self.killed = False
+        self.killed = self.has_ended = False
 
     def kill(self) -> None:
         """Take it down."""
@@ -59,6 +59,17 @@ def test_it_is_made_a_moment_after_it_is_wanted(stage: Stage) -> None:
     assert len(stage.made) == 1
     assert stage.spare.take() is cast(Child, stage.made[0])
     assert stage.spare.take() is None
+
+
+def test_one_that_has_just_ended_is_not_given_away(stage: Stage) -> None:
+    """Nobody has said so yet, and when it is said another one is made."""
+    stage.spare.prepare()
+    stage.loop.advance(DELAY)
+    stage.made[0].has_ended = True
+    assert stage.spare.take() is None
+    stage.spare.handle_end("signal SIGKILL")
+    stage.loop.advance(2 * DELAY)
+    assert stage.spare.take() is cast(Child, stage.made[1])
 
 
 def test_who_takes_it_too_early_gets_none_and_none_is_made(stage: Stage) -> None:

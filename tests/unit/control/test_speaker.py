@@ -30,7 +30,7 @@ class FakeChild:
         self.told: list[str] = []
         self.say = say
         self.end = end
-        self.killed = False
+        self.killed = self.has_ended = False
         FakeChild.made.append(self)
 
     def send(self, message: dict[str, Any]) -> None:
@@ -214,10 +214,12 @@ async def test_a_spare_that_dies_with_the_one_that_works_is_followed_by_a_fresh_
     doubled.ready()
     await turn()
     third, fourth = FakeChild.made[2:]
-    fourth.end("signal SIGKILL")
+    fourth.has_ended = True
     third.end("signal SIGKILL")
     await turn()
-    assert doubled.child.told == ["start", "facts"]
+    fourth.end("signal SIGKILL")
+    await turn()
+    assert [child.told for child in FakeChild.made[3:]] == [[], ["start", "facts"], []]
 
 
 async def test_a_spares_life_counts_from_its_start_message(doubled: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
