@@ -82,6 +82,7 @@ PURE = (
     "failover.machine_core",
     "failover.machine_master",
     "failover.packet",
+    "failover.peer_gateway",
     "failover.settings",
     "failover.simulate",
     "failover.takeover",

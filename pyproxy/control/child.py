@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -75,6 +76,15 @@ class Child:
 
     def __repr__(self) -> str:
         return f"<Child {self._name} pid {self.pid} {'alive' if self.is_alive else 'dead'}>"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended, though ``on_end`` may still have to be called."""
+        if not self.is_alive:
+            return True
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a message; ``fds`` stay the caller's."""

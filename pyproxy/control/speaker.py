@@ -4,8 +4,10 @@ The speaker's process: started, watched, and started again when it ends.
 Must not know what it says, nor VRRP: messages are passed on. What a new process has to know is said again to it: the
 start message and the last facts.
 
-A speaker that ends is started again at once, so that it can go on where the last one was before anybody notices;
-after two short lives in a row with growing pauses.
+A speaker that ends is followed at once by another, so that it can go on where the last one was before anybody notices:
+by a spare that has been waiting for its start message (``spare``), since loading Python takes longer than a backup
+waits. After two short lives in a row the pauses grow. There is a spare only once a process has become ready, so what
+fails at every start is found without one.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyproxy.control.child import Child
+from pyproxy.control.spare import Spare
 from pyproxy.control.worker import Program, worker_environ
 from pyproxy.control.workers import FIRST_TRIES, SHORT_LIFE, pause
 
@@ -35,8 +38,9 @@ class Speaker:
     """
     See the module's docstring; made inside a running event loop.
 
-    ``start_message`` is the first that each process gets. ``on_message`` gets what it says, but that it is ready or
-    can't work; ``on_lost`` is told that one has ended, ``on_hopeless`` gets the reason when none ever became ready.
+    ``start_message`` is the first that each process gets, and makes one that waits a speaker. ``on_message`` gets what
+    it says, but that it is ready or can't work; ``on_lost`` is told that one has ended, ``on_hopeless`` gets the reason
+    when none ever became ready.
     """
 
     def __init__(
@@ -56,13 +60,15 @@ class Speaker:
         self._on_hopeless = on_hopeless
         self._facts: Message | None = None
         self._child: Child | None = None
+        self._started = 0.0  # when it got its start message
+        self._loop = asyncio.get_running_loop()
+        self._spare = Spare(self._make, self._loop)
         self._failure = ""
         self._short_lives = 0
         self._has_been_ready = False
         self._stopping = False
-        self._ended = asyncio.Event()
+        self._ended = asyncio.Event()  # no process is left
         self._ended.set()
-        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
 
@@ -75,21 +81,28 @@ class Speaker:
         return self._child.pid if self._child is not None else None
 
     def start(self) -> None:
-        """Start a process."""
+        """Start the one that waits, or a new process."""
         self._timer = None
         self._failure = ""
         try:
-            self._child = Child("speaker", self._program.spawn, self._handle_message, self._handle_end)
+            self._child = self._spare.take() or self._make()
         except OSError as error:
             _log.error("the speaker can't be started: %s", error)
             self._failure = str(error)
             self._start_again(lived=0.0, reason=self._failure)
             return
-        self._ended.clear()
+        self._started = self._loop.time()
         self._patience = self._loop.call_later(self._program.ready_timeout, self._handle_late)
         self._child.send(self._start_message)
         if self._facts is not None:
             self._child.send(self._facts)
+
+    def _make(self) -> Child:
+        child = Child(
+            "speaker", self._program.spawn, self._handle_message, lambda ending: self._handle_end(child, ending)
+        )
+        self._ended.clear()
+        return child
 
     def send(self, message: Message) -> bool:
         """Send a message; False if there is no process that is ready for it."""
@@ -110,14 +123,16 @@ class Speaker:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
+        self._spare.close()
         if self._child is not None:
             self._child.send({"type": "stop", "reason": reason})
-            try:
-                await asyncio.wait_for(self._ended.wait(), STOP_SECONDS)
-            except TimeoutError:
+        try:
+            await asyncio.wait_for(self._ended.wait(), STOP_SECONDS)
+        except TimeoutError:
+            if self._child is not None:
                 _log.error("the speaker has not ended in time, killing it; the addresses leave with their lease")
                 self._child.kill()
-                await self._ended.wait()
+            await self._ended.wait()
 
     def _handle_message(self, message: Message) -> None:
         match message.get("type"):
@@ -126,6 +141,8 @@ class Speaker:
                 self._has_been_ready = True
                 self._cancel_patience()
                 _log.info("the speaker is ready (pid %d)", self.pid)
+                if not self._stopping:
+                    self._spare.prepare()
             case "failed":
                 self._failure = str(message.get("error"))
                 _log.error("the speaker can't work: %s", self._failure)
@@ -145,19 +162,26 @@ class Speaker:
             self._patience.cancel()
             self._patience = None
 
-    def _handle_end(self, ending: str) -> None:
-        assert self._child is not None
-        pid, lived = self._child.pid, self._loop.time() - self._child.started
+    def _handle_end(self, child: Child, ending: str) -> None:
+        if child is self._spare.child:
+            self._spare.handle_end(ending)
+            self._note_end()
+            return
+        pid, lived = child.pid, self._loop.time() - self._started
         self._child = None
         self.is_ready = False
         self._cancel_patience()
-        self._ended.set()
+        self._note_end()
         self._on_lost()
         if self._stopping:
             _log.info("the speaker (pid %d) ended: %s", pid, ending)
             return
         _log.error("the speaker (pid %d) ended: %s", pid, ending)
         self._start_again(lived, self._failure or ending)
+
+    def _note_end(self) -> None:
+        if self._child is None and self._spare.child is None:
+            self._ended.set()
 
     def _start_again(self, lived: float, reason: str) -> None:
         self._short_lives = self._short_lives + 1 if lived < SHORT_LIFE else 0

@@ -13,10 +13,10 @@ import logging
 from collections.abc import Callable
 
 from pyproxy.failover.netlink import Ip
+from pyproxy.failover.timing import GATEWAY_QUESTIONS, question_interval
 
-LEAST, MOST = 0.05, 1.0  # seconds between two questions
-HURRIED = 0.005  # the least when in a hurry
-FALL = 3
+HURRIED = 0.005  # seconds between two questions, at least, when in a hurry
+FALL = GATEWAY_QUESTIONS
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +39,11 @@ class GatewayWatch:
     ) -> None:
         self.address: Ip | None = None
         self.is_ok: bool | None = None
+        self.answered_at: float | None = None  # of ``loop``, which is the monotonic clock; None: this one never did
         self._find = find
         self._ask = ask
         self._on_change = on_change
-        self._interval = min(max(down_interval / FALL, LEAST), MOST)
+        self._interval = question_interval(down_interval)
         self._pace: float | None = None  # seconds between two questions while in a hurry
         self._unanswered = 0
         self._loop = loop
@@ -71,6 +72,7 @@ class GatewayWatch:
     def answered(self) -> None:
         """Take an answer."""
         self._unanswered, self._pace = 0, None
+        self.answered_at = self._loop.time()
         self._set(True)
 
     def _tick(self) -> None:
@@ -88,7 +90,7 @@ class GatewayWatch:
         found = self._find()
         if found != self.address:
             _log.info("the gateway is %s", found or "unknown: no default route leads through this interface")
-            self.address, self._unanswered = found, 0
+            self.address, self._unanswered, self.answered_at = found, 0, None
             self._set(None)
 
     def _set(self, is_ok: bool | None) -> None:

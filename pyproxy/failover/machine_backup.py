@@ -135,14 +135,15 @@ class MachineBackup(MachineCore):
             self._ask()
 
     def _is_offered(self) -> bool:
-        """Whether the link's word is enough: we have listened, and the master isn't a third machine."""
+        """Whether the link's word is enough: we know by listening that the master isn't a third machine."""
         peer = self.facts.linked_peer
         if peer is None or not is_offered(self.facts) or self._claiming:
             return False
+        is_peers = bool(peer.sources & set(self._masters.values()))
         if self._now - self._listening_since < self.down_interval():
-            return False
-        is_third = self._is_heard() and bool(peer.sources) and not peer.sources & set(self._masters.values())
-        return not is_third
+            # Its own adverts say who is master as well as a whole interval of silence does.
+            return is_peers and self.last_advert is not None and self.last_advert > self._listening_since
+        return is_peers or not peer.sources or not self._is_heard()
 
     def _ask(self) -> None:
         """Ask the rule whether to take the addresses, and do what it says."""

@@ -13,6 +13,7 @@ from pyproxy.failover.commands import Command
 from pyproxy.failover.duals import DualWatch
 from pyproxy.failover.events import State
 from pyproxy.failover.packet import Advert
+from pyproxy.failover.peer_gateway import PeerGateway
 from pyproxy.failover.settings import Settings
 from pyproxy.failover.takeover import Facts, PeerFacts, Verdict, fault_cause, is_well
 
@@ -74,8 +75,10 @@ class MachineCore:
         self._renewed_at = 0.0
         self._announced_at = float("-inf")
         self._tie_since: float | None = None
+        self._deaf_since: float | None = None  # the peer, to our adverts
         # of the facts
         self._no_worker_since: float | None = None
+        self._peer_gateway = PeerGateway()
         self._link_up_at = float("-inf")
         self._was_linked = False
         self._was_down = False  # the interface, during this fault
@@ -109,6 +112,7 @@ class MachineCore:
             reason=self.reason,
             released=self.released,
             gateway=facts.gateway,
+            gateway_age=None if facts.gateway_at is None else now - facts.gateway_at,
             healthy_backends=facts.healthy_backends,
             advert_age=None if self.last_advert is None else now - self.last_advert,
             down_adverts=self.settings.down_adverts,
@@ -131,6 +135,7 @@ class MachineCore:
             self._link_up_at = self._now
         if self._yielded == "no_backend" and facts.healthy_backends != 0:
             self._yielded = ""
+        self._peer_gateway.observe(facts, self._now, self._gateway_patience())
         peer = facts.linked_peer
         if peer and peer.state == "master":
             self.released = False
@@ -147,7 +152,13 @@ class MachineCore:
             no_worker=since is not None and self._now >= since + wait,
             is_master=self.state == State.MASTER,
             is_fault=self.state == State.FAULT,
+            is_alone=self._peer_gateway.is_confirmed,
         )
+
+    def _gateway_patience(self) -> float:
+        """How long it may take until each machine has asked the gateway again and heard what the other one found."""
+        link = self.settings.link
+        return timing.question_interval(self.down_interval()) + (link.interval if link else 0.0)
 
     def _arm(self, timer: Timer, delay: float) -> None:
         self._timers[timer] = self._now + delay
@@ -214,7 +225,7 @@ class MachineCore:
         self._to(State.MASTER, reason)
         self.released = self._is_late = False
         self._yielded = ""
-        self._tie_since = None
+        self._tie_since = self._deaf_since = None
         self._interval = settings.advert_interval
         self._masters.clear()
         self._was_linked = self.facts.link == "up"

@@ -207,8 +207,13 @@ class MachineMaster(MachineCore):
             self._give_to_peer("the link says that the peer is master and better placed", "")
             return
         self._show_dual("the link says that the peer is master too")
-        is_deaf = peer is not None and peer.state == "backup" and self._now - self.since > 2 * patience
-        is_deaf = is_deaf and peer is not None and (peer.advert_age is None or peer.advert_age > patience)
+        hears = peer is None or peer.state != "backup" or (peer.advert_age is not None and peer.advert_age <= patience)
+        if hears:
+            self._deaf_since = None
+        elif self._deaf_since is None:
+            # It may have begun to listen, or the link to live, a moment ago.
+            self._deaf_since = self._now
+        is_deaf = self._deaf_since is not None and self._now - self._deaf_since > patience
         self._alarm("one_way", "the link lives, but the peer doesn't hear our adverts" if is_deaf else "")
 
     def _show_dual(self, text: str) -> None:

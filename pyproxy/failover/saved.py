@@ -16,7 +16,6 @@ from pathlib import Path
 from pyproxy.failover.background import Background, boottime
 
 NAME = "state"
-HELD_SECONDS = 3.0  # as long a machine may still have the addresses while the link holds the other one back
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Keeper:
     def __init__(self, directory: Path, digest: str, freshness: float) -> None:
         self.digest = digest
         self._directory = directory
-        self.freshness = freshness  # seconds for which the file counts without a doubt
+        self.freshness = freshness  # seconds for which the file counts
         self._background = Background("state")
         self._state = ""
         self._since = 0.0
@@ -97,15 +96,9 @@ class Keeper:
     def __repr__(self) -> str:
         return f"<Keeper {self._directory} {self._state or 'nothing yet'}>"
 
-    def refusal(self) -> str:
-        """Say why the state of the one before can't be adopted, "" if it can; see ``has_aged``."""
-        return refusal(read(self._directory), self.digest, boottime(), max(self.freshness, HELD_SECONDS))
-
-    @property
-    def has_aged(self) -> bool:
-        """Whether the other machine may have taken over since, and is to be listened for before anything is adopted."""
-        saved = read(self._directory)
-        return saved is None or boottime() - saved.at > self.freshness
+    def refusal(self, within: float) -> str:
+        """Say why the state of the one before can't be adopted, "" if it can: it is at most so many seconds old."""
+        return refusal(read(self._directory), self.digest, boottime(), within)
 
     def enter(self, state: str) -> None:
         """Note a new state; that of a master is written again and again."""

@@ -123,7 +123,7 @@ def _suppose_peer(scene: _Scene, settings: Settings, state: str, peer: PeerFacts
 
 def _local_facts(settings: Settings, facts: Facts) -> Facts:
     sources = {family: "192.0.2.1" if family == 4 else "fe80::1" for family in settings.families}
-    return replace(facts, sources=facts.sources or sources)
+    return replace(facts, sources=facts.sources or sources, gateway_at=None)
 
 
 def _peer_facts(settings: Settings, facts: Facts, peer: PeerFacts) -> Facts:

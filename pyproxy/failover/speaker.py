@@ -31,6 +31,7 @@ from typing import Any
 
 from pyproxy.clock import monotonic
 from pyproxy.errors import VipFailed
+from pyproxy.failover import adoption
 from pyproxy.failover import commands as do
 from pyproxy.failover import events as on
 from pyproxy.failover.adverts import Adverts
@@ -55,7 +56,6 @@ from pyproxy.failover.vips import KernelVips, make_vips
 STATUS_EVERY = 1.0
 COLLECT_EVERY = 60.0  # seconds between two collections of garbage
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
-LISTEN = 1.2  # advert intervals, for another master
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 GUARDS_SECONDS = 1.0  # that the start waits for the guards
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
@@ -105,7 +105,12 @@ class Speaker:
         self._collected_at = self._asked_at = monotonic()
         self._report = Report()
         self._around = Surroundings(
-            settings, self._run_guard, self.machine.down_interval(), self._on_facts, self._on_claim
+            settings,
+            self._run_guard,
+            self.machine.down_interval(),
+            self.machine.facts,
+            self._on_facts,
+            self._on_claim,
         )
         dialect = Dialect(settings, beginning.advert_keys)
         self._relaying = Relaying(self._around.interface, addresses_of(settings.virtual_ips))
@@ -124,13 +129,16 @@ class Speaker:
         """Begin, as the successor of a speaker that was master a moment ago if there was one."""
         self._adverts.refresh()
         self._around.start()
-        refusal = await self._adoption_refusal()
+        lease = self.machine.lifetime() if isinstance(self._vips, KernelVips) else None
+        refusal = await adoption.refusal(
+            self._keeper, lease, self.machine.settings.advert_interval, self._adoption_obstacle
+        )
         if refusal:
             _log.info("nothing to adopt: %s", refusal)
             await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
             await self._around.guards.settle(GUARDS_SECONDS)
         self._look_at_link_up()
-        self._around.apply(self.machine.facts)
+        self._around.apply()
         self._is_started = True
         self._drain()
         self.handle(on.Start(adopt=not refusal))
@@ -139,19 +147,15 @@ class Speaker:
         self._on_second()
         await self._peer.start(self._beginning.link_key, self._beginning.boot_id)
 
-    async def _adoption_refusal(self) -> str:
-        """Say why this process can't go on as master where the one before stopped, "" if it can."""
-        refusal = self._keeper.refusal()
-        if refusal:
-            return refusal
-        if self._keeper.has_aged:
-            # The link may have held the other machine back. If it didn't, its adverts come in every interval.
-            await asyncio.sleep(LISTEN * self.machine.settings.advert_interval)
+    def _adoption_obstacle(self) -> str:
+        """Say what keeps this process from going on as master at present, "" if nothing does."""
         if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.settings.virtual_ips):
             return "the addresses are gone"
         if not (self._around.interface.is_usable and self._adverts.is_ready):
             return "the interface can't be used"
-        return "another master is heard" if any(advert.priority for advert, _ in self._adverts.read()) else ""
+        self._drain()
+        heard = (event.advert for event in self._events if isinstance(event, on.AdvertHeard))
+        return "another master is heard" if any(advert.priority for advert in heard) else ""
 
     async def stop(self, reason: str) -> None:
         """Give the addresses away and end; returns when that is done. May be called again."""
@@ -255,7 +259,7 @@ class Speaker:
             return
         self._drain()
         is_changed = self._look_at_link_up()
-        if self._around.apply(self.machine.facts) or is_changed:
+        if self._around.apply() or is_changed:
             self._peer.announce()  # the other machine is to know before it hears what we make of it
             self.handle(on.FactsChanged())
 

@@ -37,8 +37,9 @@ class Surroundings:
     """
     See the module's docstring; made inside a running event loop.
 
-    ``run`` runs a command. ``on_change`` is called when ``apply`` would change a fact, ``on_claim`` when another
-    machine claims one of the addresses.
+    ``run`` runs a command. ``facts`` are changed by ``apply``, and ``on_change`` is called when there is a reason to;
+    only when the gateway answered last is written at once. ``on_claim`` is called when another machine claims one of
+    the addresses.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Surroundings:
         settings: Settings,
         run: Callable[[Sequence[str], float], Awaitable[Result]],
         down_interval: float,
+        facts: Facts,
         on_change: Callable[[], None],
         on_claim: Callable[[Claim], None],
     ) -> None:
@@ -57,6 +59,7 @@ class Surroundings:
         self.guards = Guards(settings.guards, run, on_change)
         self.witnesses = Witnesses(settings.witnesses, on_change)
         self._settings = settings
+        self._facts = facts
         self._down_interval = down_interval
         self._on_change = on_change
         self._on_vip_claim = on_claim
@@ -73,14 +76,16 @@ class Surroundings:
         self.witnesses.start()
         self.hurry(PATIENCE * self._down_interval)
 
-    def apply(self, facts: Facts) -> bool:
+    def apply(self) -> bool:
         """Write what is known into the facts; whether any of them changed."""
+        facts = self._facts
         verdict, reason = self.guards.verdict()
         if self._stranger:
             verdict, reason = "refuse", self._stranger
         found = (self.interface.sources, self.gateway.is_ok, self.witnesses.verdict(), verdict, reason)
         before = (facts.sources, facts.gateway, facts.witnesses, facts.guards, facts.guard_reason)
         facts.sources, facts.gateway, facts.witnesses, facts.guards, facts.guard_reason = found
+        facts.gateway_at = self.gateway.answered_at
         return found != before
 
     def adapt(self, *, was_up: bool) -> None:
@@ -153,5 +158,6 @@ class Surroundings:
     def _on_claim(self, claim: Claim) -> None:
         if claim.address == self.gateway.address:
             self.gateway.answered()
+            self._facts.gateway_at = self.gateway.answered_at
         else:
             self._on_vip_claim(claim)

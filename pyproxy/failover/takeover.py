@@ -26,6 +26,7 @@ _PEER_TYPES: dict[str, tuple[type, ...]] = {
     "released": (bool,),
     "gateway": (bool, _NONE),
     "healthy_backends": (int, _NONE),
+    "gateway_age": (int, float, _NONE),
     "advert_age": (int, float, _NONE),
     "down_adverts": (int, _NONE),
 }
@@ -45,6 +46,7 @@ class PeerFacts:
     advert_age: float | None = None  # seconds since it heard an advert of ours; None = never
     down_adverts: int | None = None
     sources: frozenset[str] = frozenset()  # addresses that its adverts come from
+    gateway_age: float | None = None  # seconds since its gateway answered; None = unknown
 
 
 def peer_to_plain(peer: PeerFacts) -> dict[str, Any]:
@@ -83,6 +85,7 @@ class Facts:
     own_link_up: bool = True  # the interface is up and has a carrier
     sources: dict[int, str] = field(default_factory=dict)  # family → address that our adverts come from
     gateway: bool | None = None  # None = off, or not known yet
+    gateway_at: float | None = None  # when it answered last; None = unknown
     witnesses: bool | None = None  # whether any of them answers; None = there are none, or not known yet
     guards: Literal["ok", "refuse", "last_resort"] = "ok"  # the worst verdict of all
     guard_reason: str = ""
@@ -173,12 +176,21 @@ def is_offered(facts: Facts) -> str:
     return ""
 
 
-def fault_cause(settings: Settings, facts: Facts, *, no_worker: bool, is_master: bool, is_fault: bool = False) -> str:
+def fault_cause(
+    settings: Settings,
+    facts: Facts,
+    *,
+    no_worker: bool,
+    is_master: bool,
+    is_fault: bool = False,
+    is_alone: bool = False,
+) -> str:
     """
     Say why this machine can be neither master nor backup, empty if it can.
 
     ``no_worker`` is whether none has been ready for ``release_when.no_worker``. Guards bind a backup only. A lost
-    gateway is a fault only of a master whose peer is well and has its own, and while it then stays so.
+    gateway is a fault only of a master whose peer is well and has its own, and while it then stays so; ``is_alone`` is
+    whether it is sure that the gateway answers the peer and not us (``peer_gateway``).
     """
     if not facts.own_link_up:
         return f"interface {settings.interface} is down"
@@ -190,7 +202,7 @@ def fault_cause(settings: Settings, facts: Facts, *, no_worker: bool, is_master:
     has_gateway = peer is not None and peer.gateway is True
     if facts.gateway is False and has_gateway and peer is not None:
         can_take = peer.state == "backup" and peer.well
-        if (is_master and can_take) or is_fault:
+        if (is_master and can_take and is_alone) or is_fault:
             return "the gateway doesn't answer, and the peer reaches it"
     return ""
 

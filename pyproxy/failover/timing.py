@@ -6,6 +6,9 @@ Must not know states. Everything is in seconds.
 
 from math import floor
 
+GATEWAY_QUESTIONS = 3  # without an answer until the gateway counts as lost
+LEAST_QUESTION, MOST_QUESTION = 0.05, 1.0  # seconds between two of them
+
 _LEAST_LEASE = 1  # the kernel counts lifetimes in whole seconds
 _LEASE_MARGIN = 0.35  # the kernel may remove an address that much late
 _WIDEST_SKEW_PRIORITY = 254  # of a peer whose priority is unknown: the shortest skew there is
@@ -32,6 +35,16 @@ def down_interval(version: int, priority: int, interval: float, down_adverts: in
     3.5
     """
     return down_adverts * interval + skew(version, priority, interval)
+
+
+def question_interval(down: float) -> float:
+    """
+    How often the gateway is asked so that its loss is noticed within about one down interval.
+
+    >>> question_interval(3.6), question_interval(0.36), question_interval(0.036)
+    (1.0, 0.12, 0.05)
+    """
+    return min(max(down / GATEWAY_QUESTIONS, LEAST_QUESTION), MOST_QUESTION)
 
 
 def lease(

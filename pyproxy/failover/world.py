@@ -20,6 +20,8 @@ from pyproxy.failover.packet import Advert
 from pyproxy.failover.settings import Settings
 from pyproxy.failover.takeover import Facts, PeerFacts
 
+BEAT = 0.25  # seconds between two words over the link where no interval is configured
+
 #: From, to and when; after which delays an advert arrives, once for each: none is a loss, two are a duplicate.
 Wire = Callable[[str, str, float], Sequence[float]]
 #: From, to and when; after which delay the link's word arrives, None if the link is dead.
@@ -206,10 +208,18 @@ class World:
         if not is_news or delay is None:
             return
         node.told = told
+        life = node.life
 
         def arrive() -> None:
             if other.facts.link == "up":
                 other.facts.peer = told
                 self.reconsider(other.name)
 
+        def repeat() -> None:
+            if node.told is told and node.life == life:
+                node.told = None
+                self._tell(node)
+
         self._at(self.now + delay, arrive)
+        link = node.settings.link
+        self._at(self.now + (link.interval if link else BEAT), repeat)

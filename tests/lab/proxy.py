@@ -131,8 +131,13 @@ class Proxy:
         return [line for line in self.process.log.splitlines() if re.search(r"Traceback|never retrieved", line)]
 
     @property
+    def speaker(self) -> int:
+        """The id of the speaker's process that became ready last; a spare may wait beside it."""
+        return int(re.findall(r"the speaker is ready \(pid (\d+)\)", self.process.log)[-1])
+
+    @property
     def speakers(self) -> list[int]:
-        """The ids of the speaker's process and of its helpers; none while it is started again."""
+        """The ids of the speaker's process, its spare and its helpers."""
         return self._pids(r"pyproxy\.failover|pyproxy: vipd|pyproxy: speaker")
 
     @property

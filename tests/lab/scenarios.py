@@ -164,12 +164,12 @@ def no_workers(lab: Lab, pair: Pair) -> Figures:
 def killed_speaker(lab: Lab, pair: Pair) -> Figures:
     """The master's speaker is killed; its supervisor lives."""
     master, _, watch = _proxies(lab, pair)
+    await_true(lambda: "a spare speaker waits" in master.process.log, "there is no spare")
     capture = lab.capture()
     before = monotonic()
-    killed = master.speakers
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-    await_true(lambda: not any(is_running(pid) for pid in killed), "it lives")
+    killed = master.speaker
+    os.kill(killed, signal.SIGKILL)
+    await_true(lambda: not is_running(killed), "it lives")
     await_true(lambda: capture.adverts(after=before), "nobody is master")
     time.sleep(max(1.0, 2 * pair.down_time(100)))
     adverts = [advert.at for advert in capture.adverts("a", before)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pyproxy.control import spare
 from pyproxy.control import speaker as module
 from pyproxy.control.speaker import Speaker, speaker_program
 from pyproxy.control.worker import Program
@@ -29,7 +30,7 @@ class FakeChild:
         self.told: list[str] = []
         self.say = say
         self.end = end
-        self.killed = False
+        self.killed = self.has_ended = False
         FakeChild.made.append(self)
 
     def send(self, message: dict[str, Any]) -> None:
@@ -159,6 +160,108 @@ async def test_stopping_twice_is_once(stage: Stage) -> None:
     await stage.speaker.stop("second")
     await turn()
     assert len(FakeChild.made) == 1
+
+
+@pytest.fixture
+async def doubled(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Stage:
+    """A speaker that is ready, with a spare beside it."""
+    monkeypatch.setattr(spare, "DELAY", 0.0)
+    stage = Stage()
+    stage.speaker.set_facts({"type": "facts", "n": 1})
+    stage.speaker.start()
+    FakeChild.made = FakeChild.made[-1:]
+    stage.ready()
+    await turn()
+    assert len(FakeChild.made) == 2
+    return stage
+
+
+async def test_a_spare_is_told_nothing_until_it_is_needed(doubled: Stage) -> None:
+    """Then it is told everything at once; the next one is made when it is ready, and not before."""
+    first, second = FakeChild.made
+    doubled.speaker.set_facts({"type": "facts", "n": 2})
+    assert second.told == []
+    first.end("signal SIGKILL")
+    await turn()
+    assert second.told == ["start", "facts"]
+    assert doubled.speaker.pid == second.pid
+    assert len(FakeChild.made) == 2
+    doubled.ready()
+    await turn()
+    assert len(FakeChild.made) == 3
+    assert (doubled.lost, doubled.speaker.restarts) == (1, 1)
+
+
+async def test_a_spare_that_ends_is_replaced_and_nobody_hears_of_it(doubled: Stage) -> None:
+    """The one that works goes on."""
+    first, second = FakeChild.made
+    second.end("signal SIGKILL")
+    await turn()
+    assert len(FakeChild.made) == 3
+    assert doubled.speaker.is_ready
+    assert (doubled.speaker.pid, doubled.lost, doubled.speaker.restarts) == (first.pid, 0, 0)
+
+
+async def test_a_spare_that_dies_with_the_one_that_works_is_followed_by_a_fresh_one(doubled: Stage) -> None:
+    """In either order."""
+    first, second = FakeChild.made
+    first.end("signal SIGKILL")
+    await turn()
+    second.end("signal SIGKILL")
+    await turn()
+    assert doubled.child.told == ["start", "facts"]
+    assert len(FakeChild.made) == 3
+    doubled.ready()
+    await turn()
+    third, fourth = FakeChild.made[2:]
+    fourth.has_ended = True
+    third.end("signal SIGKILL")
+    await turn()
+    fourth.end("signal SIGKILL")
+    await turn()
+    assert [child.told for child in FakeChild.made[3:]] == [[], ["start", "facts"], []]
+
+
+async def test_a_spares_life_counts_from_its_start_message(doubled: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have waited for hours: if it then ends at once, that is a short life all the same."""
+    lives: list[int] = []
+
+    def note(short_lives: int) -> float:
+        lives.append(short_lives)
+        return 0.0
+
+    monkeypatch.setattr(module, "pause", note)
+    first, second = FakeChild.made
+    second.started -= 3600.0
+    first.end("signal SIGKILL")
+    await turn()
+    second.end("exit status 1")
+    await turn()
+    assert lives == [1, 2]
+
+
+async def test_stopping_ends_the_spare_too(doubled: Stage) -> None:
+    """It comes back when both are gone, and no other spare is made."""
+    first, second = FakeChild.made
+    stopping = asyncio.ensure_future(doubled.speaker.stop("the program stops"))
+    await turn()
+    assert second.killed
+    assert first.told[-1] == "stop"
+    assert not stopping.done()
+    first.end("exit status 0")
+    await stopping
+    await turn()
+    assert len(FakeChild.made) == 2
+
+
+async def test_a_spare_that_can_not_be_made_is_tried_again(doubled: Stage) -> None:
+    """Without one the speaker works as it does."""
+    FakeChild.refuse = 3
+    FakeChild.made[1].end("signal SIGKILL")
+    await turn()
+    await turn()
+    assert FakeChild.refuse == 0
+    assert len(FakeChild.made) == 3
 
 
 def test_the_speakers_program_is_found_from_anywhere() -> None:

@@ -46,6 +46,7 @@ def test_an_answer_makes_it_known() -> None:
     world.loop.advance(10)
     assert world.changes == [True]
     assert len(world.asked) > 5
+    assert world.watch.answered_at == world.asked[-1]
 
 
 def test_silence_is_a_loss_only_after_three_questions() -> None:

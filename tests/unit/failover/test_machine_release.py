@@ -16,6 +16,7 @@ BOTH = vips("10.9.0.100", "fe80::100")
 QUIET = {"repeat": 5, "delay": 0.0, "refresh": 0.0}
 
 # --- giving them away -------------------------------------------------------------------------------------------------
+CONFIRMED = 1.5  # seconds after which a word of the peer about its gateway counts
 
 
 def handing(**peer: Any) -> Rig:
@@ -96,7 +97,9 @@ def test_a_handover_that_others_end_is_over() -> None:
 def test_a_lost_gateway_that_the_peer_has_is_a_reason_to_go() -> None:
     """→ F while the peer reaches it, and back when it answers; without a fit peer it stays."""
     rig = handing()
-    commands = rig.know(gateway=False)
+    rig.know(gateway=False)
+    rig.wait(CONFIRMED)
+    commands = rig.peer("backup", gateway=True, gateway_age=0.01)
     assert (kinds(commands), rig.state) == (RELEASE, "fault")
     rig.peer("master", gateway=True)
     assert rig.state == "fault"
@@ -107,7 +110,36 @@ def test_a_lost_gateway_that_the_peer_has_is_a_reason_to_go() -> None:
         alone.become_master()
         alone.peer("backup", **peer)
         alone.know(gateway=False)
+        alone.wait(CONFIRMED)
+        alone.peer("backup", **peer)
         assert alone.state == "master"
+
+
+def test_what_the_peer_said_of_its_gateway_before_ours_was_lost_is_no_reason() -> None:
+    """Both ports may be blocked in one moment, and each notices at its own time; somebody has to stay master."""
+    rig = handing()
+    rig.know(gateway=False)
+    rig.wait(0.1)
+    rig.peer("backup", gateway=True, gateway_age=1.3)
+    rig.wait(CONFIRMED)
+    rig.peer("backup", gateway=True, gateway_age=1.4 + CONFIRMED)
+    rig.peer("backup", gateway=False)
+    assert rig.state == "master"
+
+
+def test_who_sees_the_gateway_come_back_first_gets_nothing_for_it() -> None:
+    """Both are connected again in one moment, and the other machine's question happens to be the first."""
+    rig = handing()
+    rig.know(gateway=False)
+    rig.peer("backup", gateway=False)
+    rig.wait(60.0)
+    rig.peer("backup", gateway=True, gateway_age=0.0)
+    rig.wait(1.0)
+    rig.peer("backup", gateway=True, gateway_age=0.0)
+    rig.know(gateway=True)
+    rig.wait(60.0)
+    rig.peer("backup", gateway=True, gateway_age=0.0)
+    assert rig.state == "master"
 
 
 def test_without_backends_they_go_to_a_peer_that_has_some() -> None:
@@ -177,8 +209,23 @@ def test_a_peer_that_does_not_hear_us_is_an_alarm() -> None:
     rig.peer("backup", advert_age=0.4)
     rig.wait(10.0)
     assert rig.machine.alarms == {}
-    assert alarms(rig.peer("backup", advert_age=9.0)) == ["one_way"]
+    rig.peer("backup", advert_age=9.0)
+    assert alarms(rig.wait(rig.machine.down_interval() + 1.0)) == ["one_way"]
     assert alarms(rig.peer("backup", advert_age=0.1)) == ["-one_way"]
+
+
+def test_a_peer_that_has_just_begun_to_listen_is_no_alarm() -> None:
+    """The link comes up before the first advert that it can hear, however long we have been master."""
+    rig = Rig()
+    rig.become_master()
+    rig.wait(60.0)
+    before = len(rig.log)
+    for age in (None, 9.0):
+        rig.peer("backup", advert_age=age)
+        rig.wait(rig.machine.down_interval() - 0.5)
+        rig.peer("backup", advert_age=0.1)
+        rig.wait(60.0)
+    assert alarms(command for _, command in rig.log[before:]) == []
 
 
 def test_a_peer_that_appears_is_told_where_the_addresses_are() -> None:

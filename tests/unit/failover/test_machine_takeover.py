@@ -83,6 +83,27 @@ def test_nothing_is_taken_before_a_down_interval_of_listening() -> None:
     assert rig.state == "master"
 
 
+def test_a_peer_that_was_heard_may_offer_before_that() -> None:
+    """Who has heard its adverts knows that it was the master, and a hand-over needn't wait for the skew."""
+    rig = Rig()
+    rig.start()
+    rig.wait(0.1)
+    rig.hear(150)
+    assert kinds(rig.peer("backup", released=True, sources=frozenset({"10.9.0.2"}))) == CLAIM
+
+
+def test_adverts_from_before_a_suspension_prove_nothing() -> None:
+    """Whoever was heard then may have had three successors since."""
+    rig = Rig()
+    rig.become_backup()
+    rig.give(on.Resumed(3600.0))
+    rig.wait(0.1)
+    rig.peer("backup", released=True, sources=frozenset({"10.9.0.2"}))
+    assert rig.state == "backup"
+    rig.hear(150)
+    assert rig.state == "backup"
+
+
 def test_an_offer_is_none_while_a_third_machine_is_master() -> None:
     """The adverts come from an address that isn't the peer's."""
     rig = Rig()

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from pyproxy.failover import saved
-from pyproxy.failover.background import boottime
 from pyproxy.failover.saved import Saved
 
 MASTER = Saved("master", 100.0, 109.5, 7, "abc")
@@ -52,15 +51,3 @@ def test_only_a_fresh_master_of_the_same_settings_is_adopted(
     refusal = saved.refusal(value, digest, now, 3.6)
     assert word in refusal
     assert bool(refusal) == bool(word)
-
-
-def test_a_state_that_has_aged_may_be_adopted_after_a_look_around(tmp_path: Path) -> None:
-    """Fast adverts: the addresses may still be ours, but the other machine may be master as well."""
-    keeper = saved.Keeper(tmp_path, "abc", 0.34)
-    assert (keeper.refusal(), keeper.has_aged) == ("there is no saved state", True)
-    for age, word, has_aged in ((0.1, "", False), (1.0, "", True), (4.0, "old", True)):
-        saved.write(tmp_path, Saved("master", 1.0, boottime() - age, 7, "abc"))
-        assert word in keeper.refusal()
-        assert bool(keeper.refusal()) == bool(word)
-        assert keeper.has_aged == has_aged
-    keeper.close(1.0)

@@ -152,11 +152,12 @@ def test_the_causes_of_a_fault() -> None:
 @pytest.mark.parametrize(
     ("peer", "how", "is_at_fault"),
     [
-        ({"state": "backup"}, {"is_master": True}, True),
-        ({"state": "master"}, {"is_master": True}, False),
-        ({"state": "backup", "well": False}, {"is_master": True}, False),
-        ({"state": "backup", "gateway": None}, {"is_master": True}, False),
-        ({"state": "backup", "gateway": False}, {"is_master": True}, False),
+        ({"state": "backup"}, {"is_master": True, "is_alone": True}, True),
+        ({"state": "backup"}, {"is_master": True, "is_alone": False}, False),
+        ({"state": "master"}, {"is_master": True, "is_alone": True}, False),
+        ({"state": "backup", "well": False}, {"is_master": True, "is_alone": True}, False),
+        ({"state": "backup", "gateway": None}, {"is_master": True, "is_alone": True}, False),
+        ({"state": "backup", "gateway": False}, {"is_master": True, "is_alone": True}, False),
         ({"state": "master"}, {"is_fault": True}, True),
         ({"state": "master"}, {}, False),
     ],
@@ -164,7 +165,7 @@ def test_the_causes_of_a_fault() -> None:
 def test_a_lost_gateway_is_a_fault_of_a_master_whose_peer_has_one(
     peer: dict[str, Any], how: dict[str, bool], is_at_fault: bool
 ) -> None:
-    """And of nobody else: to go without a better one would leave nobody."""
+    """And is sure of it, and of nobody else: to go without a better one would leave nobody."""
     assert bool(cause(replace(linked(**peer), gateway=False), **how)) is is_at_fault
 
 
