@@ -51,8 +51,10 @@ class Program:
 
     async def run(self) -> int:
         """Live until told to end; the process's exit status."""
+        # systemd's SIGTERM goes to all of the service: the supervisor says when the addresses are to be released, and
+        # its end is ours too. A handler rather than SIG_IGN, which the runner's commands would inherit.
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._end, f"signal {number.name}")
+            self._loop.add_signal_handler(number, lambda: None)
         life = asyncio.ensure_future(self._live())
         either: list[asyncio.Future[Any]] = [life, self._ended]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -201,11 +201,10 @@ async def _run(channel_fd: int) -> None:
 
 def main() -> int:
     """Run a worker on the channel whose descriptor is the only argument."""
-    # Ctrl-C goes to the whole group of processes; the supervisor says what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    # Ctrl-C goes to the whole group of processes, and systemd's SIGTERM to all of the service: the supervisor says what
+    # to do, and its end is one for the worker too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     _forbid_new_privileges()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(int(sys.argv[1])))

@@ -1,6 +1,7 @@
 """SIGTERM: what is in flight is finished, what is idle is closed, what is new is refused."""
 
 import asyncio
+import os
 import signal
 from typing import Any
 
@@ -55,6 +56,23 @@ async def _start_and_ask(
     await client.send(get("h", "/running"))
     await origin.request()
     return program, client
+
+
+async def test_a_signal_to_all_processes_is_one_to_the_first(
+    start_program: StartProgram, start_origin: StartOrigin, connect_to: Connect
+) -> None:
+    """As systemd stops a service: the workers go on until the supervisor says that they are done."""
+    origin = start_origin()
+    held = Held()
+    origin.play(held)
+    program, client = await _start_and_ask(start_program, connect_to, origin)
+    for pid in program.workers():
+        os.kill(pid, signal.SIGTERM)
+    program.terminate()
+    await _refused(program.port)
+    held.go.set()
+    assert (await client.read_response()).status == 200
+    assert await program.exited() == 0
 
 
 async def test_running_request_is_finished(
