@@ -73,7 +73,8 @@ def judge(view: View) -> tuple[int, str]:
     if not found:
         return OK, f"{view['state']}, {_peer_text(view)}"
     found.sort(key=lambda item: -item[0])
-    return found[0][0], f"{view['state']}; " + "; ".join(text for _, text in found)
+    texts = "; ".join(text for _, text in found)
+    return found[0][0], texts if view["state"] == "fault" else f"{view['state']}; {texts}"
 
 
 def describe(view: View) -> str:

@@ -127,6 +127,11 @@ def test_the_worst_decides_the_code(change: dict[str, Any], code: int, text: str
     assert text in said
 
 
+def test_a_fault_is_named_once() -> None:
+    """The state is the problem itself then."""
+    assert judge(view(state="fault", reason="no worker is ready"))[1].count("fault") == 1
+
+
 def test_a_check_is_one_line_with_a_code(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Also when nobody answers, which is critical, or the answer is a refusal, which says nothing."""
     assert main(["peer", "--check"]) == 0
