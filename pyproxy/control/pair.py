@@ -84,6 +84,7 @@ class Pair:
             "keys": settings.keys(),
             "boot_id": token_hex(8),
             "runtime_dir": str(settings.directory),
+            "log_level": settings.log_level,
         }
         self._speaker = Speaker(program, start, self._handle_message, self._handle_lost, hooks.on_hopeless)
 
@@ -262,13 +263,10 @@ class Pair:
                 _log.error("the speaker sent a message of unknown type %r", kind)
 
     def _handle_event(self, message: Message) -> None:
+        """Take a transition or an alarm; the speaker has logged it."""
         self._hooks.on_event(message)
         if message.get("kind") == "transition":
             self.transitions.count(str(message.get("to")), str(message.get("reason") or ""))
-            _log.warning("failover: %s is now %s: %s", *(message.get(name) for name in ("from", "to", "reason")))
-        else:
-            begins = "begins" if message.get("on") else "ends"
-            _log.warning("failover: alarm %s %s: %s", message.get("name"), begins, message.get("reason"))
 
     def _handle_lost(self) -> None:
         if self._conversation is not None:

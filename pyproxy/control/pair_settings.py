@@ -35,6 +35,7 @@ class PairSettings:
     sections: Sections
     host: str
     directory: Path
+    log_level: str = "info"
 
     def __repr__(self) -> str:
         return f"<PairSettings vrid {self.speaker['vrid']} on {self.host}>"  # the keys stay out of logs
@@ -64,6 +65,7 @@ def make_pair_settings(config: Config) -> PairSettings | None:
         make_sections(config, link_key, _read_secret) if link_key is not None else {},
         socket.gethostname(),
         _directory(failover.vrid, config.state_dir),
+        config.log_level,
     )
 
 

@@ -71,7 +71,9 @@ class Program:
     async def _live(self) -> None:
         try:
             # For as long as it takes: a spare waits here, everything loaded, until the one before it ends.
-            await self._start(read_start(await self._started))
+            message = await self._started
+            set_log_level(message)
+            await self._start(read_start(message))
         except FailoverError as error:
             self._tell({"type": "failed", "error": str(error)})
             raise
@@ -117,6 +119,11 @@ class Program:
         _log.error("the runner of commands is gone, another process is to go on from here")
         self._log.close(LOG_SECONDS)
         os._exit(1)
+
+
+def set_log_level(message: dict[str, Any]) -> None:
+    """Log from now on as much as the start message says, which is what the file says."""
+    logging.getLogger().setLevel(str(message.get("log_level") or "info").upper())
 
 
 def read_start(message: dict[str, Any]) -> Beginning:

@@ -38,6 +38,7 @@ def test_keys_are_read_in_their_order(config: Config) -> None:
     assert settings.keys() == {"link": b"0123456789abcdef".hex(), "hmac": [[7, "00ff"], [2, "00ff"]]}
     assert settings.addresses == ("192.168.0.10", "192.168.0.11")
     assert "pools.web" in settings.sections
+    assert settings.log_level == "info"
     assert repr(settings).startswith("<PairSettings vrid 51 on ")
     assert "0123" not in repr(settings)
 
