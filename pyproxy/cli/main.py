@@ -81,14 +81,16 @@ def _check(file: str, *, is_alone: bool) -> int:
     from pyproxy.config.model import Config, SpeakerConfig  # noqa: PLC0415 - heavy
     from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
     from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
-    from pyproxy.control.pair_settings import make_pair_settings  # noqa: PLC0415 - as the others
+    from pyproxy.control.pair_settings import machine_warnings, make_pair_settings  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
     loaded = load_with_warnings(file, SpeakerConfig if is_alone else Config)
     for warning in loaded.warnings:
         sys.stderr.write(f"{warning.line_in(file, kind='warning')}\n")
     settings = make_settings(loaded.config, file)
-    make_pair_settings(loaded.config)
+    pair = make_pair_settings(loaded.config)
+    for text in machine_warnings(pair) if pair is not None else ():
+        sys.stderr.write(f"{file}: warning: {text}\n")
     check_machine(from_plain(settings.plain), settings.state_dir)
     print(f"{file}: ok")
     return DONE

@@ -5,8 +5,10 @@ Must not know the speaker. Unlike the other settings it is read only by who runs
 operator who may ask the program needn't be allowed to read the keys.
 """
 
+import contextlib
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,22 @@ def make_pair_settings(config: Config) -> PairSettings | None:
         _directory(failover.vrid, config.state_dir),
         config.log_level,
     )
+
+
+def machine_warnings(settings: PairSettings) -> list[str]:
+    """Say what of this machine can hardly be meant: an interface that isn't there, a key that everybody can read."""
+    speaker, found = settings.speaker, []
+    name = speaker["interface"]
+    if name not in (known for _, known in socket.if_nameindex()):
+        found.append(f"failover.interface: there is no interface {name} on this machine")
+    keys = [("auth_hmac.keys", file) for _, file in (speaker["auth_hmac"] or {"keys": ()})["keys"]]
+    if speaker["link"] is not None:
+        keys.insert(0, ("link.key_file", speaker["link"]["key_file"]))
+    for key, file in keys:
+        with contextlib.suppress(OSError):  # it has been read, so it has just gone
+            if Path(file).stat().st_mode & stat.S_IROTH:
+                found.append(f"failover.{key}: everybody on this machine may read {file}; chmod o-r it")
+    return found
 
 
 def make_directory(path: Path) -> None:

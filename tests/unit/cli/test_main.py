@@ -180,5 +180,5 @@ def test_a_speaker_alone_takes_its_file_on_either_side_of_the_verb(
     empty: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
     """As the documentation has it, and as every other verb has it."""
-    (empty / "lb.yml").write_text("failover: {interface: eth0, virtual_ips: [192.0.2.10/32], vrid: 51}")
+    (empty / "lb.yml").write_text("failover: {interface: lo, virtual_ips: [192.0.2.10/32], vrid: 51}")
     assert run(capsys, *arguments) == (0, "lb.yml: ok\n", "")

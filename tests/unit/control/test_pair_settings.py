@@ -8,7 +8,7 @@ import pytest
 from pyproxy.config.load import load_text
 from pyproxy.config.model import Config
 from pyproxy.control import pair_settings
-from pyproxy.control.pair_settings import make_directory, make_pair_settings
+from pyproxy.control.pair_settings import machine_warnings, make_directory, make_pair_settings
 from pyproxy.control.startup import StartError
 
 FILE = """
@@ -67,6 +67,26 @@ def test_a_key_that_is_no_good_is_a_bad_file(
     with pytest.raises(StartError, match=words) as caught:
         make_pair_settings(config)
     assert caught.value.exit_code == 2
+
+
+def test_what_of_the_machine_can_hardly_be_meant_is_said(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interface that isn't there, and a key that isn't secret; a group may have a key in common."""
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
+    settings = make_pair_settings(config)
+    assert settings is not None
+    (tmp_path / "link").chmod(0o640)
+    (tmp_path / "hmac").chmod(0o600)
+    assert machine_warnings(settings) == []
+    (tmp_path / "link").chmod(0o644)
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth1")])
+    assert machine_warnings(settings) == [
+        "failover.interface: there is no interface eth0 on this machine",
+        f"failover.link.key_file: everybody on this machine may read {tmp_path / 'link'}; chmod o-r it",
+    ]
+    (tmp_path / "link").unlink()
+    assert len(machine_warnings(settings)) == 1
 
 
 def test_the_speakers_directory_is_nobody_elses(tmp_path: Path) -> None:
