@@ -72,7 +72,7 @@ class Pair:
         self._settings = settings
         self._hooks = hooks
         self._shared = shared
-        self._comparison = Comparison(settings.sections, settings.host, settings.speaker, self._tell)
+        self._comparison = Comparison(settings.sections, settings.host, settings.told, self._tell)
         self._known = Known(settings.speaker, wall(), config_digest=self._comparison.digest)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._emptying: Emptying | None = None
@@ -153,7 +153,7 @@ class Pair:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "settings": self._settings.speaker,
+            "settings": self._settings.told,
             "facts": self._known.status.get("facts") or {},
             "peer_settings": self._comparison.peer_settings,
         }

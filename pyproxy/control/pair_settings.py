@@ -47,6 +47,18 @@ class PairSettings:
         """The virtual addresses, without their prefixes."""
         return tuple(vip["address"] for vip in self.speaker["virtual_ips"])
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The section as a simulation needs it: of each command the program alone, a password may be in the rest."""
+        whole = self.speaker
+        fence, vip = whole["fence"], whole["vip_exec"]
+        return whole | {
+            "guards": [guard | {"run": guard["run"][:1]} for guard in whole["guards"]],
+            "notify": {state: words and words[:1] for state, words in whole["notify"].items()},
+            "fence": fence and fence[:1],
+            "vip_exec": vip and vip | {"run": vip["run"][:1]},
+        }
+
     def keys(self) -> dict[str, Any]:
         """Write the keys as the speaker takes them."""
         link = self.link_key.hex() if self.link_key is not None else None

@@ -60,12 +60,12 @@ def test_a_good_file_is_ok(empty: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_warning_is_printed_and_the_file_is_good(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What can hardly be meant is told on stderr with its place; the exit code stays 0."""
-    failover = "failover: {interface: eth0, virtual_ips: [127.0.0.1/32], vrid: 1, down_adverts: 1}\n"
+    failover = "failover: {interface: lo, virtual_ips: [127.0.0.1/32], vrid: 1, down_adverts: 1}\n"
     (empty / "lb.yml").write_text(GOOD + failover)
     code, out, err = run(capsys, "-t")
     assert (code, out) == (0, "lb.yml: ok\n")
     text = "with 1, a single advert that is lost makes a second master"
-    assert err == f"lb.yml:4:81: failover.down_adverts: warning: {text}\n"
+    assert err == f"lb.yml:4:79: failover.down_adverts: warning: {text}\n"
 
 
 def test_every_problem_is_printed(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,15 @@ from pyproxy.control.pair import Facts, Hooks, Pair
 from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.worker import Program
-from tests.unit.control.test_pair_view import SPEAKER
+from tests.unit.control import test_pair_view
 
+SPEAKER = {
+    **test_pair_view.SPEAKER,
+    "guards": [],
+    "notify": {"master": None, "backup": None, "fault": None},
+    "fence": ["shoot", "secret"],
+    "vip_exec": None,
+}
 SECTIONS = {"client": {"keepalive": "75s"}, "routes": []}
 
 
@@ -263,3 +270,11 @@ async def test_transitions_are_counted_as_they_are_told(stage: Stage, caplog: py
     assert [record.getMessage() for record in caplog.records] == [
         "the speaker sent a message of unknown type 'strange'"
     ]
+
+
+async def test_the_words_of_commands_are_told_to_nobody(stage: Stage) -> None:
+    """Neither over the link nor by the API; the speaker alone needs them."""
+    stage.speaker.say({"type": "peer_connected"})
+    assert stage.speaker.out("config")
+    assert "secret" not in str(stage.speaker.told) + str(stage.pair.facts())
+    assert "secret" in str(stage.speaker.start_message)

@@ -7,9 +7,11 @@ import pytest
 
 from pyproxy.config.load import load_text
 from pyproxy.config.model import Config
+from pyproxy.config.model_failover import Notify
 from pyproxy.control import pair_settings
 from pyproxy.control.pair_settings import machine_warnings, make_directory, make_pair_settings
 from pyproxy.control.startup import StartError
+from pyproxy.failover.settings import from_plain
 
 FILE = """
 listeners: [{{bind: "0.0.0.0:80"}}]
@@ -87,6 +89,20 @@ def test_what_of_the_machine_can_hardly_be_meant_is_said(
     ]
     (tmp_path / "link").unlink()
     assert len(machine_warnings(settings)) == 1
+
+
+def test_what_is_told_of_a_command_is_its_program(config: Config) -> None:
+    """The other machine and the API need no more; the link isn't encrypted, and a fence has a password."""
+    assert config.failover is not None
+    failover = config.failover.model_copy(
+        update={"fence": ("fence_ipmilan", "-p", "secret"), "notify": Notify(master=("mail", "secret"))}
+    )
+    settings = make_pair_settings(config.model_copy(update={"failover": failover}))
+    assert settings is not None
+    assert "secret" in str(settings.speaker)
+    assert "secret" not in str(settings.told)
+    assert (settings.told["fence"], settings.told["notify"]["master"]) == (["fence_ipmilan"], ["mail"])
+    assert from_plain(settings.told).fence == ("fence_ipmilan",)
 
 
 def test_the_speakers_directory_is_nobody_elses(tmp_path: Path) -> None:
