@@ -8,6 +8,7 @@ speaker nothing.
 import json
 from argparse import Namespace
 from typing import Any
+from urllib.parse import quote
 
 from pyproxy.cli.api import AdminApi, ApiError
 from pyproxy.cli.result import Result
@@ -118,12 +119,15 @@ def _diff(api: AdminApi, arguments: Namespace) -> Result:
 
 def _simulate(api: AdminApi, arguments: Namespace) -> Result:
     from pyproxy.failover.settings import from_plain  # noqa: PLC0415 - not needed by the other verbs
-    from pyproxy.failover.simulate import check_failure, simulate  # noqa: PLC0415 - as above
+    from pyproxy.failover.simulate import BACKEND, check_failure, simulate  # noqa: PLC0415 - as above
     from pyproxy.failover.takeover import Facts, peer_from_plain  # noqa: PLC0415 - as above
 
     for fail in arguments.fail:
         if problem := check_failure(fail):
             raise ApiError(problem, is_usage=True)
+        if fail.startswith(BACKEND):
+            pool, name = (quote(part, safe="") for part in fail.removeprefix(BACKEND).split("/", 1))
+            api.ask("GET", f"/api/v1/pools/{pool}/backends/{name}")  # raises if there is no such backend
     given, state = api.ask("GET", f"{_PATH}/facts"), api.ask("GET", _PATH)["state"]
     try:
         theirs = from_plain(given["peer_settings"]) if given["peer_settings"] else None

@@ -167,6 +167,13 @@ def test_an_unknown_failure_is_bad_usage(asked: Asked, capsys: pytest.CaptureFix
     assert "unknown failure 'everything'" in capsys.readouterr().err
 
 
+def test_a_backend_that_is_not_there_cannot_fail(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error must not be an all-clear."""
+    asked.answers["/api/v1/pools/web/backends/10.0.0.1%3A80"] = ApiError("no backend '10.0.0.1:80' in pool 'web'")
+    assert main(["peer", "simulate", "--fail", "backend:web/10.0.0.1:80"]) == 1
+    assert capsys.readouterr().err == "pyproxy: no backend '10.0.0.1:80' in pool 'web'\n"
+
+
 def test_facts_of_another_version_are_told(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Not a traceback."""
     asked.answers["/api/v1/peer/facts"] = {"settings": {}, "facts": {}, "peer_settings": None}
