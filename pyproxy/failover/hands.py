@@ -102,7 +102,7 @@ class Hands:
                 _log.warning("no handover: %s", reason)
                 self._tell({"type": "handover_refused", "reason": reason})
             case do.EndHandover():
-                _log.info("the addresses are handed over")
+                _log.info("the hand-over is over: the addresses are given away")
                 self._tell({"type": "handover_done"})
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """Pins the command line: which file, which verb, which exit code, which words."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -182,3 +183,16 @@ def test_a_speaker_alone_takes_its_file_on_either_side_of_the_verb(
     """As the documentation has it, and as every other verb has it."""
     (empty / "lb.yml").write_text("failover: {interface: lo, virtual_ips: [192.0.2.10/32], vrid: 51}")
     assert run(capsys, *arguments) == (0, "lb.yml: ok\n", "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    """As of ``pyproxy peer | head -1``: no traceback, and the exit code is the verb's."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "pyproxy", "--schema"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
