@@ -23,6 +23,9 @@ _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 #: Alarms under which clients may get nothing, or the wrong machine.
 CRITICAL_ALARMS = frozenset({"dual_master", "address_conflict", "speaker", "fence"})
 
+#: Reasons to drop an advert that say nothing of this pair: our own, and those of other pairs.
+HARMLESS = frozenset({"own", "other_vrid"})
+
 _PATH = "/api/v1/peer"
 _SPARE_SECONDS = 10.0  # that a hand-over may take beyond the grace
 
@@ -92,6 +95,9 @@ def describe(view: View) -> str:
     if view["kept"]:
         rows.append(("kept", f"without effect here: {', '.join(view['kept'])}"))
     rows += [("guard", f"{item['name']}: {_verdict(item['ok'])} {item['detail']}".rstrip()) for item in view["guards"]]
+    dropped = [f"{count} adverts for {why}" for why, count in sorted(view["dropped"].items()) if why not in HARMLESS]
+    if dropped:
+        rows.append(("dropped", ", ".join(dropped)))
     if view["dual_master_seconds"]:
         rows.append(("two masters", f"for {view['dual_master_seconds']:.3g} s"))
     if view["handover"]:

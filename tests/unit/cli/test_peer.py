@@ -69,6 +69,16 @@ def test_the_pair_for_people(asked: Asked, capsys: pytest.CaptureFixture[str]) -
     assert "init -> backup" in text
 
 
+def test_adverts_that_were_dropped_are_shown_with_why(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under `split` that is what one looks for; another pair's adverts are not."""
+    asked.answers["/api/v1/peer"] = view(dropped={"version": 7, "checksum": 1, "own": 99, "other_vrid": 3})
+    assert main(["peer"]) == 0
+    assert "dropped    1 adverts for checksum, 7 adverts for version\n" in capsys.readouterr().out
+    asked.answers["/api/v1/peer"] = view(dropped={"own": 99})
+    assert main(["peer"]) == 0
+    assert "dropped" not in capsys.readouterr().out
+
+
 def test_json_is_the_apis_answer(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Before an action and behind it."""
     assert main(["peer", "--json"]) == 0
