@@ -63,7 +63,7 @@ class PairView(TypedDict):
     The part of this machine in the pair, and what it knows of the other.
 
     ``drift`` names the sections of the file that differ, ``kept`` the other machine's changes at run time that have
-    no place here. ``handover`` is whether one is on its way.
+    no place here. ``handover`` is whether one is on its way. ``dropped`` counts adverts that were dropped, by reason.
     """
 
     state: PairState
@@ -86,6 +86,7 @@ class PairView(TypedDict):
     config_digest: str | None
     kept: list[str]
     handover: bool
+    dropped: dict[str, int]
 
 
 class HandoverView(TypedDict):

@@ -53,6 +53,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_peer(verbs)
     vipd = verbs.add_parser("vipd", help="run the failover speaker alone, without a proxy", allow_abbrev=False)
     vipd.description = "Run the failover speaker alone, for a machine that serves with another program."
+    # Before or behind the verb, they are the same: it is what is run, as without a verb.
+    vipd.add_argument("-c", dest="file", metavar="FILE", default=argparse.SUPPRESS, help="the configuration file")
+    vipd.add_argument(
+        "-t", dest="test", action="store_true", default=argparse.SUPPRESS, help="check the file and start nothing"
+    )
     for verb in UNAVAILABLE:
         verbs.add_parser(verb, add_help=False, allow_abbrev=False)
     return parser

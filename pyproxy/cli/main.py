@@ -72,7 +72,7 @@ def _act(arguments: argparse.Namespace) -> int:
 def _print_schema() -> int:
     from pyproxy.config.schema import json_schema  # noqa: PLC0415 - heavy
 
-    print(json.dumps(json_schema(), indent=2))
+    _say(json.dumps(json_schema(), indent=2))
     return DONE
 
 
@@ -81,16 +81,18 @@ def _check(file: str, *, is_alone: bool) -> int:
     from pyproxy.config.model import Config, SpeakerConfig  # noqa: PLC0415 - heavy
     from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
     from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
-    from pyproxy.control.pair_settings import make_pair_settings  # noqa: PLC0415 - as the others
+    from pyproxy.control.pair_settings import machine_warnings, make_pair_settings  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
     loaded = load_with_warnings(file, SpeakerConfig if is_alone else Config)
     for warning in loaded.warnings:
         sys.stderr.write(f"{warning.line_in(file, kind='warning')}\n")
     settings = make_settings(loaded.config, file)
-    make_pair_settings(loaded.config)
+    pair = make_pair_settings(loaded.config)
+    for text in machine_warnings(pair) if pair is not None else ():
+        sys.stderr.write(f"{file}: warning: {text}\n")
     check_machine(from_plain(settings.plain), settings.state_dir)
-    print(f"{file}: ok")
+    _say(f"{file}: ok")
     return DONE
 
 
@@ -112,7 +114,7 @@ def _ask(file: str, arguments: argparse.Namespace) -> int:
     except ApiError as error:
         return _fail(str(error), BAD_USAGE if error.is_usage else FAILED)
     if result.text:
-        print(result.text)
+        _say(result.text)
     if result.problem:
         return _fail(result.problem, FAILED)
     return DONE if result.code is None else result.code
@@ -125,6 +127,16 @@ def _run(file: str) -> int:
     from pyproxy.control.run import run  # noqa: PLC0415 - heavy, and not needed for a bad file
 
     return run(config, str(Path(file).absolute()))
+
+
+def _say(text: str) -> None:
+    """Print an answer; a reader that has seen enough of it, as ``head``, changes nothing."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is left is dropped in silence when the process ends
+        os.close(nowhere)
 
 
 def _fail(text: str, code: int) -> int:

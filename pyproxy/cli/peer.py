@@ -8,6 +8,7 @@ speaker nothing.
 import json
 from argparse import Namespace
 from typing import Any
+from urllib.parse import quote
 
 from pyproxy.cli.api import AdminApi, ApiError
 from pyproxy.cli.result import Result
@@ -21,6 +22,9 @@ _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 #: Alarms under which clients may get nothing, or the wrong machine.
 CRITICAL_ALARMS = frozenset({"dual_master", "address_conflict", "speaker", "fence"})
+
+#: Reasons to drop an advert that say nothing of this pair: our own, and those of other pairs.
+HARMLESS = frozenset({"own", "other_vrid"})
 
 _PATH = "/api/v1/peer"
 _SPARE_SECONDS = 10.0  # that a hand-over may take beyond the grace
@@ -73,7 +77,8 @@ def judge(view: View) -> tuple[int, str]:
     if not found:
         return OK, f"{view['state']}, {_peer_text(view)}"
     found.sort(key=lambda item: -item[0])
-    return found[0][0], f"{view['state']}; " + "; ".join(text for _, text in found)
+    texts = "; ".join(text for _, text in found)
+    return found[0][0], texts if view["state"] == "fault" else f"{view['state']}; {texts}"
 
 
 def describe(view: View) -> str:
@@ -90,6 +95,9 @@ def describe(view: View) -> str:
     if view["kept"]:
         rows.append(("kept", f"without effect here: {', '.join(view['kept'])}"))
     rows += [("guard", f"{item['name']}: {_verdict(item['ok'])} {item['detail']}".rstrip()) for item in view["guards"]]
+    dropped = [f"{count} adverts for {why}" for why, count in sorted(view["dropped"].items()) if why not in HARMLESS]
+    if dropped:
+        rows.append(("dropped", ", ".join(dropped)))
     if view["dual_master_seconds"]:
         rows.append(("two masters", f"for {view['dual_master_seconds']:.3g} s"))
     if view["handover"]:
@@ -117,12 +125,15 @@ def _diff(api: AdminApi, arguments: Namespace) -> Result:
 
 def _simulate(api: AdminApi, arguments: Namespace) -> Result:
     from pyproxy.failover.settings import from_plain  # noqa: PLC0415 - not needed by the other verbs
-    from pyproxy.failover.simulate import check_failure, simulate  # noqa: PLC0415 - as above
+    from pyproxy.failover.simulate import BACKEND, check_failure, simulate  # noqa: PLC0415 - as above
     from pyproxy.failover.takeover import Facts, peer_from_plain  # noqa: PLC0415 - as above
 
     for fail in arguments.fail:
         if problem := check_failure(fail):
             raise ApiError(problem, is_usage=True)
+        if fail.startswith(BACKEND):
+            pool, name = (quote(part, safe="") for part in fail.removeprefix(BACKEND).split("/", 1))
+            api.ask("GET", f"/api/v1/pools/{pool}/backends/{name}")  # raises if there is no such backend
     given, state = api.ask("GET", f"{_PATH}/facts"), api.ask("GET", _PATH)["state"]
     try:
         theirs = from_plain(given["peer_settings"]) if given["peer_settings"] else None

@@ -23,7 +23,7 @@ from pyproxy.clock import wall
 from pyproxy.control.comparison import Comparison
 from pyproxy.control.conversation import Conversation
 from pyproxy.control.handover import Emptying
-from pyproxy.control.pair_settings import PairSettings, make_directory
+from pyproxy.control.pair_settings import PairSettings, machine_warnings, make_directory
 from pyproxy.control.pair_view import Known, Transitions, make_view, render, state_of
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import Speaker
@@ -72,7 +72,7 @@ class Pair:
         self._settings = settings
         self._hooks = hooks
         self._shared = shared
-        self._comparison = Comparison(settings.sections, settings.host, settings.speaker, self._tell)
+        self._comparison = Comparison(settings.sections, settings.host, settings.told, self._tell)
         self._known = Known(settings.speaker, wall(), config_digest=self._comparison.digest)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._emptying: Emptying | None = None
@@ -84,6 +84,7 @@ class Pair:
             "keys": settings.keys(),
             "boot_id": token_hex(8),
             "runtime_dir": str(settings.directory),
+            "log_level": settings.log_level,
         }
         self._speaker = Speaker(program, start, self._handle_message, self._handle_lost, hooks.on_hopeless)
 
@@ -97,6 +98,8 @@ class Pair:
 
     def start(self) -> None:
         """Start the speaker; raises ``StartError`` if there is no place for its state."""
+        for warning in machine_warnings(self._settings):
+            _log.warning("%s", warning)
         make_directory(self._settings.directory)
         self._speaker.start()
 
@@ -150,7 +153,7 @@ class Pair:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "settings": self._settings.speaker,
+            "settings": self._settings.told,
             "facts": self._known.status.get("facts") or {},
             "peer_settings": self._comparison.peer_settings,
         }
@@ -262,13 +265,10 @@ class Pair:
                 _log.error("the speaker sent a message of unknown type %r", kind)
 
     def _handle_event(self, message: Message) -> None:
+        """Take a transition or an alarm; the speaker has logged it."""
         self._hooks.on_event(message)
         if message.get("kind") == "transition":
             self.transitions.count(str(message.get("to")), str(message.get("reason") or ""))
-            _log.warning("failover: %s is now %s: %s", *(message.get(name) for name in ("from", "to", "reason")))
-        else:
-            begins = "begins" if message.get("on") else "ends"
-            _log.warning("failover: alarm %s %s: %s", message.get("name"), begins, message.get("reason"))
 
     def _handle_lost(self) -> None:
         if self._conversation is not None:

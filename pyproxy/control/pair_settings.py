@@ -5,8 +5,10 @@ Must not know the speaker. Unlike the other settings it is read only by who runs
 operator who may ask the program needn't be allowed to read the keys.
 """
 
+import contextlib
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class PairSettings:
     sections: Sections
     host: str
     directory: Path
+    log_level: str = "info"
 
     def __repr__(self) -> str:
         return f"<PairSettings vrid {self.speaker['vrid']} on {self.host}>"  # the keys stay out of logs
@@ -43,6 +46,18 @@ class PairSettings:
     def addresses(self) -> tuple[str, ...]:
         """The virtual addresses, without their prefixes."""
         return tuple(vip["address"] for vip in self.speaker["virtual_ips"])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The section as a simulation needs it: of each command the program alone, a password may be in the rest."""
+        whole = self.speaker
+        fence, vip = whole["fence"], whole["vip_exec"]
+        return whole | {
+            "guards": [guard | {"run": guard["run"][:1]} for guard in whole["guards"]],
+            "notify": {state: words and words[:1] for state, words in whole["notify"].items()},
+            "fence": fence and fence[:1],
+            "vip_exec": vip and vip | {"run": vip["run"][:1]},
+        }
 
     def keys(self) -> dict[str, Any]:
         """Write the keys as the speaker takes them."""
@@ -64,7 +79,24 @@ def make_pair_settings(config: Config) -> PairSettings | None:
         make_sections(config, link_key, _read_secret) if link_key is not None else {},
         socket.gethostname(),
         _directory(failover.vrid, config.state_dir),
+        config.log_level,
     )
+
+
+def machine_warnings(settings: PairSettings) -> list[str]:
+    """Say what of this machine can hardly be meant: an interface that isn't there, a key that everybody can read."""
+    speaker, found = settings.speaker, []
+    name = speaker["interface"]
+    if name not in (known for _, known in socket.if_nameindex()):
+        found.append(f"failover.interface: there is no interface {name} on this machine")
+    keys = [("auth_hmac.keys", file) for _, file in (speaker["auth_hmac"] or {"keys": ()})["keys"]]
+    if speaker["link"] is not None:
+        keys.insert(0, ("link.key_file", speaker["link"]["key_file"]))
+    for key, file in keys:
+        with contextlib.suppress(OSError):  # it has been read, so it has just gone
+            if Path(file).stat().st_mode & stat.S_IROTH:
+                found.append(f"failover.{key}: everybody on this machine may read {file}; chmod o-r it")
+    return found
 
 
 def make_directory(path: Path) -> None:

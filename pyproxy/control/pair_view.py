@@ -63,6 +63,7 @@ def make_view(known: Known) -> PairView:
         "config_digest": known.config_digest,
         "kept": list(known.kept),
         "handover": known.is_handing_over,
+        "dropped": dict(status.get("rejected") or {}),
     }
 
 
@@ -114,6 +115,11 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
         *_gauges("alarm", "1 for each alarm that is on.", {("name", item["name"]): True for item in view["alarms"]}),
         *_head("dual_master_seconds_total", "counter", "For how long both machines were master."),
         f"pyproxy_peer_dual_master_seconds_total {view['dual_master_seconds']:.3f}",
+        *_head("adverts_dropped_total", "counter", "VRRP adverts that were dropped, by reason."),
+        *(
+            f'pyproxy_peer_adverts_dropped_total{{reason="{_escape(reason)}"}} {count}'
+            for reason, count in sorted(view["dropped"].items())
+        ),
         *_head("speaker_restarts_total", "counter", "Speakers started again after they ended."),
         f"pyproxy_peer_speaker_restarts_total {restarts}",
     ]

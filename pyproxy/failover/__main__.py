@@ -20,8 +20,8 @@ from typing import Any
 from pyproxy.errors import FailoverError
 from pyproxy.failover import privileges
 from pyproxy.failover.background import Background, configure_logging
-from pyproxy.failover.jobs import Jobs, has_commands, start_runner
-from pyproxy.failover.settings import from_plain
+from pyproxy.failover.jobs import Jobs, commands_of, start_runner
+from pyproxy.failover.settings import Command, from_plain
 from pyproxy.failover.speaker import Beginning, Speaker
 from pyproxy.failover.wire import Wire
 
@@ -43,6 +43,7 @@ class Program:
         self._started: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._speaker: Speaker | None = None
+        self._commands: set[Command] = set()  # that the runner runs
         self._runner: subprocess.Popen[bytes] | None = None  # kept, for it is our child
         self._wire = Wire(sock, self._on_message, lambda _: self._end("the supervisor is gone"))
 
@@ -73,7 +74,9 @@ class Program:
     async def _live(self) -> None:
         try:
             # For as long as it takes: a spare waits here, everything loaded, until the one before it ends.
-            await self._start(read_start(await self._started))
+            message = await self._started
+            set_log_level(message)
+            await self._start(read_start(message))
         except FailoverError as error:
             self._tell({"type": "failed", "error": str(error)})
             raise
@@ -84,9 +87,10 @@ class Program:
         settings = beginning.settings
         privileges.check(_LOOPBACK, moves_addresses=settings.vip_backend == "netlink")
         jobs = None
-        if has_commands(settings):
+        self._commands = commands_of(settings)
+        if self._commands:
             # Before the privileges are given up, which commands may need.
-            sock, self._runner = start_runner(str(beginning.directory / _LOCK))
+            sock, self._runner = start_runner(str(beginning.directory / _LOCK), self._commands)
             jobs = Jobs(sock, self._on_runner_lost)
         for lack in privileges.settle():
             _log.warning("the speaker is less precise under load: %s", lack)
@@ -100,7 +104,10 @@ class Program:
             case "stop":
                 self._end(str(message.get("reason") or "stopped"))
             case "reconfigure" if self._speaker is not None:
-                if not self._speaker.reconfigure(read_start({**message, "boot_id": "", "runtime_dir": ""})):
+                beginning = read_start({**message, "boot_id": "", "runtime_dir": ""})
+                # Other commands take another runner, and that one the privileges that are given up.
+                is_known = commands_of(beginning.settings) <= self._commands
+                if not (is_known and self._speaker.reconfigure(beginning)):
                     self._tell({"type": "restart_needed"})
             case _ if self._speaker is not None:
                 self._speaker.on_message(message)
@@ -119,6 +126,11 @@ class Program:
         _log.error("the runner of commands is gone, another process is to go on from here")
         self._log.close(LOG_SECONDS)
         os._exit(1)
+
+
+def set_log_level(message: dict[str, Any]) -> None:
+    """Log from now on as much as the start message says, which is what the file says."""
+    logging.getLogger().setLevel(str(message.get("log_level") or "info").upper())
 
 
 def read_start(message: dict[str, Any]) -> Beginning:

@@ -102,7 +102,7 @@ class Hands:
                 _log.warning("no handover: %s", reason)
                 self._tell({"type": "handover_refused", "reason": reason})
             case do.EndHandover():
-                _log.info("the addresses are handed over")
+                _log.info("the hand-over is over: the addresses are given away")
                 self._tell({"type": "handover_done"})
 
     async def close(self) -> None:
@@ -146,7 +146,8 @@ class Hands:
         self._post(on.FenceDone(result.is_ok, result.detail))
 
     def _notify(self, state: str, before: str, reason: str) -> None:
-        _log.info("%s, was %s: %s", state, before, reason)
+        matters = {state, before} & {"master", "fault"}
+        _log.log(logging.WARNING if matters else logging.INFO, "%s, was %s: %s", state, before, reason)
         self._tell(self._tools.report.change(before, state, reason))
         self._tools.notifier.changed(state, before, reason)
 

@@ -9,13 +9,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyproxy.failover.settings import Settings
-from pyproxy.failover.wire import Wire
+from pyproxy.failover.settings import Command, Settings, VipExec, VirtualIp
+from pyproxy.failover.wire import Wire, encode
 
+VIP_ACTIONS = ("add", "remove", "check")
 GRACE = 2.0  # seconds that a result may come after the command's deadline before it is given up
 
 _MAX_DETAIL = 200
@@ -126,11 +127,12 @@ class Jobs:
                 future.set_result(Result(None, "", "the runner is gone"))
 
 
-def start_runner(lock_path: str) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+def start_runner(lock_path: str, commands: Collection[Command]) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
     """
     Start the process that runs commands, with the privileges that this one has now; returns the line to it and itself.
 
-    It may outlive its caller by the commands that are still queued.
+    It runs these commands and no others, whatever it is asked later. It may outlive its caller by the commands that
+    are still queued.
     """
     ours, theirs = socket.socketpair()
     with theirs:
@@ -141,17 +143,26 @@ def start_runner(lock_path: str) -> "tuple[socket.socket, subprocess.Popen[bytes
             env=dict(os.environ),
             process_group=0,
         )
+    # Now, by the process that still has the privileges, and before anything from the network was read.
+    ours.sendall(encode({"type": "allow", "commands": [list(command) for command in commands]}))
     return ours, process
 
 
 def has_commands(settings: Settings) -> bool:
     """Whether anything is configured that has to be run."""
+    return bool(commands_of(settings))
+
+
+def commands_of(settings: Settings) -> set[Command]:
+    """Give everything that may have to be run, word by word."""
     notify = settings.notify
-    return bool(
-        settings.guards
-        or settings.fence
-        or notify.master
-        or notify.backup
-        or notify.fault
-        or settings.vip_backend == "exec"
-    )
+    single = (settings.fence, notify.master, notify.backup, notify.fault)
+    found = {guard.run for guard in settings.guards} | {command for command in single if command}
+    if settings.vip_backend == "exec" and settings.vip_exec is not None:
+        found |= {vip_command(settings.vip_exec, action, settings.virtual_ips) for action in VIP_ACTIONS}
+    return found
+
+
+def vip_command(command: VipExec, action: str, vips: Sequence[VirtualIp]) -> Command:
+    """Give the words with which the command that moves addresses is called."""
+    return (*command.run, action, *map(str, vips))

@@ -18,6 +18,7 @@ Messages are lost with the connection they were on: ``on_connect`` is called for
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import socket
 from collections.abc import Callable
@@ -121,6 +122,7 @@ class Link:
         self._is_alive = False
         self._peer_boot = ""
         self._told: dict[str, float] = {}  # when a refusal was last logged, by reason
+        self._failures: set[str] = set()  # why we couldn't connect, since we last could
         self._strangers: set[Incoming] = set()
         self._incoming: Incoming | None = None
         self._outgoing: Outgoing | None = None
@@ -297,13 +299,15 @@ class Link:
             try:
                 outgoing = await self._connect()
             except (OSError, TimeoutError, LinkRefused) as error:
-                _log.debug("link: can't connect: %s", error)
                 if isinstance(error, LinkRefused):
                     self.refuse(f"the peer's answer: {error}", self._settings.peer.host)
+                else:
+                    self.fail(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_PAUSE)
                 continue
             pause = FIRST_PAUSE
+            self._failures.clear()
             _log.info("link: connected to %s port %d", self._settings.peer.host, self._settings.peer.port)
             self._outgoing = outgoing
             if self._state:
@@ -335,12 +339,24 @@ class Link:
             raise
         return outgoing
 
-    # refusals
+    # what goes wrong
 
-    def refuse(self, reason: str, address: str) -> None:
-        """Count a refusal, and log the first of its kind in a while."""
+    def fail(self, error: OSError) -> None:
+        """Log why there is no connection, each reason once until there was one: the peer may be off for days."""
+        if isinstance(error, TimeoutError) and not error.errno:
+            reason = f"no answer within {HANDSHAKE_SECONDS:g} s"
+        else:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+        if reason not in self._failures:
+            self._failures.add(reason)
+            peer = self._settings.peer
+            _log.warning("link: can't connect to %s port %d: %s; it is tried again", peer.host, peer.port, reason)
+
+    def refuse(self, reason: str, address: str, detail: str = "") -> None:
+        """Count a refusal, and log the first of its kind in a while; ``reason`` is one of few, ``detail`` is not."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
-        self._tell(f"refused, {reason} (from {address}, {self.refused[reason]} so far)", reason)
+        why = f"{reason}: {detail}" if detail else reason
+        self._tell(f"refused, {why} (from {address}, {self.refused[reason]} so far)", reason)
 
     def _tell(self, text: str, kind: str | None = None) -> None:
         now = self._now()

@@ -30,8 +30,8 @@ class Owner(Protocol):
         """Take what was said."""
         ...
 
-    def refuse(self, reason: str, address: str) -> None:
-        """Hear why it was refused."""
+    def refuse(self, reason: str, address: str, detail: str = "") -> None:
+        """Hear why it was refused: ``reason`` is one of few, ``detail`` what a stranger can make differ each time."""
         ...
 
     def lost(self, incoming: "Incoming", reason: str) -> None:
@@ -89,7 +89,7 @@ class Incoming:
     def _on_close(self, reason: str) -> None:
         self._timer.cancel()
         if not self._acceptor.is_joined:
-            self._link.refuse(f"before the handshake: {reason}", self._address)
+            self._link.refuse("no handshake", self._address, reason)
         self._link.lost(self, reason)
 
 

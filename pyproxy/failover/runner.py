@@ -7,8 +7,12 @@ Why a process: starting a program means waiting until it is loaded, from a disk 
 needed; the speaker must never wait. And the speaker gives up the privileges that a command may need, to mount a file
 system for example; the runner keeps them.
 
+    speaker → {"type": "allow", "commands": [[…], …]}     first of all, while it still has the privileges itself
     speaker → {"type": "run", "id": 7, "queue": "notify", "argv": […], "timeout": 30.0, "environ": {…}}
     runner  → {"type": "ended", "id": 7, "code": 0, "output": "…", "failure": ""}
+
+What isn't among the commands of the first message is not run, and nothing but ``PYPROXY_…`` is put into the
+environment: whoever gets hold of the speaker, which reads what anybody on the network sends, doesn't get hold of this.
 
 Commands of one queue run strictly one after another, those without a queue (``""``) at once. A command has its own
 session; at its deadline the whole process group is killed. When the speaker is gone, what is queued still runs, since
@@ -30,6 +34,7 @@ from typing import Any
 
 from pyproxy.failover.wire import Wire
 
+ENVIRON = "PYPROXY_"  # what names of variables begin with
 MAX_OUTPUT_BYTES = 4096  # of a command, that are kept
 
 _LOCK_RETRY = 0.05
@@ -129,6 +134,7 @@ class Runner:
         self._lock = lock
         self._has_lock = False
         self._is_orphan = False
+        self._allowed: frozenset[tuple[str, ...]] | None = None  # until it is told
         self._running: set[Job] = set()
         self._waiting: defaultdict[str, deque[Job]] = defaultdict(deque)
         self._wire = Wire(sock, self._on_message, self._on_close)
@@ -137,12 +143,22 @@ class Runner:
         return f"<Runner {len(self._running)} running>"
 
     def _on_message(self, message: dict[str, Any]) -> None:
+        if self._allowed is None:
+            self._allowed = frozenset(tuple(command) for command in message["commands"])
+            return
         job = Job(message, self._on_end)
+        if not self._is_allowed(message):
+            self._on_end(job, None, "", "isn't among the configured commands")
+            return
         if job.queue:
             self._waiting[job.queue].append(job)
             self._next(job.queue)
         else:
             self._start(job)
+
+    def _is_allowed(self, message: dict[str, Any]) -> bool:
+        is_known = self._allowed is not None and tuple(message["argv"]) in self._allowed
+        return is_known and all(name.startswith(ENVIRON) for name in message["environ"])
 
     def _start(self, job: Job) -> None:
         self._running.add(job)

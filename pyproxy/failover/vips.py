@@ -23,7 +23,7 @@ from typing import Protocol
 
 from pyproxy.errors import VipFailed
 from pyproxy.failover.interface import Interface
-from pyproxy.failover.jobs import Jobs
+from pyproxy.failover.jobs import Jobs, vip_command
 from pyproxy.failover.netlink import AddressState
 from pyproxy.failover.netlink_socket import Netlink
 from pyproxy.failover.notify import notify_environ
@@ -198,8 +198,8 @@ class CommandVips:
             _log.error("vip_exec %s: %s", action, self.failure)
         return result.is_ok
 
-    def _argv(self, action: str) -> list[str]:
-        return [*self._exec.run, action, *map(str, self._vips)]
+    def _argv(self, action: str) -> Sequence[str]:
+        return vip_command(self._exec, action, self._vips)
 
     def _environ(self) -> dict[str, str]:
         return notify_environ(self._settings, "master" if self.is_held else "backup", "", self._reason)

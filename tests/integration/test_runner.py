@@ -12,6 +12,9 @@ import pytest
 from pyproxy.failover.jobs import Jobs, Result, start_runner
 
 PATIENCE = 30.0
+#: A command that is known beforehand, as all have to be, and does what the environment says.
+SH = ("sh", "-c", 'eval "$PYPROXY_SCRIPT"')
+NOWHERE = ("/nowhere/command",)
 
 
 class Line:
@@ -19,12 +22,12 @@ class Line:
 
     def __init__(self, directory: Path) -> None:
         self.lost = asyncio.Event()
-        sock, self.process = start_runner(str(directory / "lock"))
+        sock, self.process = start_runner(str(directory / "lock"), [SH, NOWHERE])
         self.jobs = Jobs(sock, self.lost.set)
 
     def sh(self, script: str, timeout: float = PATIENCE, queue: str = "") -> Awaitable[Result]:
         """Run a shell script."""
-        return self.jobs.run(["sh", "-c", script], timeout, queue=queue)
+        return self.jobs.run(SH, timeout, {"PYPROXY_SCRIPT": script}, queue)
 
 
 MakeLine = Callable[[], Line]
@@ -69,13 +72,30 @@ async def test_a_command_ends_with_its_code_and_output(make_line: MakeLine) -> N
 
 async def test_a_command_hears_of_its_environment(make_line: MakeLine) -> None:
     """Beside the one that the speaker has."""
-    result = await make_line().jobs.run(["sh", "-c", "echo $WHY $HOME"], PATIENCE, {"WHY": "because"})
+    environ = {"PYPROXY_SCRIPT": "echo $PYPROXY_WHY $HOME", "PYPROXY_WHY": "because"}
+    result = await make_line().jobs.run(SH, PATIENCE, environ)
     assert result.output.split() == ["because", os.environ["HOME"]]
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [(("sh", "-c", "id"), {}), ((*SH, "more"), {}), (SH, {"PYPROXY_SCRIPT": "id", "LD_PRELOAD": "x.so"})],
+)
+async def test_nothing_else_is_run_than_what_it_was_told_first(
+    make_line: MakeLine, argv: tuple[str, ...], environ: dict[str, str]
+) -> None:
+    """Whoever gets hold of the speaker can't have commands of his own run with the privileges that it gave up."""
+    line = make_line()
+    refused = Result(None, "", "isn't among the configured commands")
+    assert await line.jobs.run(argv, PATIENCE, environ) == refused
+    line.jobs._wire.send({"type": "allow", "commands": [list(argv)]})
+    assert await line.jobs.run(argv, PATIENCE, environ) == refused
+    assert (await line.sh("true")).is_ok
 
 
 async def test_what_cannot_be_started_says_so(make_line: MakeLine) -> None:
     """Instead of an exit code."""
-    result = await make_line().jobs.run(["/nowhere/command"], PATIENCE)
+    result = await make_line().jobs.run(NOWHERE, PATIENCE)
     assert result == Result(None, "", "can't be started: No such file or directory")
 
 

@@ -42,6 +42,7 @@ def pair_view(**more: Any) -> PairView:
         "config_digest": "abc",
         "kept": [],
         "handover": False,
+        "dropped": {},
         **more,
     }
     return view  # type: ignore[no-any-return]

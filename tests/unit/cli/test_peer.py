@@ -69,6 +69,16 @@ def test_the_pair_for_people(asked: Asked, capsys: pytest.CaptureFixture[str]) -
     assert "init -> backup" in text
 
 
+def test_adverts_that_were_dropped_are_shown_with_why(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under `split` that is what one looks for; another pair's adverts are not."""
+    asked.answers["/api/v1/peer"] = view(dropped={"version": 7, "checksum": 1, "own": 99, "other_vrid": 3})
+    assert main(["peer"]) == 0
+    assert "dropped    1 adverts for checksum, 7 adverts for version\n" in capsys.readouterr().out
+    asked.answers["/api/v1/peer"] = view(dropped={"own": 99})
+    assert main(["peer"]) == 0
+    assert "dropped" not in capsys.readouterr().out
+
+
 def test_json_is_the_apis_answer(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Before an action and behind it."""
     assert main(["peer", "--json"]) == 0
@@ -127,6 +137,11 @@ def test_the_worst_decides_the_code(change: dict[str, Any], code: int, text: str
     assert text in said
 
 
+def test_a_fault_is_named_once() -> None:
+    """The state is the problem itself then."""
+    assert judge(view(state="fault", reason="no worker is ready"))[1].count("fault") == 1
+
+
 def test_a_check_is_one_line_with_a_code(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Also when nobody answers, which is critical, or the answer is a refusal, which says nothing."""
     assert main(["peer", "--check"]) == 0
@@ -160,6 +175,13 @@ def test_an_unknown_failure_is_bad_usage(asked: Asked, capsys: pytest.CaptureFix
     """What there is is named."""
     assert main(["peer", "simulate", "--fail", "everything"]) == 2
     assert "unknown failure 'everything'" in capsys.readouterr().err
+
+
+def test_a_backend_that_is_not_there_cannot_fail(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error must not be an all-clear."""
+    asked.answers["/api/v1/pools/web/backends/10.0.0.1%3A80"] = ApiError("no backend '10.0.0.1:80' in pool 'web'")
+    assert main(["peer", "simulate", "--fail", "backend:web/10.0.0.1:80"]) == 1
+    assert capsys.readouterr().err == "pyproxy: no backend '10.0.0.1:80' in pool 'web'\n"
 
 
 def test_facts_of_another_version_are_told(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:

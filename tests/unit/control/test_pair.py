@@ -13,8 +13,15 @@ from pyproxy.control.pair import Facts, Hooks, Pair
 from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.worker import Program
-from tests.unit.control.test_pair_view import SPEAKER
+from tests.unit.control import test_pair_view
 
+SPEAKER = {
+    **test_pair_view.SPEAKER,
+    "guards": [],
+    "notify": {"master": None, "backup": None, "fault": None},
+    "fence": ["shoot", "secret"],
+    "vip_exec": None,
+}
 SECTIONS = {"client": {"keepalive": "75s"}, "routes": []}
 
 
@@ -109,7 +116,7 @@ async def test_the_speaker_gets_settings_keys_and_facts(stage: Stage) -> None:
     """Keys as hex, and the digest of what is compared, which it tells the other machine."""
     start = stage.speaker.start_message
     assert start["keys"] == {"link": (b"k" * 16).hex(), "hmac": [[1, "01"]]}
-    assert (start["settings"], start["runtime_dir"]) == (SPEAKER, "/nowhere")
+    assert (start["settings"], start["runtime_dir"], start["log_level"]) == (SPEAKER, "/nowhere", "info")
     stage.pair.set_facts(Facts(2, 3, 4, is_stopping=True))
     assert stage.speaker.facts[-1] == {
         "type": "facts",
@@ -255,11 +262,19 @@ async def test_closing_ends_what_is_on_its_way(stage: Stage) -> None:
 
 
 async def test_transitions_are_counted_as_they_are_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """And logged, as alarms are."""
+    """And not logged: the speaker's own line says the same."""
     stage.speaker.say({"type": "event", "kind": "transition", "from": "backup", "to": "master", "reason": "x"})
     stage.speaker.say({"type": "event", "kind": "alarm", "name": "split", "on": True, "reason": "no adverts"})
     stage.speaker.say({"type": "strange"})
     assert 'pyproxy_peer_transitions_total{to="master",reason="x"} 1' in stage.pair.metrics()
-    assert "backup is now master: x" in caplog.text
-    assert "alarm split begins: no adverts" in caplog.text
-    assert "unknown type 'strange'" in caplog.text
+    assert [record.getMessage() for record in caplog.records] == [
+        "the speaker sent a message of unknown type 'strange'"
+    ]
+
+
+async def test_the_words_of_commands_are_told_to_nobody(stage: Stage) -> None:
+    """Neither over the link nor by the API; the speaker alone needs them."""
+    stage.speaker.say({"type": "peer_connected"})
+    assert stage.speaker.out("config")
+    assert "secret" not in str(stage.speaker.told) + str(stage.pair.facts())
+    assert "secret" in str(stage.speaker.start_message)

@@ -7,9 +7,11 @@ import pytest
 
 from pyproxy.config.load import load_text
 from pyproxy.config.model import Config
+from pyproxy.config.model_failover import Notify
 from pyproxy.control import pair_settings
-from pyproxy.control.pair_settings import make_directory, make_pair_settings
+from pyproxy.control.pair_settings import machine_warnings, make_directory, make_pair_settings
 from pyproxy.control.startup import StartError
+from pyproxy.failover.settings import from_plain
 
 FILE = """
 listeners: [{{bind: "0.0.0.0:80"}}]
@@ -38,6 +40,7 @@ def test_keys_are_read_in_their_order(config: Config) -> None:
     assert settings.keys() == {"link": b"0123456789abcdef".hex(), "hmac": [[7, "00ff"], [2, "00ff"]]}
     assert settings.addresses == ("192.168.0.10", "192.168.0.11")
     assert "pools.web" in settings.sections
+    assert settings.log_level == "info"
     assert repr(settings).startswith("<PairSettings vrid 51 on ")
     assert "0123" not in repr(settings)
 
@@ -66,6 +69,40 @@ def test_a_key_that_is_no_good_is_a_bad_file(
     with pytest.raises(StartError, match=words) as caught:
         make_pair_settings(config)
     assert caught.value.exit_code == 2
+
+
+def test_what_of_the_machine_can_hardly_be_meant_is_said(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interface that isn't there, and a key that isn't secret; a group may have a key in common."""
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
+    settings = make_pair_settings(config)
+    assert settings is not None
+    (tmp_path / "link").chmod(0o640)
+    (tmp_path / "hmac").chmod(0o600)
+    assert machine_warnings(settings) == []
+    (tmp_path / "link").chmod(0o644)
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth1")])
+    assert machine_warnings(settings) == [
+        "failover.interface: there is no interface eth0 on this machine",
+        f"failover.link.key_file: everybody on this machine may read {tmp_path / 'link'}; chmod o-r it",
+    ]
+    (tmp_path / "link").unlink()
+    assert len(machine_warnings(settings)) == 1
+
+
+def test_what_is_told_of_a_command_is_its_program(config: Config) -> None:
+    """The other machine and the API need no more; the link isn't encrypted, and a fence has a password."""
+    assert config.failover is not None
+    failover = config.failover.model_copy(
+        update={"fence": ("fence_ipmilan", "-p", "secret"), "notify": Notify(master=("mail", "secret"))}
+    )
+    settings = make_pair_settings(config.model_copy(update={"failover": failover}))
+    assert settings is not None
+    assert "secret" in str(settings.speaker)
+    assert "secret" not in str(settings.told)
+    assert (settings.told["fence"], settings.told["notify"]["master"]) == (["fence_ipmilan"], ["mail"])
+    assert from_plain(settings.told).fence == ("fence_ipmilan",)
 
 
 def test_the_speakers_directory_is_nobody_elses(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ STATUS: dict[str, Any] = {
     "transitions": [{"at": 100.0, "from": "backup", "to": "master", "reason": "preempts"}],
     "alarms": [{"name": "one_way", "text": "deaf", "since": 100.0}],
     "dual_master_seconds": 1.5,
+    "rejected": {"version": 7},
 }
 
 
@@ -48,6 +49,7 @@ def test_a_full_status_is_shown_in_full() -> None:
     assert view["guards"] == [{"name": "drbd", "ok": None, "detail": "", "at": None}]
     assert view["transitions"][0]["from"] == "backup"
     assert (view["drift"], view["kept"], view["dual_master_seconds"]) == (["client"], ["web/a"], 1.5)
+    assert view["dropped"] == {"version": 7}
 
 
 def test_nothing_said_yet_is_the_begin() -> None:
@@ -90,6 +92,7 @@ def test_metrics_are_what_prometheus_reads() -> None:
     assert found["pyproxy_peer_guard_ok", 'grep "x\\y"'] == 1
     assert found["pyproxy_peer_alarm", "one_way"] == 1
     assert found["pyproxy_peer_dual_master_seconds_total",] == 1.5
+    assert found["pyproxy_peer_adverts_dropped_total", "version"] == 7
     assert found["pyproxy_peer_speaker_restarts_total",] == 2
 
 

@@ -206,3 +206,21 @@ def test_every_command_is_known() -> None:
     known = {do.SendAdvert, do.AddVips, do.RenewLease, do.RemoveVips, do.Announce, do.AnnounceSelf, do.ProbeVips}
     known |= {do.Fence, do.TellLink, do.Notify, do.Alarm, do.BeginHandover, do.RefuseHandover, do.EndHandover}
     assert set(do.Command.__args__) == known
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "level"),
+    [
+        (State.INIT, State.BACKUP, "INFO"),
+        (State.BACKUP, State.MASTER, "WARNING"),
+        (State.MASTER, State.BACKUP, "WARNING"),
+        (State.FAULT, State.BACKUP, "WARNING"),
+    ],
+)
+async def test_only_a_change_that_matters_is_a_warning(
+    caplog: pytest.LogCaptureFixture, before: State, state: State, level: str
+) -> None:
+    """`log_level: warning` shows who was master when, and no start that went well."""
+    caplog.set_level("INFO")
+    FakeTools().hands.carry_out(do.Notify(state, before, "why"))
+    assert [record.levelname for record in caplog.records] == [level]

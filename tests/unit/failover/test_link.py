@@ -1,6 +1,9 @@
 """Pins what the link says of itself; its life on sockets is for integration tests."""
 
+import errno
 from types import SimpleNamespace
+
+import pytest
 
 from pyproxy.failover.link import Link, LinkFacts
 
@@ -35,3 +38,25 @@ def test_one_line_for_each_kind_of_refusal(caplog: object) -> None:
     link.refuse("wrong key", "10.1.0.9")
     assert "1001 so far" in caplog.text  # type: ignore[attr-defined]
     assert link.refused == {"wrong key": 1001, "no boot id": 1000}
+
+
+def test_why_there_is_no_connection_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """In the system's words, with where to; an unreachable machine fills no log for days."""
+    link = make_link([0.0])
+    for _ in range(100):
+        link.fail(OSError(errno.EHOSTUNREACH, "Connect call failed ('10.1.0.2', 1)"))
+        link.fail(ConnectionError("closed by the other end"))
+        link.fail(TimeoutError())
+    assert [record.getMessage() for record in caplog.records] == [
+        "link: can't connect to 10.1.0.2 port 1: No route to host; it is tried again",
+        "link: can't connect to 10.1.0.2 port 1: closed by the other end; it is tried again",
+        "link: can't connect to 10.1.0.2 port 1: no answer within 2 s; it is tried again",
+    ]
+
+
+def test_what_a_stranger_sends_makes_no_reason_of_its_own() -> None:
+    """Or the counts, which the API shows, would grow for as long as somebody sends other nonsense."""
+    link = make_link([0.0])
+    for size in range(100):
+        link.refuse("no handshake", "10.1.0.2", f"a frame of {size} bytes")
+    assert link.refused == {"no handshake": 100}

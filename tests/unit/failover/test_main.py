@@ -1,12 +1,13 @@
 """The start message, read."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyproxy.failover.__main__ import read_start
+from pyproxy.failover.__main__ import read_start, set_log_level
 from pyproxy.failover.jobs import has_commands
 from tests.unit.failover.settings import plain, settings
 
@@ -55,3 +56,12 @@ GUARD = {"run": ["true"], "timeout": 2.0, "interval": 5.0, "on_fail": "refuse"}
 def test_a_runner_is_started_only_for_commands(changes: dict[str, Any], expected: bool) -> None:
     """It is a process more."""
     assert has_commands(settings(**changes)) is expected
+
+
+@pytest.mark.parametrize(("message", "level"), [({"log_level": "warning"}, "WARNING"), ({}, "INFO")])
+def test_it_logs_as_much_as_the_file_says(monkeypatch: pytest.MonkeyPatch, message: dict[str, Any], level: str) -> None:
+    """A speaker has no file of its own."""
+    root = logging.Logger("root")
+    monkeypatch.setattr(logging, "getLogger", lambda: root)
+    set_log_level(message)
+    assert root.level == getattr(logging, level)
