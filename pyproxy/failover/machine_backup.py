@@ -26,7 +26,7 @@ class MachineBackup(MachineCore):
     def _start(self, event: on.Start) -> None:
         self._listening_since = self._now
         settings = self.settings
-        if event.adopt and not self._cause():
+        if event.adopt and not self._cause(is_adopting=True):
             self._claim("adopted from the process before", is_adopted=True)
             return
         if event.adopt:
@@ -122,7 +122,7 @@ class MachineBackup(MachineCore):
         if not settings.preempt or self._yielded or advert.priority >= settings.priority:
             self._lower_since = self._lower_at = None
             return False
-        self._lower_at = self._now
+        self._lower_at, self._lower_interval = self._now, advert.interval
         if self._lower_since is None:
             self._lower_since = self._now
         return self._now >= self._lower_since + settings.preempt_delay
@@ -158,7 +158,9 @@ class MachineBackup(MachineCore):
 
     def _silence(self) -> Silence:
         heard = self.last_advert if self.last_advert is not None else self._listening_since
-        is_preempting = self._lower_at is not None and self._now - self._lower_at < self.down_interval()
+        # The lower master's interval isn't adopted, so it may well be longer than our patience.
+        patience = max(self.down_interval(), self.settings.down_adverts * self._lower_interval)
+        is_preempting = self._lower_at is not None and self._now - self._lower_at < patience
         held = 0.0 if self._held_since is None else self._now - self._held_since
         return Silence(self._now - heard, self._now - self._link_up_at, held, is_preempting, self._has_left)
 

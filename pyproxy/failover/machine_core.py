@@ -64,6 +64,7 @@ class MachineCore:
         self._has_left = False
         self._lower_since: float | None = None  # of adverts that we would preempt
         self._lower_at: float | None = None
+        self._lower_interval = 0.0
         # on the way to become master
         self._listening_since = 0.0
         self._overdue: Verdict | None = None
@@ -105,6 +106,8 @@ class MachineCore:
     def told(self, now: float) -> PeerFacts:
         """What to tell the other machine over the link."""
         facts = self.facts
+        # An advert that is passed over, to preempt its sender, has been heard all the same.
+        heard = max((at for at in (self.last_advert, self._lower_at) if at is not None), default=None)
         return PeerFacts(
             state=self.state.value,
             priority=self.settings.priority,
@@ -114,7 +117,7 @@ class MachineCore:
             gateway=facts.gateway,
             gateway_age=None if facts.gateway_at is None else now - facts.gateway_at,
             healthy_backends=facts.healthy_backends,
-            advert_age=None if self.last_advert is None else now - self.last_advert,
+            advert_age=None if heard is None else now - heard,
             down_adverts=self.settings.down_adverts,
             sources=frozenset(facts.sources.values()),
         )
@@ -140,8 +143,8 @@ class MachineCore:
         if peer and peer.state == "master":
             self.released = False
 
-    def _cause(self) -> str:
-        """Why this machine can't take part at present, empty if it can."""
+    def _cause(self, *, is_adopting: bool = False) -> str:
+        """Why this machine can't take part at present, empty if it can; who adopts goes on as the master that was."""
         wait = self.settings.release_when.no_worker
         since = self._no_worker_since
         if self._vips_failed:
@@ -150,7 +153,7 @@ class MachineCore:
             self.settings,
             self.facts,
             no_worker=since is not None and self._now >= since + wait,
-            is_master=self.state == State.MASTER,
+            is_master=is_adopting or self.state == State.MASTER,
             is_fault=self.state == State.FAULT,
             is_alone=self._peer_gateway.is_confirmed,
         )

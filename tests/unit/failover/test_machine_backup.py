@@ -81,6 +81,14 @@ def test_a_respawned_speaker_goes_on_as_master() -> None:
     assert rig.deadline() == 1.0
 
 
+def test_a_guard_that_has_not_run_yet_keeps_no_respawned_speaker_from_going_on() -> None:
+    """Guards bind a backup; the one before was master, and nobody had asked its guards either."""
+    rig = Rig()
+    rig.facts.guards, rig.facts.guard_reason = "refuse", "drbd: hasn't run yet"
+    assert kinds(rig.start(adopt=True)) == CLAIM
+    assert rig.state == "master"
+
+
 def test_what_is_at_fault_is_not_adopted() -> None:
     """The addresses are given away instead, so that the peer takes them."""
     rig = Rig()

@@ -163,6 +163,7 @@ def test_a_preempting_backup_does_not_take_from_one_that_sees_more() -> None:
         rig.wait(1.0)
         rig.hear(99)
     assert (rig.state, rig.machine.reason) == ("backup", "the master sees more healthy backends than we do")
+    assert rig.machine.told(rig.now).advert_age == 0.0, "the master would raise one_way"
     rig.know(healthy_backends=3)
     for _ in range(5):
         rig.wait(1.0)

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyproxy.failover import events as on
@@ -105,6 +105,11 @@ def act(world: World, network: Network, what: str, number: int) -> None:
         world.reconsider(name)
 
 
+def preempting(priority: int, interval: float) -> dict[str, Any]:
+    """Make a machine that takes the addresses from a lower one."""
+    return {"priority": priority, "advert_interval": interval, "preempt": True, "virtual_ips": vips("10.9.0.100")}
+
+
 def heal(world: World, network: Network) -> None:
     """End the storm: everything is plugged in, on, and hears each other."""
     network.is_stormy, network.side = False, {}
@@ -134,6 +139,12 @@ def watch(world: World, seconds: float, step: float) -> float:
     st.sampled_from([0.0, 0.1, 0.5, 0.9]),
     st.sampled_from([0.0, 0.001, 0.02]),
     st.booleans(),
+)
+# The lower master's adverts come more seldom than the one that would preempt it is patient.
+@example(
+    [preempting(3, 0.05), {**preempting(1, 0.5), "preempt": False}, {**preempting(1, 0.05), "preempt": False}],
+    [(2.0, ("restart", 0)), (6.0, ("stop", 0))],
+    *(0, 0.0, 0.0, True),
 )
 def test_after_a_storm_there_is_one_master(
     machines: list[dict[str, Any]],
