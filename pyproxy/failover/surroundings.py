@@ -79,12 +79,10 @@ class Surroundings:
     def apply(self) -> bool:
         """Write what is known into the facts; whether any of them changed."""
         facts = self._facts
-        verdict, reason = self.guards.verdict()
-        if self._stranger:
-            verdict, reason = "refuse", self._stranger
-        found = (self.interface.sources, self.gateway.is_ok, self.witnesses.verdict(), verdict, reason)
-        before = (facts.sources, facts.gateway, facts.witnesses, facts.guards, facts.guard_reason)
-        facts.sources, facts.gateway, facts.witnesses, facts.guards, facts.guard_reason = found
+        seen = (self.interface.sources, self.gateway.is_ok, self.witnesses.verdict(), self._stranger)
+        found = (*seen, *self.guards.verdict())
+        before = (facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason)
+        facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason = found
         facts.gateway_at = self.gateway.answered_at
         return found != before
 

@@ -89,6 +89,7 @@ class Facts:
     witnesses: bool | None = None  # whether any of them answers; None = there are none, or not known yet
     guards: Literal["ok", "refuse", "last_resort"] = "ok"  # the worst verdict of all
     guard_reason: str = ""
+    stranger: str = ""  # who has the addresses and sends no adverts, in words
     ready_workers: int | None = None  # None = there is no proxy beside this speaker
     healthy_backends: int | None = None
     link: Literal["none", "up", "dead"] = "none"  # none = not configured
@@ -144,7 +145,7 @@ def is_well(facts: Facts) -> bool:
     Its gateway is no part of it: that is told on its own and weighed against the other's.
     """
     has_worker = facts.ready_workers is None or facts.ready_workers > 0
-    return facts.own_link_up and has_worker and facts.guards == "ok"
+    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger
 
 
 def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
@@ -196,8 +197,8 @@ def fault_cause(
         return f"interface {settings.interface} is down"
     if no_worker:
         return "no worker is ready"
-    if facts.guards == "refuse" and not is_master:
-        return f"guard refuses: {facts.guard_reason}" if facts.guard_reason else "guard refuses"
+    if not is_master and (unfit := _unfit(facts)):
+        return unfit
     peer = facts.linked_peer
     has_gateway = peer is not None and peer.gateway is True
     if facts.gateway is False and has_gateway and peer is not None:
@@ -250,6 +251,13 @@ def _own_refusal(settings: Settings, facts: Facts) -> str:
         return f"interface {settings.interface} is down"
     if is_isolated(settings, facts):
         return "isolated: neither the gateway nor a witness answers"
+    return _unfit(facts)
+
+
+def _unfit(facts: Facts) -> str:
+    """Say why this machine is not to be promoted, empty if it may be."""
+    if facts.stranger:
+        return facts.stranger
     if facts.guards == "refuse":
         return f"guard refuses: {facts.guard_reason}" if facts.guard_reason else "guard refuses"
     return ""

@@ -146,6 +146,8 @@ def test_the_causes_of_a_fault() -> None:
     assert cause(Facts(), no_worker=True) == "no worker is ready"
     assert cause(Facts(guards="refuse", guard_reason="stale")) == "guard refuses: stale"
     assert cause(Facts(guards="refuse"), is_master=True) == ""
+    assert cause(Facts(stranger="somebody has it")) == "somebody has it"
+    assert cause(Facts(stranger="somebody has it"), is_master=True) == ""
     assert cause(Facts(guards="last_resort")) == ""
 
 
