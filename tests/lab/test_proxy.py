@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.integration.nginx import require
 from tests.lab.namespaces import is_running
 from tests.lab.pair import MULTICAST
 from tests.lab.process import await_true, hold
 from tests.lab.proxy import Proxy, Vipd
 from tests.lab.takeover import elect
-from tests.lab.topology import GATEWAY, NODES, VIP, Lab, Watch
+from tests.lab.topology import GATEWAY, NODES, PORT, VIP, Lab, Watch
 
 pytestmark = pytest.mark.lab
 
@@ -80,6 +81,22 @@ def test_the_address_leaves_a_machine_without_workers(proxied_lab: Lab) -> None:
         assert answered - before < SOON
     await_true(lambda: master.state == "backup", lambda: f"it doesn't recover: {master.peer}", 30)
     assert proxied_lab.holders() == ["b"]
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.measure)])
+def test_a_machine_at_its_limit_stays_what_it_is(proxied_lab: Lab, seconds: int) -> None:
+    """As many requests as the proxy can serve, and hogs on every core: the address stays, and no advert is missed."""
+    lab = proxied_lab
+    master, backup, _ = pair_of(lab, patience=3.0)
+    command = [require("wrk"), "-t1", "-c64", f"-d{seconds + 2}s", "--timeout", "10s", f"http://{VIP}:{PORT}/"]
+    load = lab.start(lab.client, lab.directory / "client", "wrk", command)
+    for _ in range(os.cpu_count() or 1):
+        lab.a.start("hog", ["sh", "-c", "while :; do :; done"])
+    hold(lambda: lab.holders() == ["a"], seconds, "it moved")
+    assert load.wait() == 0
+    assert "requests in" in load.log
+    assert (master.transitions, backup.transitions) == (["backup", "master"], ["backup"])
 
 
 def test_a_killed_speaker_moves_nothing(proxied_lab: Lab) -> None:
