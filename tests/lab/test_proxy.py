@@ -175,11 +175,12 @@ def test_a_drained_backend_stays_drained(proxied_lab: Lab) -> None:
     code, said = master.run_verb("drain", "web/n1", "--reason", "new kernel")
     assert code == 0, said
     await_true(lambda: _state_of(backup, "n1") == "drain", "the drain didn't cross the link")
+    drained = monotonic()
     proxied_lab.power_off(proxied_lab.a)
     backup.await_state("master")
     watch.await_answer("b", monotonic())
     time.sleep(0.3)
-    nodes = {request.node for request in watch.record.answers("b")}
+    nodes = {request.node for request in watch.record.answers("b", drained)}
     assert nodes == {"n2"}
     assert _state_of(backup, "n1") == "drain"
 
