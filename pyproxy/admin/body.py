@@ -4,6 +4,7 @@ What comes in with a write: a JSON body, read and checked, every problem with it
 Must not know what is done with it.
 """
 
+import asyncio
 import json
 import re
 from collections import Counter
@@ -25,6 +26,7 @@ UNIX_SENDER = "unix:"
 LOCAL_SENDER = "127.0.0.1"
 
 MAX_NESTING = 32
+BODY_SECONDS = 10.0
 
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -125,7 +127,11 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     """
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
-    content = parse_json(await request.read())
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            content = parse_json(await request.read())
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="the body did not come in time") from error
     try:
         return model.model_validate(content)
     except ValidationError as error:
