@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -297,45 +298,34 @@ def controls(stand: Stand, idle: float) -> list[Row]:
 def measure_cpu(directory: Path, wanted: str) -> Iterator[Row]:
     """Measure what inputs cost in CPU."""
     with running(directory / "traffic") as stand:
-        idle = idle_rate(stand.worker)
-        if not wanted:
-            yield from controls(stand, idle)
-        for given in chosen("client", hostile_inputs.from_clients(), wanted):
-            yield measure(
-                given.name,
-                stand.worker,
-                idle,
-                lambda given=given: client_round(stand.proxy.port, given, 2 * CONNECTION_US, REQUEST_US),
-            )
-        for given in chosen("client", hostile_inputs.with_proxy_header(), wanted):
-            yield measure(
-                given.name,
-                stand.worker,
-                idle,
-                lambda given=given: client_round(stand.preface_port, given, 2 * CONNECTION_US, REQUEST_US),
-            )
-        for given in chosen("backend", hostile_inputs.from_backends(), wanted):
-            yield measure(given.name, stand.worker, idle, lambda given=given: backend_round(stand, given))
-        stand.backend.input = Input("", OK)
-        idle = idle_rate(stand.proxy.pid)
-        for given in chosen("api", hostile_inputs.to_the_api(), wanted):
-            yield measure(
-                given.name,
-                stand.proxy.pid,
-                idle,
-                lambda given=given: client_round(stand.proxy.admin_port, given, CONNECTION_US, API_REQUEST_US),
-            )
-    given_to_checks = list(chosen("check", hostile_inputs.to_checks(), wanted))
-    if given_to_checks:
+        yield from measure_traffic(stand, wanted)
+    checked = list(chosen("check", hostile_inputs.to_checks(), wanted))
+    if checked:
+        with running(directory / "unchecked") as stand:
+            idle = idle_rate(stand.proxy.pid)
         health = {"type": "http", "body": "needle", "interval": 0.1, "timeout": 1, "steer": True}
-        with running(directory / "checks") as quiet:
-            idle = idle_rate(quiet.proxy.pid)
         with running(directory / "checked", {"health": health}) as stand:
-            for given in given_to_checks:
-                backend = stand.backend
-                yield measure(
-                    given.name, stand.proxy.pid, idle, lambda given=given, backend=backend: check_round(backend, given)
-                )
+            for given in checked:
+                yield measure(given.name, stand.proxy.pid, idle, partial(check_round, stand.backend, given))
+
+
+def measure_traffic(stand: Stand, wanted: str) -> Iterator[Row]:
+    """Measure what comes from clients and backends, and to the API."""
+    worker, supervisor = stand.worker, stand.proxy.pid
+    idle = idle_rate(worker)
+    if not wanted:
+        yield from controls(stand, idle)
+    proxied, traffic, api = stand.preface_port, stand.proxy.port, stand.proxy.admin_port
+    for given in chosen("client", hostile_inputs.from_clients(), wanted):
+        yield measure(given.name, worker, idle, partial(client_round, traffic, given, 2 * CONNECTION_US, REQUEST_US))
+    for given in chosen("client", hostile_inputs.with_proxy_header(), wanted):
+        yield measure(given.name, worker, idle, partial(client_round, proxied, given, 2 * CONNECTION_US, REQUEST_US))
+    for given in chosen("backend", hostile_inputs.from_backends(), wanted):
+        yield measure(given.name, worker, idle, partial(backend_round, stand, given))
+    stand.backend.input = Input("", OK)
+    idle = idle_rate(supervisor)
+    for given in chosen("api", hostile_inputs.to_the_api(), wanted):
+        yield measure(given.name, supervisor, idle, partial(client_round, api, given, CONNECTION_US, API_REQUEST_US))
 
 
 def chosen(side: str, inputs: Iterable[Input], wanted: str) -> Iterator[Input]:
@@ -403,17 +393,8 @@ def describe(rows: Iterable[Row]) -> str:
     """Write the worst first."""
     lines = [["what", "bytes", "each", "beyond the constants", "bar", "unit", ""]]
     for row in sorted(rows, key=lambda row: row.beyond / row.bar, reverse=True):
-        lines.append(
-            [
-                row.name,
-                f"{row.bytes}",
-                f"{row.whole:.3f}",
-                f"{row.beyond:.3f}",
-                f"{row.bar:g}",
-                row.unit,
-                "met" if row.met else "MISSED",
-            ]
-        )
+        figures = [f"{row.bytes}", f"{row.whole:.3f}", f"{row.beyond:.3f}", f"{row.bar:g}"]
+        lines.append([row.name, *figures, row.unit, "met" if row.met else "MISSED"])
     return stage.table(lines)
 
 
