@@ -18,6 +18,7 @@ from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import WIDTH, bucket_of
+from pyproxy.observe.logging_setup import dropped_lines
 from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
@@ -336,9 +337,11 @@ class DataPlane:
         self.now = now
         self._epoch = wall() - now
         self.row[self._layout.loop_lag_ns] = int(lag * 1e9)
+        lost = dropped_lines()
         if self.log_writer is not None:
             self.log_writer.flush()
-            self.row[self._layout.lines_dropped] = self.log_writer.dropped
+            lost += self.log_writer.dropped
+        self.row[self._layout.lines_dropped] = lost
         for served in self._rising:
             served.pool.rise(now)  # a line that waits looks for room by itself
         if now >= self._next_second:
