@@ -151,6 +151,9 @@ class Downstream(ClientLeg):
             self.plane.lingering.discard(self)
             self.plane.refused.discard(self)
         if self.tunnel is not None:
+            if exc is not None:
+                for data in self.read_unread():  # that it broke is no verdict on what was said before
+                    self.tunnel.from_client(data)
             self.tunnel.client_lost(exc)
         else:
             self._handle_gone()

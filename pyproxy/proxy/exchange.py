@@ -28,6 +28,7 @@ from pyproxy.errors import (
     ResponseTruncated,
     Retry,
 )
+from pyproxy.http1.fields import agrees
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
@@ -203,7 +204,11 @@ class Exchange(Ending):
         return [attempt.on for attempt in self.attempts if attempt.is_unreachable] if self.attempts else ()
 
     def own(self) -> "Backend | None":
-        """Give the backend that the client sticks to."""
+        """Give the backend that the client sticks to, first of all the one that its login on a connection is for."""
+        if self.downstream.own is not None and self.served is not None:
+            pinned = self.downstream.pinned_to(self.served)
+            if pinned is not None:
+                return pinned
         return self.bond.own() if self.bond is not None else None
 
     def begin(self, backend: "Backend") -> None:
@@ -216,7 +221,7 @@ class Exchange(Ending):
         attempt.begin(plane.row)
         served.pool.active += 1
         keepalive: Keepalive[Upstream] = backend.keepalive
-        if served.send_proxy is not None:
+        if served.send_proxy is not None or self.downstream.own is not None:
             keepalive = self.downstream.find_keepalive(backend, served)
         upstream = keepalive.take()
         if upstream is not None and (self._body is not None or self.head is None or self.head.method != b"GET"):
@@ -310,6 +315,8 @@ class Exchange(Ending):
     def _count_failure(self, served: "ServedPool", error: ExchangeError) -> None:
         """Hold an error against the backend, unless it was to be expected or is held against it already."""
         attempt = self.attempts[-1]
+        if attempt.status >= 400 and self.request is REQUEST_BODY:
+            return  # it refuses the upload, and need not wait for its end
         if attempt.status not in GATEWAY_ERRORS and not attempt.was_closed_as_idle(error):
             served.count_failure(attempt, error)
 
@@ -411,6 +418,10 @@ class Exchange(Ending):
             elif self.request is REQUEST_DONE:
                 upstream.deadline = self.plane.now + served.timeouts.response
 
+    def reads_apart(self) -> bool:
+        """Whether the answer's body passes inside the kernel, and the backend's transport doesn't read."""
+        return self._splice is not None and self._splice.reads(self.upstream)
+
     def splice_ended(self) -> None:
         """Take it that a body has passed: the other one may pass in the same way now."""
         self._splice = None
@@ -421,9 +432,10 @@ class Exchange(Ending):
             self.downstream.send_parts(out)
 
     def _handle_head(self, head: ResponseHead, out: list[bytes]) -> None:
-        request, served, plane = self.head, self.served, self.plane
+        request, served, plane, upstream = self.head, self.served, self.plane, self.upstream
         assert request is not None
         assert served is not None
+        assert upstream is not None
         status = head.status
         if status < 200:
             self._handle_interim(request, head)
@@ -433,6 +445,10 @@ class Exchange(Ending):
             return
         self.response = ANSWERING
         self.status = status
+        if head.asks_login or request.logs_in:
+            self._keep_to(upstream, served)
+        if not head.has_date:
+            head.lines.append(b"Date: %b\r\n" % plane.date)
         framing = head.framing
         if framing is CHUNKED or framing is UNTIL_EOF:
             self._chunking = request.version == 11
@@ -446,6 +462,10 @@ class Exchange(Ending):
         self._change(request, head)
         trailers = request.te_trailers and framing is CHUNKED
         out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
+
+    def _keep_to(self, upstream: "Upstream", served: "ServedPool") -> None:
+        """Let nobody else have a connection that a login may hold for, or held for."""
+        upstream.keepalive = self.downstream.pin(upstream.backend, served)
 
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
@@ -475,8 +495,11 @@ class Exchange(Ending):
             if request.version == 11:
                 self._flush([interim_head(head)])
             return
-        if request.upgrade is None or head.upgrade is None:
-            self.upstream_failed(BadResponse("101 that nobody asked for"))
+        if not agrees(head.upgrade, request.upgrade):
+            self.upstream_failed(BadResponse("101 to a protocol that was not offered"))
+            return
+        if self.request is REQUEST_BODY:
+            self.upstream_failed(BadResponse("101 before the request's body was sent"))
             return
         self.attempts[-1].answered(self.plane.row, head.status, self.plane.now)
         self.status = head.status

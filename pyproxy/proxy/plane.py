@@ -79,6 +79,7 @@ class DataPlane:
         self._report = report
         self.draining = False
         self.keeps_clients = True  # whether a client's connection may carry another request
+        self.pins = 0  # clients' logins that hold for a backend's connection
         self.lingering = Lingering(LINGERING_MAX)
         self.refused = Lingering(REFUSED_MAX)
         self.pipes = Pipes()
@@ -250,8 +251,8 @@ class DataPlane:
                 # Behind a machine that lost its power they look open for as long as nothing is sent.
                 for upstream in backend.keepalive.clear():
                     upstream.close()
-            if served.send_proxy is not None and (gone or fallen):
-                self._close_private({*gone, *fallen})
+            if (gone or fallen) and (served.send_proxy is not None or self.pins):
+                self._close_own({*gone, *fallen})
             if served.resets:
                 self._reset({backend for backend in fallen if backend.health == "down"})
 
@@ -262,12 +263,11 @@ class DataPlane:
         seen = {name: served.sticky.take_seen() for name, served in self.pools.items() if served.sticky is not None}
         return {name: backends for name, backends in seen.items() if backends}
 
-    def _close_private(self, backends: set[Backend]) -> None:
-        """Close the idle connections that belong to one client each."""
+    def _close_own(self, backends: set[Backend]) -> None:
+        """Close the connections that belong to one client each."""
         for watched in list(self.sweeper.watched):
-            if isinstance(watched, Upstream) and watched.is_idle and watched.backend in backends:
-                watched.keepalive.discard(watched)
-                watched.close()
+            if isinstance(watched, Downstream):
+                watched.forget(backends)
 
     def _reset(self, backends: set[Backend]) -> None:
         """End what is in flight on these, as if they had reset every connection."""
