@@ -44,6 +44,9 @@ class MachineBackup(MachineCore):
         cause = self._cause()
         if cause:
             self._enter_fault(cause)
+        elif self.settings.priority == _OWNER and self.facts.ready_workers == 0:
+            self.reason = "waits for a worker"
+            self._arm(Timer.DELAY, _ASK_AGAIN)
         elif self.settings.priority == _OWNER:
             self._claim("priority 255 owns the addresses")
         else:

@@ -91,6 +91,7 @@ class Facts:
     guard_reason: str = ""
     stranger: str = ""  # who has the addresses and sends no adverts, in words
     ready_workers: int | None = None  # None = there is no proxy beside this speaker
+    supervisor_hangs: bool = False
     healthy_backends: int | None = None
     link: Literal["none", "up", "dead"] = "none"  # none = not configured
     peer: PeerFacts | None = None  # kept when the link dies
@@ -145,7 +146,23 @@ def is_well(facts: Facts) -> bool:
     Its gateway is no part of it: that is told on its own and weighed against the other's.
     """
     has_worker = facts.ready_workers is None or facts.ready_workers > 0
-    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger
+    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger and not impairment(facts)
+
+
+def impairment(facts: Facts) -> str:
+    """
+    Say what is wrong with this machine that doesn't keep it from serving, empty if nothing is.
+
+    It gives the addresses away for it if the other machine can have them, and takes them if nobody else can: what is
+    wrong may well be wrong on both.
+    """
+    return "the supervisor hangs" if facts.supervisor_hangs else ""
+
+
+def serves_elsewhere(facts: Facts, *, is_heard: bool) -> bool:
+    """Whether the other machine is master and well, by its word, or by its adverts where there is no link."""
+    peer = facts.linked_peer
+    return is_heard if facts.link == "none" else peer is not None and peer.state == "master" and peer.well
 
 
 def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
@@ -211,9 +228,11 @@ def fault_cause(
 def yield_cause(settings: Settings, facts: Facts) -> str:
     """Say why a master gives the addresses to a peer that is better off, though nothing is wrong with itself."""
     peer = facts.linked_peer
-    if not settings.release_when.no_backend or facts.healthy_backends != 0:
+    if peer is None or peer.state != "backup" or not peer.well or peer.gateway is False:
         return ""
-    if peer is None or peer.state != "backup" or not peer.well or not peer.healthy_backends or peer.gateway is False:
+    if reason := impairment(facts):
+        return reason
+    if not settings.release_when.no_backend or facts.healthy_backends != 0 or not peer.healthy_backends:
         return ""
     return f"no backend is healthy here, {peer.healthy_backends} at the peer"
 
@@ -249,6 +268,8 @@ def loses_to_peer(facts: Facts, peer: PeerFacts, priority: int) -> bool:
 def _own_refusal(settings: Settings, facts: Facts) -> str:
     if not facts.own_link_up:
         return f"interface {settings.interface} is down"
+    if facts.ready_workers == 0:
+        return "no worker is ready"
     if is_isolated(settings, facts):
         return "isolated: neither the gateway nor a witness answers"
     return _unfit(facts)
@@ -272,6 +293,8 @@ def _as_last_resort(settings: Settings, facts: Facts, silence: Silence) -> Decis
 
 
 def _preempt(facts: Facts, peer: PeerFacts | None) -> Decision:
+    if reason := impairment(facts):
+        return Decision(Verdict.STAY, reason)
     if peer is not None and (facts.healthy_backends or 0) < (peer.healthy_backends or 0):
         return Decision(Verdict.STAY, "the master sees more healthy backends than we do")
     return Decision(Verdict.TAKE, "preempts a master with a lower priority")

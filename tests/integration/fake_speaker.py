@@ -35,7 +35,10 @@ class FakeSpeaker:
     def handle(self, message: Message) -> None:
         match message["type"]:
             case "start":
+                self.facts = message["facts"]
                 self.task = asyncio.ensure_future(self.start(message))
+            case "ping":
+                self.wire.send({"type": "pong", "facts": self.facts.get("version")})
             case "facts":
                 self.facts = message
                 self.tell()
