@@ -23,7 +23,7 @@ from pyproxy.clock import monotonic, wall
 from pyproxy.control.comparison import Comparison
 from pyproxy.control.conversation import Conversation
 from pyproxy.control.handover import Emptying
-from pyproxy.control.pair_settings import PairSettings, machine_warnings, make_directory
+from pyproxy.control.pair_settings import PairSettings, machine_warnings
 from pyproxy.control.pair_view import Known, Transitions, make_view, render, state_of
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import Speaker
@@ -98,10 +98,9 @@ class Pair:
         return state_of(self._known)
 
     def start(self) -> None:
-        """Start the speaker; raises ``StartError`` if there is no place for its state."""
+        """Start the speaker; the caller holds the lock of ``lock_instance``."""
         for warning in machine_warnings(self._settings):
             _log.warning("%s", warning)
-        make_directory(self._settings.directory)
         self._speaker.start()
 
     def set_facts(self, facts: Facts) -> None:

@@ -228,7 +228,7 @@ async def test_a_spare_that_dies_with_the_one_that_works_is_followed_by_a_fresh_
     await turn()
     fourth.end("signal SIGKILL")
     await turn()
-    assert [child.told for child in FakeChild.made[3:]] == [[], ["start", "facts"], []]
+    assert [child.told for child in FakeChild.made[3:]] == [[], ["start"], []]
 
 
 async def test_a_spares_life_counts_from_its_start_message(doubled: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
