@@ -235,17 +235,22 @@ def proxy_config(backends: Sequence[int], log: Path, port: int, admin_port: int)
 
 @contextlib.contextmanager
 def proxy(
-    directory: Path, backends: Sequence[int], core: int | None = None, changes: Mapping[str, Any] | None = None
+    directory: Path,
+    backends: Sequence[int],
+    core: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    listeners: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Proxy]:
     """
     Run `pyproxy -c FILE` in front of these ports and wait until it is ready.
 
-    ``changes`` are keys of the file that are used in place of those of ``proxy_config``.
+    ``changes`` are keys of the file that are used in place of those of ``proxy_config``, ``listeners`` further ones.
     """
     directory.mkdir()
-    port, admin_port = free_port(), free_port()
+    port, admin_port = free_ports(2)
     file, output = directory / "lb.yml", directory / "output.txt"
     config = proxy_config(backends, directory / "access.log", port, admin_port)
+    config["listeners"] += listeners
     file.write_text(json.dumps({**config, **(changes or {})}))
     command = [sys.executable, "-P", "-m", "pyproxy", "-c", str(file)]  # what is installed, not what lies here
     with process(command, output, core, cwd=ROOT) as started:

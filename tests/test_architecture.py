@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": STATE,
     "observe.metrics": BASE | {"observe.histogram"},
     "observe.histogram": BASE,
-    "observe.logging_setup": BASE,
+    "observe.access_log": BASE,
+    "observe.logging_setup": BASE | {"observe.access_log"},
     # the failover speaker: a program of its own
     "failover": BASE - {""} | {"pulse"},
 }

@@ -81,7 +81,7 @@ def _load(text: str, file: str, environ: Mapping[str, str], model: type[Config])
         root = parse_tree(text)
         source = read_source(root, environ) if root else None
     except UnreadableError as error:
-        raise ConfigError(file, [error.problem]) from error
+        raise ConfigError(file, error.problems) from error
     if source is None:
         required = "failover is" if model is SpeakerConfig else "listeners and pools are"
         raise _refused(file, f"is empty; {required} required")
@@ -98,8 +98,7 @@ def _checked(source: Source, file: str, model: type[Config]) -> Loaded:
     check_available(source)
     pages = read_pages(source)
     if config is None or source.problems:
-        # A node that an alias uses twice may have the same problem twice; once is enough.
-        raise ConfigError(file, sorted(set(source.problems)))
+        raise ConfigError(file, sorted(source.problems))
     error_pages = {status: replace(page, body=pages[page.path]) for status, page in config.error_pages.items()}
     config = config.model_copy(update={"error_pages": error_pages})
     variables = frozenset(chain.from_iterable(source.variables.values()))

@@ -23,7 +23,7 @@ from pyproxy.control.pair_settings import PairSettings, lock_instance, make_pair
 from pyproxy.control.settings import AdminSettings, make_admin
 from pyproxy.control.speaker import speaker_program
 from pyproxy.control.worker import Program
-from pyproxy.observe.logging_setup import configure_logging
+from pyproxy.observe.logging_setup import configure_logging, log_stray_output
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def run_alone(file: str) -> int:
     """Run until stopped and return the exit code; ``ConfigError`` and ``StartError`` say why it can't start."""
     config = load_config(file, SpeakerConfig)
     configure_logging(config.log_level, "supervisor")
+    log_stray_output()
     setproctitle("pyproxy: vipd")
     pair = make_pair_settings(config)
     assert pair is not None

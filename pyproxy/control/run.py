@@ -15,12 +15,13 @@ from pyproxy.control.pair_settings import make_pair_settings
 from pyproxy.control.settings import Settings, make_settings
 from pyproxy.control.supervisor import Supervisor
 from pyproxy.control.worker import Program
-from pyproxy.observe.logging_setup import configure_logging
+from pyproxy.observe.logging_setup import configure_logging, log_stray_output
 
 
 def run(config: Config, file: str) -> int:
     """Run until stopped and return the exit code; raises ``StartError`` if it can't start."""
     configure_logging(config.log_level, "supervisor")
+    log_stray_output()
     setproctitle("pyproxy: supervisor")
     return run_settings(replace(make_settings(config, file), pair=make_pair_settings(config)))
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
@@ -18,12 +18,14 @@ from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import WIDTH, bucket_of
+from pyproxy.observe.logging_setup import dropped_lines
 from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
 from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.lingering import Lingering
 from pyproxy.proxy.log_lines import combined, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.splice import SPLICE_BYTES, AnswerSplice, BodySplice, Pipe, Pipes
@@ -31,6 +33,10 @@ from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
 from pyproxy.routing.networks import Networks
 from pyproxy.routing.table import RouteTable
+
+#: Connections of one worker that linger at a time: after an answer to a request, and after "too many connections".
+LINGERING_MAX: Final = 256
+REFUSED_MAX: Final = 32
 
 _log = logging.getLogger("worker")
 
@@ -73,6 +79,8 @@ class DataPlane:
         self._report = report
         self.draining = False
         self.keeps_clients = True  # whether a client's connection may carry another request
+        self.lingering = Lingering(LINGERING_MAX)
+        self.refused = Lingering(REFUSED_MAX)
         self.pipes = Pipes()
         self.splice_bytes = SPLICE_BYTES
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
@@ -315,8 +323,9 @@ class DataPlane:
 
     @property
     def connections(self) -> int:
-        """Client connections of this worker."""
-        return sum(self.row[column] for column in self._connection_columns)
+        """Client connections of this worker, with those that only linger."""
+        counted = sum(self.row[column] for column in self._connection_columns)
+        return counted + len(self.lingering) + len(self.refused)
 
     def close(self, timeout: float) -> None:
         """Stop the sweeper and write what is left of the log for at most ``timeout`` seconds."""
@@ -328,9 +337,11 @@ class DataPlane:
         self.now = now
         self._epoch = wall() - now
         self.row[self._layout.loop_lag_ns] = int(lag * 1e9)
+        lost = dropped_lines()
         if self.log_writer is not None:
             self.log_writer.flush()
-            self.row[self._layout.lines_dropped] = self.log_writer.dropped
+            lost += self.log_writer.dropped
+        self.row[self._layout.lines_dropped] = lost
         for served in self._rising:
             served.pool.rise(now)  # a line that waits looks for room by itself
         if now >= self._next_second:
