@@ -13,7 +13,7 @@ from pyproxy.balance.backend import Backend
 from pyproxy.proxy.ends import ends_of, host_of, write_proxy_header
 from pyproxy.proxy.flow import FOREVER, Leg
 from pyproxy.proxy.keepalive import Keepalive
-from pyproxy.proxy.proxy_protocol import ProxyHeader, read_header
+from pyproxy.proxy.proxy_protocol import HeaderReader, ProxyHeader
 from pyproxy.proxy.upstream import JOIN_BYTES, Upstream
 from pyproxy.routing.forwarded import UNKNOWN_SENDER, Sender
 
@@ -52,7 +52,7 @@ class ClientLeg(Leg):
         self.listener = listener
         self.mode: Mode = HTTP
         self.sender = UNKNOWN_SENDER
-        self._preface = b""  # an incomplete PROXY header
+        self._preface: HeaderReader | None = None  # while a PROXY header is awaited
         self._proxied: ProxyHeader | None = None  # what it said, if that was an address
         self._own: tuple[Backend, Keepalive[Upstream]] | None = None  # a backend's connection for this client alone
 
@@ -68,18 +68,18 @@ class ClientLeg(Leg):
 
         While it is incomplete there is nothing behind it; a malformed one raises ``BadRequest``.
         """
-        data = self._preface + data
-        found = read_header(data)
+        if self._preface is None:
+            self._preface = HeaderReader()
+        found = self._preface.feed(data)
         if found is None:
-            self._preface = data
             return b""
-        size, header = found
-        self._preface = b""
+        rest, header = found
+        self._preface = None
         self.mode = HTTP
         if header.source:
             self._proxied = header
             self.identify(header.source, header.destination_port)
-        return data[size:]
+        return rest
 
     def find_keepalive(self, backend: Backend, served: "ServedPool") -> Keepalive[Upstream]:
         """Give the place where this client's own connection to a backend may wait; to another one there is none."""

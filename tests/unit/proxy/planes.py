@@ -101,6 +101,10 @@ def _count_unsent(leg: Leg) -> int:
     return leg.transport.get_write_buffer_size() if leg.transport is not None else 0
 
 
+def _has_news(leg: Leg) -> bool:
+    return not leg.is_open or bool(getattr(leg.transport, "inbox", ()))
+
+
 @contextmanager
 def fake_time() -> Iterator[None]:
     """Let every module of the byte path that reads the clock read ``FAKE_TIME``, and nobody look into the kernel."""
@@ -109,6 +113,7 @@ def fake_time() -> Iterator[None]:
             if name.startswith("pyproxy.proxy.") and hasattr(module, "monotonic"):
                 stack.enter_context(patch.object(module, "monotonic", FAKE_TIME))
         stack.enter_context(patch.object(Leg, "_count_unsent", _count_unsent))
+        stack.enter_context(patch.object(Leg, "has_news", _has_news))
         yield
 
 
