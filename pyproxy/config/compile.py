@@ -129,6 +129,7 @@ def _pool(name: str, pool: Pool, seats: Iterator[int], secrets: tuple[str, ...])
             "on": sorted(set(pool.retry.on)),
             "budget": pool.retry.budget,
             "min": pool.retry.min,
+            "timeout": pool.timeouts.response if pool.retry.timeout is None else pool.retry.timeout,
         },
         "keepalive": {
             "max_idle": pool.keepalive.max_idle,

@@ -134,11 +134,12 @@ class Ending:
     def tunnel_ended(self, end: str) -> None:
         """Finish an exchange that had become a tunnel."""
         if not self.finished:
-            self._end_attempt(flush=end == "--")
+            self._end_attempt(flush=end in {"--", "CD"})
             self._finish(end, CUT)
 
     def _cut(self, error: ExchangeError) -> None:
-        self._finish(error.end, RESET if self._unframed else CUT)
+        fate = RESET if self._unframed else LINGER if self.request is REQUEST_BODY else CUT
+        self._finish(error.end, fate)
 
     def _finish(self, end: str, fate: Fate) -> None:
         """Count, log, and leave the client's connection to its fate: the one place where an exchange ends."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
@@ -25,6 +25,7 @@ from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
 from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.lingering import Lingering
 from pyproxy.proxy.log_lines import combined, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.splice import SPLICE_BYTES, AnswerSplice, BodySplice, Pipe, Pipes
@@ -32,6 +33,10 @@ from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
 from pyproxy.routing.networks import Networks
 from pyproxy.routing.table import RouteTable
+
+#: Connections of one worker that linger at a time: after an answer to a request, and after "too many connections".
+LINGERING_MAX: Final = 256
+REFUSED_MAX: Final = 32
 
 _log = logging.getLogger("worker")
 
@@ -74,6 +79,9 @@ class DataPlane:
         self._report = report
         self.draining = False
         self.keeps_clients = True  # whether a client's connection may carry another request
+        self.pins = 0  # clients' logins that hold for a backend's connection
+        self.lingering = Lingering(LINGERING_MAX)
+        self.refused = Lingering(REFUSED_MAX)
         self.pipes = Pipes()
         self.splice_bytes = SPLICE_BYTES
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
@@ -243,8 +251,8 @@ class DataPlane:
                 # Behind a machine that lost its power they look open for as long as nothing is sent.
                 for upstream in backend.keepalive.clear():
                     upstream.close()
-            if served.send_proxy is not None and (gone or fallen):
-                self._close_private({*gone, *fallen})
+            if (gone or fallen) and (served.send_proxy is not None or self.pins):
+                self._close_own({*gone, *fallen})
             if served.resets:
                 self._reset({backend for backend in fallen if backend.health == "down"})
 
@@ -255,12 +263,11 @@ class DataPlane:
         seen = {name: served.sticky.take_seen() for name, served in self.pools.items() if served.sticky is not None}
         return {name: backends for name, backends in seen.items() if backends}
 
-    def _close_private(self, backends: set[Backend]) -> None:
-        """Close the idle connections that belong to one client each."""
+    def _close_own(self, backends: set[Backend]) -> None:
+        """Close the connections that belong to one client each."""
         for watched in list(self.sweeper.watched):
-            if isinstance(watched, Upstream) and watched.is_idle and watched.backend in backends:
-                watched.keepalive.discard(watched)
-                watched.close()
+            if isinstance(watched, Downstream):
+                watched.forget(backends)
 
     def _reset(self, backends: set[Backend]) -> None:
         """End what is in flight on these, as if they had reset every connection."""
@@ -316,8 +323,9 @@ class DataPlane:
 
     @property
     def connections(self) -> int:
-        """Client connections of this worker."""
-        return sum(self.row[column] for column in self._connection_columns)
+        """Client connections of this worker, with those that only linger."""
+        counted = sum(self.row[column] for column in self._connection_columns)
+        return counted + len(self.lingering) + len(self.refused)
 
     def close(self, timeout: float) -> None:
         """Stop the sweeper and write what is left of the log for at most ``timeout`` seconds."""

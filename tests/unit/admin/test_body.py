@@ -173,3 +173,24 @@ async def test_a_number_of_many_digits_costs_nothing() -> None:
     content = b'{"method": ' + b"9" * 60_000 + b', "url": "http://a/"}'
     response = await client.ask("/api/v1/explain", "POST", {"Content-Type": "application/json"}, content)
     assert response.status in (400, 422)
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({f"x{number}": 1 for number in range(5000)}, ["must have at most 64 keys"]),
+        ({"headers": [1] * 5000}, ["headers: must be at most 500"]),
+        ({"headers": {f"x{number}": "a" for number in range(501)}}, ["headers: must be at most 500"]),
+    ],
+)
+async def test_what_nobody_means_is_not_looked_at(changes: dict[str, Any], detail: list[str]) -> None:
+    """Thousands of mistakes cost one line, not one each."""
+    status, answer = await ask(Client(), {**GOOD, **changes})
+    assert (status, answer["detail"]) == (422, detail)
+
+
+async def test_so_many_problems_are_told() -> None:
+    """The first ones, and how many there are beyond them."""
+    status, answer = await ask(Client(), {**GOOD, **{f"x{number}": 1 for number in range(50)}})
+    assert status == 422
+    assert answer["detail"] == [*(f"x{number}: unknown key" for number in range(20)), "and 30 more"]
