@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pyproxy.errors import BadRequest, BadResponse, TransferCodingUnsupported
+from pyproxy.errors import BadRequest, BadResponse, LoopDetected, TransferCodingUnsupported
 from pyproxy.http1.head import Head, RequestHead, ResponseHead
 
 RequestHandler = Callable[[RequestHead, bytes, bytes], bool]
@@ -39,6 +39,10 @@ _UNDERSCORE: Final = ord("_")
 #: A quoted string, up to the end where nobody closes it.
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?$)', re.DOTALL)
 _CONNECTION_SCHEME: Final = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
+#: Sent to backends that are our own listeners, and to nobody else: how often a request has taken that way.
+TURNS: Final = b"X-Pyproxy-Turns"
+#: Listeners may stand in a row; what comes back more often goes round in a loop.
+MAX_TURNS: Final = 8
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -154,6 +158,14 @@ def _request_id(head: RequestHead, _name: bytes, value: bytes) -> bool:
     return False
 
 
+def _turns(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    """Take our own count of how often a request has come back; whoever else sends it refuses himself at most."""
+    head.turns = int(value) if value.isdigit() and len(value) < 4 else 0
+    if head.turns >= MAX_TURNS:
+        head.problem = head.problem or LoopDetected(f"it has come back to this proxy {head.turns} times")
+    return False
+
+
 def _authorization(head: RequestHead, _name: bytes, value: bytes) -> bool:
     if value[:1] in b"Nn" and offers_connection_login(value):
         head.logs_in = True
@@ -219,6 +231,7 @@ _REQUEST: Final[dict[bytes, RequestHandler]] = {
     b"te": _te,
     b"expect": _expect,
     b"x-request-id": _request_id,
+    TURNS.lower(): _turns,
     b"authorization": _authorization,
     b"referer": _referer,
     b"user-agent": _user_agent,

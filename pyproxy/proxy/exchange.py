@@ -28,7 +28,7 @@ from pyproxy.errors import (
     ResponseTruncated,
     Retry,
 )
-from pyproxy.http1.fields import agrees
+from pyproxy.http1.fields import TURNS, agrees
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
@@ -285,6 +285,8 @@ class Exchange(Ending):
         route = self.route
         assert route is not None
         forwarded, host = self.downstream.sender.forwarded_lines(head.forwarded, head.host), host_for(head, backend)
+        if backend.is_own:
+            forwarded += b"%b: %d\r\n" % (TURNS, head.turns + 1)
         if route.is_plain:
             return request_head(head, host, forwarded, self.request_id)
         return change_request(head, route, host, forwarded, self.request_id, self._variables(head))

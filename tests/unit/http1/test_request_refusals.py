@@ -9,6 +9,7 @@ from pyproxy.errors import (
     BadRequest,
     ExchangeError,
     HeadTooLarge,
+    LoopDetected,
     TargetTooLong,
     TransferCodingUnsupported,
     VersionUnsupported,
@@ -210,3 +211,17 @@ def test_a_large_head_within_the_limits_passes() -> None:
     """The default limits allow what browsers with many cookies send."""
     head = only_head(request("Cookie: " + "c" * 30_000, start="GET /" + "q" * 8000 + " HTTP/1.1"))
     assert len(head.lines[0]) == 30_010
+
+
+@pytest.mark.parametrize("value", ["8", "9", "999"])
+def test_what_has_come_back_too_often_is_refused(value: str) -> None:
+    """A listener of ours behind another one is fine, a loop isn't."""
+    assert isinstance(refusal(request(f"X-Pyproxy-Turns: {value}")), LoopDetected)
+
+
+@pytest.mark.parametrize(("value", "turns"), [("7", 7), ("0", 0), ("-1", 0), ("x", 0), ("9" * 500, 0), ("", 0)])
+def test_the_count_of_turns_is_taken_out(value: str, turns: int) -> None:
+    """What isn't our own count counts for nothing, and no backend is sent it."""
+    head = only_head(request(f"x-pyproxy-turns: {value}"))
+    assert head.turns == turns
+    assert not any(b"turns" in line.lower() for line in head.lines)
