@@ -246,8 +246,9 @@ async def test_an_upgrade_with_a_body(
     async def script(connection: OriginConnection) -> None:
         request = await connection.request()
         assert request.body == b"b" * size
-        await connection.send(SWITCHING + await connection.read(5))
-        await connection.send(await connection.read(5))
+        await connection.send(SWITCHING)
+        for _ in range(2):
+            await connection.send(await connection.read(5))
         connection.half_close()
 
     origin = start_origin()
