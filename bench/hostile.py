@@ -14,6 +14,7 @@ same; each input has a fresh proxy, since memory that was once taken is taken ag
 import argparse
 import contextlib
 import json
+import re
 import socket
 import statistics
 import sys
@@ -21,34 +22,39 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import hostile_inputs, stage
+from bench import hostile_dns, hostile_inputs, stage
 from bench.hostile_inputs import Input
 
 #: The bars: beyond the constants below, a byte costs at most this much.
 CPU_BAR_US = 0.5
 MEMORY_BAR_BYTES = 5.0
 #: What is allowed beside the bytes, in microseconds; a connection to or from us, a request with its answer.
-CONNECTION_US = 400.0
-REQUEST_US = 250.0
-SEGMENT_US = 60.0
+CONNECTION_US = 150.0
+REQUEST_US = 120.0
+SEGMENT_US = 25.0
 CHECK_US = 3000.0  # of the supervisor, with its connection
 API_REQUEST_US = 3000.0
-#: What is allowed to be held beside the bytes: ``limits.header_count`` lines of a request, 500 of an answer, or as many
-#: fields of a few bytes as fit into what is parsed at a time.
-CONNECTION_BYTES = 24 * 1024
-REQUEST_BYTES = 40 * 1024
+QUESTION_US = 3000.0  # of the supervisor to a name server
+IDLE_US = 5000.0  # of the supervisor in each second, where it isn't measured for itself
+#: What is allowed to be held beside the bytes: of a request as many lines as ``limits.header_count`` says, of an answer
+#: 256, each an object of its own.
+CONNECTION_BYTES = 4 * 1024
+REQUEST_BYTES = 24 * 1024
 
 ROUNDS = 3
 ROUND_BYTES = 200_000
+READ_BYTES = 64 * 1024  # of what comes at once; a read takes at least as much
 DRIP_SECONDS = 0.0001
 HELD_CONNECTIONS = 60
 ANSWER_SECONDS = 5.0
 CHECK_SECONDS = 2.0
+DNS_SECONDS = 6.0  # a name is asked for again after five
 IDLE_SECONDS = 1.0
 SETTLE_SECONDS = 0.25
 SETTLED_BYTES = 64 * 1024
@@ -73,13 +79,22 @@ class Row:
         return self.beyond <= self.bar
 
 
+@dataclass
+class Tally:
+    """What was sent."""
+
+    bytes: int = 0
+    segments: int = 0
+    connections: int = 0
+
+
 class Backend:
-    """A web node in threads: sends ``data``, counted, and ends the connection unless it ``holds`` it."""
+    """A web node in threads: answers with ``input``, and ends the connection unless it ``holds`` it."""
 
     def __init__(self) -> None:
         self.input = Input("", OK)
         self.holds = False
-        self.sent = self.connections = self.segments = 0
+        self.tally = Tally()
         self._socket = socket.create_server((stage.HOST, 0), backlog=512)
         self.port = int(self._socket.getsockname()[1])
         self._held: list[socket.socket] = []
@@ -94,40 +109,44 @@ class Backend:
         is_held = False
         with contextlib.suppress(OSError):
             connection.settimeout(ANSWER_SECONDS)
-            self.connections += 1
-            tail = b""
-            while b"\r\n\r\n" not in tail:
-                data = connection.recv(65536)
-                if not data:
-                    break
-                tail = (tail + data)[-65536:]
-            else:
+            tally = self.tally
+            tally.connections += 1
+            while read_request(connection):
+                given = self.input
+                send(connection, given, tally)
                 is_held = self.holds
-                if self.input.data:
-                    sent, segments = send(connection, self.input)
-                    self.sent += sent
-                    self.segments += segments
+                if is_held or given.data is not OK:
+                    break
         if is_held:
             self._held.append(connection)
         else:
             finish(connection)
 
 
-def send(sock: socket.socket, given: Input) -> tuple[int, int]:
-    """Send an input; return how many bytes and segments went off before the other side had enough."""
+def read_request(sock: socket.socket) -> bool:
+    """Read one request, which has come by itself; False at the end."""
+    tail = b""
+    while b"\r\n\r\n" not in tail:
+        data = sock.recv(65536)
+        if not data:
+            return False
+        tail = (tail + data)[-65536:]
+    return True
+
+
+def send(sock: socket.socket, given: Input, tally: Tally) -> None:
+    """Send an input, for as long as the other side hasn't had enough."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     data = memoryview(given.data)
     step = given.step or len(data)
-    sent = segments = 0
     with contextlib.suppress(OSError):
         while data:
             size = sock.send(data[:step])
             data = data[size:]
-            sent += size
-            segments += 1
+            tally.bytes += size
+            tally.segments += 1
             if given.step:
                 time.sleep(DRIP_SECONDS)
-    return sent, segments
 
 
 def finish(sock: socket.socket) -> None:
@@ -187,12 +206,11 @@ def is_worker(pid: int) -> bool:
     return b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def ask(port: int, given: Input) -> tuple[int, int]:
+def ask(port: int, given: Input, tally: Tally | None = None) -> None:
     """Make a connection, send an input, read what is answered."""
     with socket.create_connection((stage.HOST, port), ANSWER_SECONDS) as sock:
-        done = send(sock, given)
+        send(sock, given, tally or Tally())
         read_all(sock)
-    return done
 
 
 def idle_rate(pid: int) -> float:
@@ -227,37 +245,49 @@ def measure(name: str, pid: int, idle: float, round_: Callable[[], Spent]) -> Ro
     return Row(name, sent, statistics.median(whole), statistics.median(beyond), CPU_BAR_US, "us")
 
 
+def dns_round(server: hostile_dns.HostileDns) -> Spent:
+    """Let a name be asked for at least once more, whatever its answer is worth."""
+    sent, asked = server.bytes, server.questions
+    time.sleep(DNS_SECONDS)
+    return Spent(server.bytes - sent, (server.questions - asked) * QUESTION_US + DNS_SECONDS * IDLE_US)
+
+
+def is_enough(tally: Tally, given: Input) -> bool:
+    """Whether a round has sent what it should; once is enough where it takes long."""
+    return tally.bytes >= min(ROUND_BYTES, len(given.data) * (1 if given.step else 100))
+
+
+def segments_us(tally: Tally) -> float:
+    """Allow for the reads that it took to get these bytes."""
+    return max(tally.segments, tally.bytes // READ_BYTES) * SEGMENT_US
+
+
 def client_round(port: int, given: Input, connection_us: float, request_us: float) -> Spent:
     """Send an input on one connection after another."""
-    spent = Spent()
-    while spent.bytes < min(ROUND_BYTES, len(given.data) * (1 if given.step else 100)):
-        sent, segments = ask(port, given)
-        spent.bytes += sent
-        spent.allowed_us += connection_us + given.requests * request_us + max(segments, sent // 65536) * SEGMENT_US
-    return spent
+    tally, allowed = Tally(), 0.0
+    while not is_enough(tally, given):
+        ask(port, given, tally)
+        allowed += connection_us + given.requests * request_us
+    return Spent(tally.bytes, allowed + segments_us(tally))
 
 
 def backend_round(stand: Stand, given: Input) -> Spent:
     """Ask for an input again and again."""
-    spent, backend = Spent(), stand.backend
-    backend.input = given
-    while spent.bytes < min(ROUND_BYTES, len(given.data) * (1 if given.step else 100)):
-        backend.sent = backend.segments = 0
+    backend, allowed = stand.backend, 0.0
+    backend.input, backend.tally = given, Tally()
+    while not is_enough(backend.tally, given):
         ask(stand.proxy.port, Input("", hostile_inputs.get(b"TE: trailers\r\n")))
-        spent.bytes += backend.sent
-        spent.allowed_us += 2 * CONNECTION_US + REQUEST_US + max(backend.segments, backend.sent // 65536) * SEGMENT_US
-        if not backend.sent:
-            break
-    return spent
+        allowed += 2 * CONNECTION_US + REQUEST_US
+    return Spent(backend.tally.bytes, allowed + segments_us(backend.tally))
 
 
 def check_round(backend: Backend, given: Input) -> Spent:
     """Let checks come for a while."""
     backend.input = given
     time.sleep(SETTLE_SECONDS)
-    backend.sent = backend.segments = backend.connections = 0
+    backend.tally = tally = Tally()
     time.sleep(CHECK_SECONDS)
-    return Spent(backend.sent, backend.connections * CHECK_US + backend.segments * SEGMENT_US)
+    return Spent(tally.bytes, tally.connections * CHECK_US + segments_us(tally))
 
 
 def controls(stand: Stand, idle: float) -> list[Row]:
@@ -286,52 +316,56 @@ def controls(stand: Stand, idle: float) -> list[Row]:
 def measure_cpu(directory: Path, wanted: str) -> Iterator[Row]:
     """Measure what inputs cost in CPU."""
     with running(directory / "traffic") as stand:
-        idle = idle_rate(stand.worker)
-        if not wanted:
-            yield from controls(stand, idle)
-        for given in chosen("client", hostile_inputs.from_clients(), wanted):
-            yield measure(
-                given.name,
-                stand.worker,
-                idle,
-                lambda given=given: client_round(stand.proxy.port, given, 2 * CONNECTION_US, REQUEST_US),
-            )
-        for given in chosen("client", hostile_inputs.with_proxy_header(), wanted):
-            yield measure(
-                given.name,
-                stand.worker,
-                idle,
-                lambda given=given: client_round(stand.preface_port, given, 2 * CONNECTION_US, REQUEST_US),
-            )
-        for given in chosen("backend", hostile_inputs.from_backends(), wanted):
-            yield measure(given.name, stand.worker, idle, lambda given=given: backend_round(stand, given))
-        stand.backend.input = Input("", OK)
-        idle = idle_rate(stand.proxy.pid)
-        for given in chosen("api", hostile_inputs.to_the_api(), wanted):
-            yield measure(
-                given.name,
-                stand.proxy.pid,
-                idle,
-                lambda given=given: client_round(stand.proxy.admin_port, given, CONNECTION_US, API_REQUEST_US),
-            )
-    given_to_checks = list(chosen("check", hostile_inputs.to_checks(), wanted))
-    if given_to_checks:
+        yield from measure_traffic(stand, wanted)
+    checked = list(chosen("check", hostile_inputs.to_checks(), wanted))
+    if checked:
+        with running(directory / "unchecked") as stand:
+            idle = idle_rate(stand.proxy.pid)
         health = {"type": "http", "body": "needle", "interval": 0.1, "timeout": 1, "steer": True}
-        with running(directory / "checks") as quiet:
-            idle = idle_rate(quiet.proxy.pid)
         with running(directory / "checked", {"health": health}) as stand:
-            for given in given_to_checks:
-                backend = stand.backend
-                yield measure(
-                    given.name, stand.proxy.pid, idle, lambda given=given, backend=backend: check_round(backend, given)
-                )
+            for given in checked:
+                yield measure(given.name, stand.proxy.pid, idle, partial(check_round, stand.backend, given))
+    yield from measure_names(directory, wanted)
+
+
+def measure_names(directory: Path, wanted: str) -> Iterator[Row]:
+    """Measure what name servers answer; a name is asked for again after some seconds."""
+    for name, (_, is_service) in hostile_dns.ANSWERS.items():
+        if not re.search(wanted, f"dns: {name}"):
+            continue
+        server = hostile_dns.HostileDns(name)
+        web: dict[str, Any] = {"name": "web", "address": "a.test" if is_service else "a.test:80", "srv": is_service}
+        dns = {"servers": [f"{stage.HOST}:{server.port}"]}
+        with stage.proxy(
+            directory / str(server.port), [], changes={"pools": {"web": {"backends": [web]}}, "dns": dns}
+        ) as proxy:
+            yield measure(f"dns: {name}", proxy.pid, 0.0, partial(dns_round, server))
+
+
+def measure_traffic(stand: Stand, wanted: str) -> Iterator[Row]:
+    """Measure what comes from clients and backends, and to the API."""
+    worker, supervisor = stand.worker, stand.proxy.pid
+    idle = idle_rate(worker)
+    if not wanted:
+        yield from controls(stand, idle)
+    proxied, traffic, api = stand.preface_port, stand.proxy.port, stand.proxy.admin_port
+    for given in chosen("client", hostile_inputs.from_clients(), wanted):
+        yield measure(given.name, worker, idle, partial(client_round, traffic, given, 2 * CONNECTION_US, REQUEST_US))
+    for given in chosen("client", hostile_inputs.with_proxy_header(), wanted):
+        yield measure(given.name, worker, idle, partial(client_round, proxied, given, 2 * CONNECTION_US, REQUEST_US))
+    for given in chosen("backend", hostile_inputs.from_backends(), wanted):
+        yield measure(given.name, worker, idle, partial(backend_round, stand, given))
+    stand.backend.input = Input("", OK)
+    idle = idle_rate(supervisor)
+    for given in chosen("api", hostile_inputs.to_the_api(), wanted):
+        yield measure(given.name, supervisor, idle, partial(client_round, api, given, CONNECTION_US, API_REQUEST_US))
 
 
 def chosen(side: str, inputs: Iterable[Input], wanted: str) -> Iterator[Input]:
     """Name inputs by the side that sends them, and leave out what isn't wanted."""
     for given in inputs:
         named = given._replace(name=f"{side}: {given.name}")
-        if wanted in named.name:
+        if re.search(wanted, named.name):
             yield named
 
 
@@ -350,18 +384,17 @@ def hold(directory: Path, given: Input, *, is_client: bool) -> Row:
     with running(directory) as stand, contextlib.ExitStack() as stack:
         backend = stand.backend
         backend.input, backend.holds = Input("", b"") if is_client else given, True
-        backend.sent = 0
         request = given if is_client else Input("", hostile_inputs.get(b"TE: trailers\r\n"))
-        sent = 0
+        tally = Tally()
         before = stage.resident_bytes([stand.worker])
         for _ in range(HELD_CONNECTIONS):
             sock = stack.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect((stage.HOST, stand.proxy.port))
             sock.settimeout(SETTLE_SECONDS)
-            sent += send(sock, request)[0]
+            send(sock, request, tally)
         level = settled(stand.worker)
-        sent = sent if is_client else backend.sent
+        sent = tally.bytes if is_client else backend.tally.bytes
     grown = level - before
     allowed = HELD_CONNECTIONS * (CONNECTION_BYTES + REQUEST_BYTES)
     if given.name.startswith("constant"):
@@ -382,21 +415,19 @@ def settled(pid: int) -> int:
     return before
 
 
+def told(rows: Iterable[Row]) -> Iterator[Row]:
+    """Tell each row as it comes."""
+    for row in rows:
+        print(f"{row.name}: {row.beyond:.3f} {row.unit}", file=sys.stderr, flush=True)
+        yield row
+
+
 def describe(rows: Iterable[Row]) -> str:
     """Write the worst first."""
     lines = [["what", "bytes", "each", "beyond the constants", "bar", "unit", ""]]
     for row in sorted(rows, key=lambda row: row.beyond / row.bar, reverse=True):
-        lines.append(
-            [
-                row.name,
-                f"{row.bytes}",
-                f"{row.whole:.3f}",
-                f"{row.beyond:.3f}",
-                f"{row.bar:g}",
-                row.unit,
-                "met" if row.met else "MISSED",
-            ]
-        )
+        figures = [f"{row.bytes}", f"{row.whole:.3f}", f"{row.beyond:.3f}", f"{row.bar:g}"]
+        lines.append([row.name, *figures, row.unit, "met" if row.met else "MISSED"])
     return stage.table(lines)
 
 
@@ -411,9 +442,9 @@ def main() -> int:
     rows: list[Row] = []
     with stage.temporary_directory() as directory:
         if options.only != "memory":
-            rows += measure_cpu(directory, options.input)
+            rows += told(measure_cpu(directory, options.input))
         if options.only != "cpu":
-            rows += measure_memory(directory, options.input)
+            rows += told(measure_memory(directory, options.input))
     if not rows:
         raise stage.StageError("no input has this name")
     if options.json:

@@ -132,7 +132,9 @@ def from_clients() -> Iterator[Input]:
     names = fill(size // 2, b"%b,")
     lines = b"".join([b"%b: x\r\n" % word for word, _ in zip(words(), range(80), strict=False)])
     yield Input("head: Connection names what is there", get(b"Connection: %b\r\n%b" % (names, lines)))
-    yield Input("head: X-Forwarded-For with many trusted", get(b"X-Forwarded-For: %b\r\n" % repeat(b"127.1.1.1,", size)))
+    yield Input(
+        "head: X-Forwarded-For with many trusted", get(b"X-Forwarded-For: %b\r\n" % repeat(b"127.1.1.1,", size))
+    )
     different = b",".join([b"127.0.%d.%d" % (n // 250, n % 250) for n in range(size // 12)])
     yield Input("head: X-Forwarded-For, all different", get(b"X-Forwarded-For: %b\r\n" % different))
     yield Input("head: X-Forwarded-For with commas", get(b"X-Forwarded-For: %b\r\n" % (b"," * size)))

@@ -16,6 +16,8 @@ from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing
 from pyproxy.http1.reader import Event, MessageReader
 
 HEAD_MAX_BYTES: Final = 64 * 1024
+#: Fields of a head, and of a trailer section: in memory a short one takes fifteen times its bytes.
+FIELDS_MAX: Final = 256
 #: 1xx answers to one request; a backend that sends more is not going to answer.
 INTERIM_MAX: Final = 16
 
@@ -39,6 +41,7 @@ class ResponseReader(MessageReader):
         "_says_1_1",
         "_size",
         "_surplus",
+        "_taken",
         "rest",
         "reusable",
         "trailers",
@@ -58,6 +61,7 @@ class ResponseReader(MessageReader):
         self._size = 0  # of the present feed
         self._says_1_1 = False  # it begins with the version
         self._interim = 0
+        self._taken = 0  # fields of the head that are in none of its lines
         self.reusable = False
         self.rest = b""
         self.trailers: list[bytes] = []
@@ -144,6 +148,7 @@ class ResponseReader(MessageReader):
             self._surplus = True
         else:
             self._head = ResponseHead()
+            self._taken = 0
 
     def on_status(self, reason: bytes) -> None:
         """Collect the reason phrase; it may come in pieces."""
@@ -162,6 +167,11 @@ class ResponseReader(MessageReader):
             handler = None
         if handler is None or handler(head, name, value):
             head.lines.append(b"%b: %b\r\n" % (name, value))
+        else:
+            self._taken += 1
+        if len(head.lines) + self._taken > FIELDS_MAX:
+            self._head = None
+            self._fail(BadResponse("too many fields in the response head"))
 
     def _take_trailer(self, name: bytes, value: bytes) -> None:
         """Keep a trailer; one that means something to the parser would confuse it over the next response."""
@@ -169,6 +179,9 @@ class ResponseReader(MessageReader):
         if lower in FRAMING_FIELDS:
             self._surplus = True
         elif self._complete and not self._over and RESPONSE_FIELDS.get(lower) is None:
+            if len(self.trailers) >= FIELDS_MAX:
+                self._fail(BadResponse("too many trailer fields"))
+                return
             self.trailers.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
@@ -228,7 +241,7 @@ class ResponseReader(MessageReader):
 
     def on_message_complete(self) -> None:
         """End the response, unless it was an interim one or ended by our own rule."""
-        if self._complete and not self._over:
+        if self._complete and not self._over and not self._failed:
             if self._chunks:
                 self._flush_body()
             self._finish()

@@ -15,7 +15,7 @@ from pyproxy.config.runtime import Keepalive as KeepaliveConfig
 from pyproxy.proxy.ends import ends_of, host_of, write_proxy_header
 from pyproxy.proxy.flow import FOREVER, Leg
 from pyproxy.proxy.keepalive import Keepalive
-from pyproxy.proxy.proxy_protocol import ProxyHeader, read_header
+from pyproxy.proxy.proxy_protocol import HeaderReader, ProxyHeader
 from pyproxy.proxy.upstream import JOIN_BYTES, Upstream
 from pyproxy.routing.forwarded import UNKNOWN_SENDER, Sender
 
@@ -83,7 +83,7 @@ class ClientLeg(Leg):
         self.listener = listener
         self.mode: Mode = HTTP
         self.sender = UNKNOWN_SENDER
-        self._preface = b""  # an incomplete PROXY header
+        self._preface: HeaderReader | None = None  # while a PROXY header is awaited
         self._proxied: ProxyHeader | None = None  # what it said, if that was an address
         self.own: dict[str, Own] | None = None
 
@@ -99,18 +99,18 @@ class ClientLeg(Leg):
 
         While it is incomplete there is nothing behind it; a malformed one raises ``BadRequest``.
         """
-        data = self._preface + data
-        found = read_header(data)
+        if self._preface is None:
+            self._preface = HeaderReader()
+        found = self._preface.feed(data)
         if found is None:
-            self._preface = data
             return b""
-        size, header = found
-        self._preface = b""
+        rest, header = found
+        self._preface = None
         self.mode = HTTP
         if header.source:
             self._proxied = header
             self.identify(header.source, header.destination_port)
-        return data[size:]
+        return rest
 
     def find_keepalive(self, backend: Backend, served: "ServedPool") -> Keepalive[Upstream]:
         """Give the place where a connection to a backend waits: this client's own if it has one or must have one."""

@@ -26,6 +26,7 @@ from pyproxy.errors import (
     NoRoute,
     QueueFull,
     ResponseTruncated,
+    Retry,
 )
 from pyproxy.http1.fields import agrees
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
@@ -186,7 +187,7 @@ class Exchange(Ending):
         backend = served.pick(self)
         if backend is not None:
             self.begin(backend)
-        elif not served.pool.eligible and not served.pool.is_checking:
+        elif not served.has_another(self) and not served.pool.is_checking:
             self.fail(NoBackend())
         elif served.line.join(self):
             self.response = QUEUED
@@ -197,6 +198,10 @@ class Exchange(Ending):
     def tried(self) -> Sequence["Backend"]:
         """Give the backends of the attempts so far."""
         return [attempt.on for attempt in self.attempts] if self.attempts else ()
+
+    def unreachable(self) -> Sequence["Backend"]:
+        """Give the backends to which no connection could be made."""
+        return [attempt.on for attempt in self.attempts if attempt.is_unreachable] if self.attempts else ()
 
     def own(self) -> "Backend | None":
         """Give the backend that the client sticks to, first of all the one that its login on a connection is for."""
@@ -219,10 +224,27 @@ class Exchange(Ending):
         if served.send_proxy is not None or self.downstream.own is not None:
             keepalive = self.downstream.find_keepalive(backend, served)
         upstream = keepalive.take()
+        if upstream is not None and (self._body is not None or self.head is None or self.head.method != b"GET"):
+            upstream = self._find_open(upstream, keepalive)
         if upstream is not None:
             self._send(upstream, attempt)
         else:
-            self._dial = plane.dial(self, backend, keepalive, served.timeouts.connect)
+            self._dial = plane.dial(self, backend, keepalive, min(served.timeouts.connect, self._time_left(served)))
+
+    def _find_open(self, upstream: "Upstream | None", keepalive: "Keepalive[Upstream]") -> "Upstream | None":
+        """
+        Pass over kept connections whose end is in the kernel already, but hasn't been told yet.
+
+        Only for what may not be sent again: it costs 1 µs.
+        """
+        while upstream is not None and (upstream.deadline <= self.plane.now or upstream.has_news()):
+            upstream.close()
+            upstream = keepalive.take()
+        return upstream
+
+    def _time_left(self, served: "ServedPool") -> float:
+        """Give the seconds that are left for all attempts together."""
+        return self.attempts[0].started + served.retry.timeout - self.plane.now
 
     def connected(self, upstream: "Upstream") -> None:
         """Take a connection that was made for this exchange."""
@@ -245,10 +267,19 @@ class Exchange(Ending):
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
         if self._body is None:
+            if len(self.attempts) > 1:
+                self._hurry(upstream)
             upstream.send(self._request_bytes)
         else:
             upstream.send_parts([self._request_bytes, *self._body.release()])
             self.downstream.release_body()
+
+    def _hurry(self, upstream: "Upstream") -> None:
+        """Give what is sent again no more than what is left of the time for all attempts."""
+        served = self.served
+        assert served is not None
+        if any([attempt.counts for attempt in self.attempts[:-1]]):
+            upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
     def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
         route = self.route
@@ -262,12 +293,17 @@ class Exchange(Ending):
         """End a failed attempt; try another backend if there is one and that is allowed, else tell the client."""
         if self.finished:
             return
-        served = self.served
+        served, attempt = self.served, self.attempts[-1]
         assert served is not None
         begun = self.response >= ANSWERING
         self._count_failure(served, error)
         if self.bond is not None:
-            self.bond.failed(self.attempts[-1], error)
+            self.bond.failed(attempt, error)
+        if error.retry is Retry.ALWAYS:
+            attempt.is_unreachable, attempt.counts = True, False
+        elif attempt.was_closed_as_idle(error):
+            # What is kept is closed at any time; but only once for nothing, in case it is this request that does it.
+            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])
         self._end_attempt(failed=True)
         if begun:
             self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
@@ -286,14 +322,23 @@ class Exchange(Ending):
 
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:
         head, body = self.head, self._body
-        if head is None or self.plane.draining or self._response_begun or (body is not None and body.is_consumed):
+        if head is None or self._response_begun or (body is not None and body.is_consumed):
             return False
-        if not served.has_any_for(self):
+        is_free = not self.attempts[-1].counts
+        if (self.plane.draining and not is_free) or not served.has_another(self):
             return False
-        return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
+        return retry.decide(
+            served.retry,
+            served.budget,
+            error,
+            method=head.method,
+            attempts=sum([attempt.counts for attempt in self.attempts]),
+            elapsed=self.plane.now - self.attempts[0].started,
+            is_free=is_free,
+        )
 
     def _retry(self, served: "ServedPool") -> None:
-        served.budget.retries += 1
+        served.budget.retries += self.attempts[-1].counts
         self.plane.row[served.retries_column] += 1
         if self.head is not None and self.head.host is None:
             self._request_bytes = b""  # it carries the backend's own address as Host

@@ -15,6 +15,7 @@ of the two. A deadline that expires while a leg can't write is believed only if 
 import asyncio
 import fcntl
 import os
+import select
 import struct
 import termios
 from collections.abc import Iterator
@@ -96,6 +97,14 @@ class Leg:
         """What has come and lies in the kernel, while the transport is there."""
         found = fcntl.ioctl(self.fileno(), termios.FIONREAD, b"\0\0\0\0") if self.transport is not None else b"\0\0\0\0"
         return int(struct.unpack("i", found)[0])
+
+    def has_news(self) -> bool:
+        """Whether bytes or the connection's end are in the kernel already, or it is closed."""
+        if not self.is_open:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def read_unread(self) -> Iterator[bytes]:
         """

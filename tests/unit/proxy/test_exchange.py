@@ -199,12 +199,18 @@ def test_nothing_to_pick() -> None:
 
 
 def test_no_retry_while_stopping() -> None:
-    """Who wants to stop begins nothing new."""
+    """Who wants to stop sends nothing again; what was never sent still goes to another backend."""
     stage = two()
     origin = stage.start(GET)
     stage.plane.drain()
     stage.answer(origin, RST)
     assert stage.ends == [(502, "SH")]
+    stage = two()
+    stage.ask(GET)
+    stage.plane.drain()
+    stage.refuse()
+    stage.answer(stage.accept(), OK)
+    assert stage.ends == [(200, "--")]
 
 
 # refusals of ours
