@@ -66,6 +66,7 @@ class PairView(TypedDict):
 
     ``drift`` names the sections of the file that differ, ``kept`` the other machine's changes at run time that have
     no place here. ``handover`` is whether one is on its way. ``dropped`` counts adverts that were dropped, by reason.
+    ``age`` is how many seconds ago the speaker said all this, None if it never did.
     """
 
     state: PairState
@@ -90,6 +91,7 @@ class PairView(TypedDict):
     kept: list[str]
     handover: bool
     dropped: dict[str, int]
+    age: float | None
 
 
 class HandoverView(TypedDict):

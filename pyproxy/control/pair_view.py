@@ -14,6 +14,7 @@ from pyproxy.admin.pair import AlarmView, GuardView, LinkView, PairState, PairVi
 from pyproxy.control.times import rfc3339
 
 STATES: Final = ("init", "backup", "master", "fault")
+STALE_SECONDS: Final = 3.0  # a speaker tells its status every second
 MAX_REASONS: Final = 32  # kinds of reasons that are counted apart
 
 _END_OF_KIND = re.compile(r"[:;,(0-9]")
@@ -31,6 +32,7 @@ class Known:
     config_digest: str | None = None
     is_handing_over: bool = False
     is_speaking: bool = True  # whether there is a speaker
+    age: float | None = None  # seconds since the status was told
 
 
 def state_of(known: Known) -> str:
@@ -65,6 +67,7 @@ def make_view(known: Known) -> PairView:
         "kept": list(known.kept),
         "handover": known.is_handing_over,
         "dropped": dict(status.get("rejected") or {}),
+        "age": known.age,
     }
 
 
@@ -128,9 +131,14 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
 
 
 def _alarms(known: Known) -> list[Mapping[str, Any]]:
-    """Give the speaker's alarms, and that there is no speaker to raise any."""
-    silent = {"name": "speaker", "text": "the speaker is not running: what is shown is its last word"}
-    return [*(known.status.get("alarms") or ()), *([] if known.is_speaking else [silent])]
+    """Give the speaker's alarms, and that there is no speaker to raise any, or one that says nothing."""
+    found = list(known.status.get("alarms") or ())
+    if not known.is_speaking:
+        found.append({"name": "speaker", "text": "the speaker is not running: what is shown is its last word"})
+    elif known.age is not None and known.age > STALE_SECONDS:
+        text = f"the speaker has said nothing for {known.age:.3g} s: what is shown is its last word"
+        found.append({"name": "speaker", "text": text})
+    return found
 
 
 def _machine(known: Known) -> PeerMachineView:

@@ -6,6 +6,7 @@ writes them for people.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -50,8 +51,8 @@ class Report:
             self.alarms.pop(name, None)
         return {"type": "event", "kind": "alarm", "at": at, "name": name, "on": bool(text), "reason": text}
 
-    def view(self, machine: Machine, now: float) -> dict[str, Any]:
-        """Give all of it as JSON can hold it; ``now`` is monotonic."""
+    def view(self, machine: Machine, now: float, alarms: Mapping[str, str]) -> dict[str, Any]:
+        """Give all of it as JSON can hold it; ``now`` is monotonic, ``alarms`` are those beside the machine's."""
         settings, facts = machine.settings, machine.facts
         return {
             "state": machine.state.value,
@@ -67,7 +68,8 @@ class Report:
             "transitions": list(self.transitions),
             "dual_master_seconds": round(machine.duals.seconds(now), 3),
             "alarms": [
-                {"name": name, "text": text, "since": self.alarms.get(name)} for name, text in machine.alarms.items()
+                {"name": name, "text": text, "since": self.alarms.get(name)}
+                for name, text in {**machine.alarms, **alarms}.items()
             ],
             "facts": facts_to_plain(facts),
         }

@@ -17,22 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 from pyproxy.errors import (
     BadResponse,
-    BodyTooLarge,
     ExchangeError,
-    Forbidden,
     GatewayStatus,
     MethodNotAllowed,
-    NoBackend,
-    NoRoute,
-    QueueFull,
-    ResponseTruncated,
     Retry,
 )
 from pyproxy.http1.fields import agrees
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
-from pyproxy.proxy import answers, retry
+from pyproxy.proxy import answers, refusals, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
 from pyproxy.proxy.ending import Ending
 from pyproxy.proxy.forwarding import change_request, find_client, host_for
@@ -101,9 +95,9 @@ class Exchange(Ending):
             self.client = find_client(head, self.downstream.sender)
         route = plane.routes.match(head.host, head.target, head.method, self.listener, head)
         if head.method in REFUSED_METHODS:
-            self.fail(MethodNotAllowed())
+            self.fail(MethodNotAllowed(note=head.method))
         elif route is None:
-            self.fail(NoRoute())
+            self.fail(refusals.no_route(head))
         else:
             self._take(route, head, body)
 
@@ -114,9 +108,10 @@ class Exchange(Ending):
         if served is not None:
             self.pool = served.name
         if route.allow is not None and self.client.decode() not in route.allow:
-            self.fail(Forbidden())
+            self.fail(refusals.forbidden(self.client, route.index))
         elif served is None:
             assert route.redirect is not None
+            self.why = b"redirected by routes[%d]" % route.index
             location = route.redirect.render_location(self._variables(head))
             self._answer(answers.redirect(route.redirect_status, location, self.plane.date), "PR", understood=True)
         else:
@@ -135,7 +130,7 @@ class Exchange(Ending):
     def _admit(self, body: RequestBody) -> bool:
         """Refuse what is over the limit; else the client's time for the body runs from now on."""
         if body.is_too_large:
-            self.break_off(BodyTooLarge())
+            self.break_off(body.refuse())
             return False
         if self.request is REQUEST_BODY:
             self.downstream.deadline = self.plane.now + self.plane.client.body_timeout
@@ -188,12 +183,12 @@ class Exchange(Ending):
         if backend is not None:
             self.begin(backend)
         elif not served.has_another(self) and not served.pool.is_checking:
-            self.fail(NoBackend())
+            self.fail(refusals.no_backend(served.pool))
         elif served.line.join(self):
             self.response = QUEUED
             self.downstream.await_nothing()
         else:
-            self.fail(QueueFull())
+            self.fail(served.line.refuse())
 
     def tried(self) -> Sequence["Backend"]:
         """Give the backends of the attempts so far."""
@@ -306,7 +301,7 @@ class Exchange(Ending):
             attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])
         self._end_attempt(failed=True)
         if begun:
-            self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
+            self._cut(error, error.end if error.end in {"SD", "sD"} else "SD")
         elif self._may_retry(served, error):
             self._retry(served)
         else:
@@ -471,6 +466,7 @@ class Exchange(Ending):
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
         served.count_failure(self.attempts[-1], error)
         if not self._may_retry(served, error):
+            self.why = error.why
             return False
         if self.bond is not None:
             self.bond.failed(self.attempts[-1], error)
