@@ -23,7 +23,7 @@ from pyproxy.clock import wall
 from pyproxy.control.comparison import Comparison
 from pyproxy.control.conversation import Conversation
 from pyproxy.control.handover import Emptying
-from pyproxy.control.pair_settings import PairSettings, machine_warnings, make_directory
+from pyproxy.control.pair_settings import PairSettings, make_directory
 from pyproxy.control.pair_view import Known, Transitions, make_view, render, state_of
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import Speaker
@@ -98,8 +98,6 @@ class Pair:
 
     def start(self) -> None:
         """Start the speaker; raises ``StartError`` if there is no place for its state."""
-        for warning in machine_warnings(self._settings):
-            _log.warning("%s", warning)
         make_directory(self._settings.directory)
         self._speaker.start()
 
