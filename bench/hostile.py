@@ -176,7 +176,13 @@ def config(port: int, pool: Mapping[str, Any]) -> dict[str, Any]:
     sticky = {"cookie": hostile_inputs.COOKIE.decode(), "secret": "0123456789abcdef0123456789abcdef"}
     backends = [{"name": "web", "address": f"{stage.HOST}:{port}"}]
     web = {"backends": backends, "outlier": False, "retry": {"attempts": 1}, "sticky": sticky, **pool}
-    return {"trusted_proxies": ["127.0.0.0/8"], "pools": {"web": web}}
+    wanted = {"A": "1", "Cookie": "1"}
+    routes = [
+        {"path": "/a" * 200, "headers": wanted, "pool": "web"},
+        {"headers": wanted, "pool": "web"},
+        {"pool": "web"},
+    ]
+    return {"trusted_proxies": ["127.0.0.0/8"], "routes": routes, "pools": {"web": web}}
 
 
 @dataclass
