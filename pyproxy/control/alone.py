@@ -20,7 +20,7 @@ from pyproxy.config.model import SpeakerConfig
 from pyproxy.control.admin_socket import open_admin
 from pyproxy.control.check import check_speaker
 from pyproxy.control.pair import Facts, Hooks, Pair
-from pyproxy.control.pair_settings import PairSettings, make_pair_settings
+from pyproxy.control.pair_settings import PairSettings, lock_instance, make_pair_settings
 from pyproxy.control.settings import AdminSettings, make_admin
 from pyproxy.control.speaker import speaker_program
 from pyproxy.control.worker import Program
@@ -61,6 +61,7 @@ class Alone:
         self._admin = admin
         self._stopped = asyncio.Event()
         self._exit_code = 0
+        self._settings = pair
         self._pair = Pair(pair, speaker or speaker_program(), Hooks(self._handle_hopeless))
 
     def __repr__(self) -> str:
@@ -78,6 +79,7 @@ class Alone:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._handle_stop, number)
         async with contextlib.AsyncExitStack() as cleanup:
+            cleanup.callback(lock_instance(self._settings).close)
             if self._admin is not None:
                 await open_admin(self._admin, make_pair_app(self, self._admin.token, self._pair), cleanup)
             cleanup.push_async_callback(self._pair.close)

@@ -17,6 +17,7 @@ from pyproxy.config.model import Config
 from pyproxy.config.model_failover import Failover
 from pyproxy.control.drift import Sections, make_sections
 from pyproxy.control.files import read_small
+from pyproxy.control.instance_lock import InstanceLock
 from pyproxy.control.startup import StartError
 
 MIN_LINK_KEY_BYTES = 16
@@ -78,9 +79,15 @@ def make_pair_settings(config: Config) -> PairSettings | None:
         tuple((number, _read_key(file, f"auth_hmac.keys.{number}")) for number, file in hmac_keys),
         make_sections(config, link_key, _read_secret) if link_key is not None else {},
         socket.gethostname(),
-        _directory(failover.vrid, config.state_dir),
+        _directory(f"vrid-{failover.vrid}-{failover.interface}", config.state_dir),
         config.log_level,
     )
+
+
+def lock_instance(settings: PairSettings) -> InstanceLock:
+    """See that no other program runs the same virtual router; ``StartError`` says which one does."""
+    make_directory(settings.directory)
+    return InstanceLock(settings.directory, f"vrid {settings.speaker['vrid']} on {settings.speaker['interface']}")
 
 
 def make_directory(path: Path) -> None:
@@ -98,12 +105,12 @@ def make_directory(path: Path) -> None:
         raise StartError(f"can't use {path}: {error.strerror}", key="failover") from error
 
 
-def _directory(vrid: int, state_dir: str | None) -> Path:
+def _directory(name: str, state_dir: str | None) -> Path:
     """Choose a place that is empty after a boot, or one that stays if there is none."""
     parent = RUN if RUN.exists() else RUN.parent
     if not os.access(parent, os.W_OK | os.X_OK) and state_dir is not None:
-        return Path(state_dir) / f"vrid-{vrid}"
-    return RUN / f"vrid-{vrid}"
+        return Path(state_dir) / name
+    return RUN / name
 
 
 def _read_link_key(failover: Failover) -> bytes | None:

@@ -35,6 +35,7 @@ from pyproxy.control.listeners import open_listeners
 from pyproxy.control.loops import OwnListener, OwnListeners, loop_text
 from pyproxy.control.members import Members
 from pyproxy.control.pair import Facts, Hooks, Pair
+from pyproxy.control.pair_settings import lock_instance
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
@@ -118,6 +119,8 @@ class Supervisor:
 
     def _open(self) -> None:
         config = self._config
+        if self._settings.pair is not None:
+            self._cleanup.callback(lock_instance(self._settings.pair).close)
         self._changes.load()
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)

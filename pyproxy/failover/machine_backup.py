@@ -44,6 +44,9 @@ class MachineBackup(MachineCore):
         cause = self._cause()
         if cause:
             self._enter_fault(cause)
+        elif self.settings.priority == _OWNER and self.facts.ready_workers == 0:
+            self.reason = "waits for a worker"
+            self._arm(Timer.DELAY, _ASK_AGAIN)
         elif self.settings.priority == _OWNER:
             self._claim("priority 255 owns the addresses")
         else:
@@ -204,9 +207,7 @@ class MachineBackup(MachineCore):
 
     def _fence_done(self, event: on.FenceDone) -> None:
         if self._claiming and event.ok:
-            self._claim(
-                f"{self._claiming}; the old master is fenced", is_blind=is_isolated(self.settings, self.facts)
-            )
+            self._claim(f"{self._claiming}; the old master is fenced", is_blind=is_isolated(self.settings, self.facts))
         elif self._claiming:
             self._listen_anew()
             self.reason = f"fencing failed: {event.detail}"

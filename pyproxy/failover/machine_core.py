@@ -334,8 +334,12 @@ class MachineCore:
         else:
             self._alarm(f"addresses_v{advert.family}", "")
 
+    def is_heard(self, now: float) -> bool:
+        """Whether there was an advert within the last down interval."""
+        return self.last_advert is not None and now - self.last_advert < self.down_interval()
+
     def _is_heard(self) -> bool:
-        return self.last_advert is not None and self._now - self.last_advert < self.down_interval()
+        return self.is_heard(self._now)
 
     def _listen_anew(self) -> None:
         """Give the master a whole down interval."""

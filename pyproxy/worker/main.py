@@ -60,6 +60,8 @@ class Worker:
             self._task = asyncio.ensure_future(self._start(message, fds))
         elif kind == "pools":
             self._update_pools(message)
+        elif kind == "ping":
+            self._channel.send({"type": "pong"})
         elif kind == "explain":
             self._explain(message)
         elif kind == "log":

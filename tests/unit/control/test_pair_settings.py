@@ -87,7 +87,7 @@ def test_what_is_told_of_a_command_is_its_program(config: Config) -> None:
 
 def test_the_speakers_directory_is_nobody_elses(tmp_path: Path) -> None:
     """Also if it was there, and was open."""
-    path = tmp_path / "pyproxy" / "vrid-51"
+    path = tmp_path / "pyproxy" / "vrid-51-eth0"
     for _ in range(2):
         make_directory(path)
         assert path.stat().st_mode & 0o777 == 0o700
@@ -115,8 +115,8 @@ def test_where_run_can_not_be_written_the_state_dir_serves(
     with_state = config.model_copy(update={"state_dir": "/var/lib/pyproxy"})
     settings = make_pair_settings(with_state)
     assert settings is not None
-    assert settings.directory == tmp_path / "run" / "vrid-51"
+    assert settings.directory == tmp_path / "run" / "vrid-51-eth0"
     monkeypatch.setattr(os, "access", lambda *_: False)
     settings = make_pair_settings(with_state)
     assert settings is not None
-    assert settings.directory == Path("/var/lib/pyproxy/vrid-51")
+    assert settings.directory == Path("/var/lib/pyproxy/vrid-51-eth0")

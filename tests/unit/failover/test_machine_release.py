@@ -240,3 +240,18 @@ def test_a_peer_that_appears_is_told_where_the_addresses_are() -> None:
     rig.know(link="dead")
     rig.wait(1.0)
     assert kinds(rig.know(link="up")) == ["Announce"]
+
+
+def test_a_supervisor_that_hangs_moves_the_address_to_a_fit_peer() -> None:
+    """And not back before it is well again, whoever has the higher priority."""
+    rig = Rig(preempt=True)
+    rig.become_master()
+    rig.know(supervisor_hangs=True)
+    assert rig.state == "master", "nobody else could have it"
+    assert sent(rig.peer("backup", gateway=True, priority=50))[-1:] == [0]
+    assert (rig.state, rig.machine.reason) == ("backup", "the supervisor hangs")
+    rig.peer("master", priority=50)
+    for _ in range(8):
+        rig.hear(50)
+        rig.wait(1.0)
+    assert rig.state == "backup"
