@@ -3,11 +3,11 @@ Resident memory: how much large bodies add.
 
 Exit code 1 if the bar is missed. Must not know how bytes are held.
 
-1 GiB down, 1 GiB up, and a client that reads 1 MiB a second while the backend could send at once. The memory of
-all processes is looked at ten times a second; what counts is the maximum above the level before, of each transfer
-and of all three together, and it is told what had grown: memory of their own, or pages of files (code that is run for
-the first time, or again after the system had taken it away). Kernel memory (socket buffers) is not in it. The proxy is a fresh one, which has served a
-few small requests before. The clients are processes of their own.
+1 GiB down, 1 GiB up, and a client that reads 1 MiB a second while the backend could send at once. The memory of all
+processes is looked at ten times a second; what counts is the maximum above the level before, of each transfer and of
+all three together. It is told what had grown: memory of a process's own, or pages of files, which is code that runs for
+the first time, or again after the system had taken it away. Kernel memory (socket buffers) is not in it. The proxy is a
+fresh one, which has served a few small requests before. The clients are processes of their own.
 """
 
 import argparse
