@@ -13,12 +13,13 @@ PairState = Literal["init", "backup", "master", "fault"]
 
 
 class LinkView(TypedDict):
-    """How the link is; ``refused`` counts what was refused on it, by reason."""
+    """How the link is; ``refused`` counts what was refused on it, by reason, ``fault`` says why it isn't up."""
 
     state: Literal["none", "up", "dead"]
     heard_age: float | None
     speaking: bool
     refused: dict[str, int]
+    fault: str
 
 
 class PeerMachineView(TypedDict):
@@ -35,11 +36,12 @@ class PeerMachineView(TypedDict):
     priority: int | None
     released: bool
     gateway: bool | None
+    witnesses: bool | None
     advert_age: float | None
 
 
 class GuardView(TypedDict):
-    """A guard's last verdict; ``ok`` is None before the first."""
+    """What a guard or a witness said last; ``ok`` is None before the first."""
 
     name: str
     ok: bool | None
@@ -84,6 +86,7 @@ class PairView(TypedDict):
     link: LinkView | None
     gateway: bool | None
     witnesses: bool | None
+    witness_states: list[GuardView]
     config_digest: str | None
     kept: list[str]
     handover: bool

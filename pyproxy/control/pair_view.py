@@ -62,6 +62,7 @@ def make_view(known: Known) -> PairView:
         "link": _link(status.get("link")),
         "gateway": status.get("gateway"),
         "witnesses": status.get("witnesses"),
+        "witness_states": [_guard(item) for item in status.get("witness_states") or ()],
         "config_digest": known.config_digest,
         "kept": list(known.kept),
         "handover": known.is_handing_over,
@@ -155,6 +156,7 @@ def _machine(known: Known) -> PeerMachineView:
         "priority": peer.get("priority"),
         "released": bool(peer.get("released")),
         "gateway": peer.get("gateway"),
+        "witnesses": peer.get("witnesses"),
         "advert_age": peer.get("advert_age"),
     }
 
@@ -167,6 +169,7 @@ def _link(link: Any) -> LinkView | None:
         "heard_age": link.get("heard_age"),
         "speaking": bool(link.get("speaking")),
         "refused": link.get("refused") or {},
+        "fault": str(link.get("fault") or ""),
     }
 
 

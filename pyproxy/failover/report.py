@@ -78,15 +78,19 @@ class Report:
         peer = facts.peer
         if peer is None and self.heard_at is None:
             return None
+        # Whoever was heard before the link told who the peer is may have been a stranger.
+        is_its_own = peer is None or not peer.sources or self.heard_from in peer.sources
+        address = self.heard_from if is_its_own else min(peer.sources) if peer else None
         return {
-            "address": self.heard_from,
+            "address": address,
             "state": peer.state if peer else None,
-            "heard": self.heard_at,
+            "heard": self.heard_at if is_its_own else None,
             "well": peer.well if peer else None,
             "reason": peer.reason if peer else "",
             "priority": peer.priority if peer else None,
             "released": peer.released if peer else False,
             "gateway": peer.gateway if peer else None,
+            "witnesses": peer.witnesses if peer else None,
             "healthy_backends": peer.healthy_backends if peer else None,
             "advert_age": peer.advert_age if peer else None,
             "config_digest": self.peer_digest,

@@ -63,7 +63,7 @@ END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does
 #: Settings that a running speaker can't change: too much was built on them.
 FIXED = (
     *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
-    *("link", "guards", "witnesses", "gateway"),
+    *("guards", "witnesses", "gateway"),
 )
 
 _log = logging.getLogger(__name__)
@@ -132,7 +132,9 @@ class Speaker:
     async def start(self) -> None:
         """Begin, as the successor of a speaker that was master a moment ago if there was one."""
         self._adverts.refresh()
+        self._look_at_link_up()
         self._around.start()
+        self._around.apply()
         lease = self.machine.lifetime() if isinstance(self._vips, KernelVips) else None
         refusal = await adoption.refusal(
             self._keeper, lease, self.machine.settings.advert_interval, self._adoption_obstacle
@@ -141,7 +143,6 @@ class Speaker:
             _log.info("nothing to adopt: %s", refusal)
             await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
             await self._around.guards.settle(GUARDS_SECONDS)
-        self._look_at_link_up()
         self._around.apply()
         self._is_started = True
         self._drain()
@@ -153,10 +154,10 @@ class Speaker:
 
     def _adoption_obstacle(self) -> str:
         """Say what keeps this process from going on as master at present, "" if nothing does."""
-        if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.settings.virtual_ips):
+        if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.active_vips):
             return "the addresses are gone"
-        if not (self._around.interface.is_usable and self._adverts.is_ready):
-            return "the interface can't be used"
+        if not self.machine.facts.own_link_up:
+            return self.machine.facts.own_link_fault
         self._drain()
         heard = (event.advert for event in self._events if isinstance(event, on.AdvertHeard))
         return "another master is heard" if any(advert.priority for advert in heard) else ""
@@ -248,9 +249,11 @@ class Speaker:
             _log.warning("this machine was suspended for %.3g s", asleep)
             self.handle(on.Resumed(asleep))
         for advert, source in self._adverts.read():
-            self._report.hear(source)
-            self._overdue.hear(advert.interval)
-            self.handle(on.AdvertHeard(advert, source))
+            event = on.AdvertHeard(advert, source)
+            if not self.machine.is_strange(event):
+                self._report.hear(source)
+                self._overdue.hear(advert.interval)
+            self.handle(event)
 
     def _on_overdue(self, heard: float) -> None:
         """Find out whether we are cut off, so that it is known when the down timer ends."""
@@ -268,9 +271,13 @@ class Speaker:
             self.handle(on.FactsChanged())
 
     def _look_at_link_up(self) -> bool:
-        before = self.machine.facts.own_link_up
-        self.machine.facts.own_link_up = self._around.interface.is_usable and self._adverts.is_ready
-        return self.machine.facts.own_link_up != before
+        facts, interface = self.machine.facts, self._around.interface
+        before = facts.own_link_up, facts.own_link_fault
+        facts.own_link_fault = interface.fault
+        if not facts.own_link_fault and not self._adverts.is_ready:
+            facts.own_link_fault = f"no socket to speak VRRP on {interface.name} can be opened"
+        facts.own_link_up = not facts.own_link_fault
+        return (facts.own_link_up, facts.own_link_fault) != before
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
@@ -281,19 +288,21 @@ class Speaker:
         """Hear of the interface and its addresses; what is late comes before what the kernel has done about it."""
         self._catch_up()
         interface = self._around.interface
-        was_up, mac = interface.is_up, interface.mac
+        was_up, mac, index = interface.is_up, interface.mac, interface.index
         gone: list[AddressState] = []
         is_changed = interface.read_events(gone.append)
-        if interface.has_missed_events and self._vips.is_held:  # an address may be gone
-            vips = self.machine.settings.virtual_ips
-            self._hands.carry_out(do.AddVips(vips, self.machine.lifetime()))
-            self._hands.carry_out(do.Announce(vips, 1))
         if is_changed:
             self._adverts.refresh()
             self._around.adapt(was_up=was_up)
             self._on_facts()
+        is_remade = interface.is_up and interface.index != index
+        if (interface.has_missed_events or is_remade) and self._vips.is_held:  # an address may be gone
+            vips = self.machine.active_vips
+            self._hands.carry_out(do.AddVips(vips, self.machine.lifetime()))
+            self._hands.carry_out(do.Announce(vips, 1))
+        if is_changed:
             if interface.mac != mac and self._vips.is_held:
-                self._around.neighbours.announce(addresses_of(self.machine.settings.virtual_ips))
+                self._around.neighbours.announce(addresses_of(self.machine.active_vips))
         for event in gone:
             self._put_back(event)
 
@@ -331,7 +340,7 @@ class Speaker:
             case "peer_out":
                 self._peer.send(str(message["kind"]), message["body"])
             case "handover":
-                self.handle(on.HandoverRequested())
+                self.handle(on.HandoverRequested(str(message.get("reason") or "handed over")))
             case "hold_syns":
                 self._relaying.hold()
             case "pass_syns":
@@ -393,9 +402,12 @@ class Speaker:
             return False
         if self._jobs is None and has_commands(new):
             return False
+        if (old.link and old.link.ends) != (new.link and new.link.ends):
+            return False
         self._drain()
         self._adverts.reconfigure(Dialect(new, beginning.advert_keys))
         self._notifier.settings = new
+        self._peer.adapt(new)
         self.handle(on.Reconfigured(new))
         self._keeper.digest, self._keeper.freshness = beginning.digest, self.machine.down_interval()
         self._tell_soon()
