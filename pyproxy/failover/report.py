@@ -58,7 +58,7 @@ class Report:
             "state": machine.state.value,
             "since": self.since,
             "reason": machine.reason,
-            "priority": settings.priority,
+            "priority": machine.priority,
             "vrid": settings.vrid,
             "virtual_ips": [str(vip) for vip in settings.virtual_ips],
             "last_advert": self.heard_at,

@@ -64,6 +64,7 @@ END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does
 FIXED = (
     *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
     *("guards", "witnesses", "gateway"),
+    *("track", "track_interfaces"),
 )
 
 _log = logging.getLogger(__name__)
@@ -212,10 +213,6 @@ class Speaker:
         return machine.state, machine.reason, len(machine.alarms), machine.is_draining
 
     def _enter(self, state: State) -> None:
-        if state == State.MASTER:
-            self._around.guards.pause()
-        else:
-            self._around.guards.resume()
         self._keeper.enter(state.value)
 
     def _arm(self) -> None:
@@ -427,6 +424,7 @@ class Speaker:
                 "vip_present": self._vips.is_present,
                 "link": self._peer.to_plain(),
                 "guards": self._around.guards.to_plain(),
+                "tracks": self._around.tracks.to_plain(),
                 "witness_states": self._around.witnesses.to_plain(),
                 "rejected": self._adverts.rejected,
             }
