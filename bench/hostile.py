@@ -28,22 +28,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import hostile_inputs, stage
+from bench import hostile_dns, hostile_inputs, stage
 from bench.hostile_inputs import Input
 
 #: The bars: beyond the constants below, a byte costs at most this much.
 CPU_BAR_US = 0.5
 MEMORY_BAR_BYTES = 5.0
 #: What is allowed beside the bytes, in microseconds; a connection to or from us, a request with its answer.
-CONNECTION_US = 400.0
-REQUEST_US = 250.0
-SEGMENT_US = 60.0
+CONNECTION_US = 150.0
+REQUEST_US = 120.0
+SEGMENT_US = 25.0
 CHECK_US = 3000.0  # of the supervisor, with its connection
 API_REQUEST_US = 3000.0
-#: What is allowed to be held beside the bytes: ``limits.header_count`` lines of a request, 500 of an answer, or as many
-#: fields of a few bytes as fit into what is parsed at a time.
-CONNECTION_BYTES = 24 * 1024
-REQUEST_BYTES = 40 * 1024
+QUESTION_US = 3000.0  # of the supervisor to a name server
+IDLE_US = 5000.0  # of the supervisor in each second, where it isn't measured for itself
+#: What is allowed to be held beside the bytes: of a request as many lines as ``limits.header_count`` says, of an answer
+#: 256, each an object of its own.
+CONNECTION_BYTES = 4 * 1024
+REQUEST_BYTES = 24 * 1024
 
 ROUNDS = 3
 ROUND_BYTES = 200_000
@@ -52,6 +54,7 @@ DRIP_SECONDS = 0.0001
 HELD_CONNECTIONS = 60
 ANSWER_SECONDS = 5.0
 CHECK_SECONDS = 2.0
+DNS_SECONDS = 6.0  # a name is asked for again after five
 IDLE_SECONDS = 1.0
 SETTLE_SECONDS = 0.25
 SETTLED_BYTES = 64 * 1024
@@ -108,19 +111,27 @@ class Backend:
             connection.settimeout(ANSWER_SECONDS)
             tally = self.tally
             tally.connections += 1
-            tail = b""
-            while b"\r\n\r\n" not in tail:
-                data = connection.recv(65536)
-                if not data:
-                    break
-                tail = (tail + data)[-65536:]
-            else:
+            while read_request(connection):
+                given = self.input
+                send(connection, given, tally)
                 is_held = self.holds
-                send(connection, self.input, tally)
+                if is_held or given.data is not OK:
+                    break
         if is_held:
             self._held.append(connection)
         else:
             finish(connection)
+
+
+def read_request(sock: socket.socket) -> bool:
+    """Read one request, which has come by itself; False at the end."""
+    tail = b""
+    while b"\r\n\r\n" not in tail:
+        data = sock.recv(65536)
+        if not data:
+            return False
+        tail = (tail + data)[-65536:]
+    return True
 
 
 def send(sock: socket.socket, given: Input, tally: Tally) -> None:
@@ -234,6 +245,13 @@ def measure(name: str, pid: int, idle: float, round_: Callable[[], Spent]) -> Ro
     return Row(name, sent, statistics.median(whole), statistics.median(beyond), CPU_BAR_US, "us")
 
 
+def dns_round(server: hostile_dns.HostileDns) -> Spent:
+    """Let a name be asked for at least once more, whatever its answer is worth."""
+    sent, asked = server.bytes, server.questions
+    time.sleep(DNS_SECONDS)
+    return Spent(server.bytes - sent, (server.questions - asked) * QUESTION_US + DNS_SECONDS * IDLE_US)
+
+
 def is_enough(tally: Tally, given: Input) -> bool:
     """Whether a round has sent what it should; once is enough where it takes long."""
     return tally.bytes >= min(ROUND_BYTES, len(given.data) * (1 if given.step else 100))
@@ -307,6 +325,21 @@ def measure_cpu(directory: Path, wanted: str) -> Iterator[Row]:
         with running(directory / "checked", {"health": health}) as stand:
             for given in checked:
                 yield measure(given.name, stand.proxy.pid, idle, partial(check_round, stand.backend, given))
+    yield from measure_names(directory, wanted)
+
+
+def measure_names(directory: Path, wanted: str) -> Iterator[Row]:
+    """Measure what name servers answer; a name is asked for again after some seconds."""
+    for name, (_, is_service) in hostile_dns.ANSWERS.items():
+        if not re.search(wanted, f"dns: {name}"):
+            continue
+        server = hostile_dns.HostileDns(name)
+        web: dict[str, Any] = {"name": "web", "address": "a.test" if is_service else "a.test:80", "srv": is_service}
+        dns = {"servers": [f"{stage.HOST}:{server.port}"]}
+        with stage.proxy(
+            directory / str(server.port), [], changes={"pools": {"web": {"backends": [web]}}, "dns": dns}
+        ) as proxy:
+            yield measure(f"dns: {name}", proxy.pid, 0.0, partial(dns_round, server))
 
 
 def measure_traffic(stand: Stand, wanted: str) -> Iterator[Row]:

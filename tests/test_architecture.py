@@ -69,6 +69,7 @@ PURE = (
     "proxy.forwarding",
     "proxy.outcome",
     "proxy.proxy_protocol",
+    "proxy.refusals",
     "proxy.request_body",
     "proxy.retry",
     "proxy.sticky",

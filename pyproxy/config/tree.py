@@ -45,7 +45,8 @@ class UnreadableError(Exception):
     def __init__(self, line: int, column: int, text: str, *more: tuple[int, int, str]) -> None:
         """Keep the problem, line and column counted from 1, and further ones."""
         super().__init__(text)
-        self.problems = [Problem(*place, "", said) for *place, said in ((line, column, text), *more)]
+        places = ((line, column, text), *more)
+        self.problems = [Problem(at_line, at_column, "", said) for at_line, at_column, said in places]
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,10 @@ import uvloop
 from setproctitle import setproctitle
 
 from pyproxy.admin.app import make_pair_app
-from pyproxy.config.load import load_config
+from pyproxy.config.load import load_with_warnings
 from pyproxy.config.model import SpeakerConfig
 from pyproxy.control.admin_socket import open_admin
+from pyproxy.control.check import check_speaker
 from pyproxy.control.pair import Facts, Hooks, Pair
 from pyproxy.control.pair_settings import PairSettings, lock_instance, make_pair_settings
 from pyproxy.control.settings import AdminSettings, make_admin
@@ -30,9 +31,12 @@ _log = logging.getLogger(__name__)
 
 def run_alone(file: str) -> int:
     """Run until stopped and return the exit code; ``ConfigError`` and ``StartError`` say why it can't start."""
-    config = load_config(file, SpeakerConfig)
+    loaded = load_with_warnings(file, SpeakerConfig, check_speaker)
+    config = loaded.config
     configure_logging(config.log_level, "supervisor")
     log_stray_output()
+    for warning in loaded.warnings:
+        _log.warning("%s", warning.line_in(file))
     setproctitle("pyproxy: vipd")
     pair = make_pair_settings(config)
     assert pair is not None

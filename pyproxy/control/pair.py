@@ -23,7 +23,7 @@ from pyproxy.clock import monotonic, wall
 from pyproxy.control.comparison import Comparison
 from pyproxy.control.conversation import Conversation
 from pyproxy.control.handover import Emptying
-from pyproxy.control.pair_settings import PairSettings, machine_warnings
+from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.pair_view import Known, Transitions, make_view, render, state_of
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import Speaker
@@ -99,8 +99,6 @@ class Pair:
 
     def start(self) -> None:
         """Start the speaker; the caller holds the lock of ``lock_instance``."""
-        for warning in machine_warnings(self._settings):
-            _log.warning("%s", warning)
         self._speaker.start()
 
     def set_facts(self, facts: Facts) -> None:

@@ -17,21 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 from pyproxy.errors import (
     BadResponse,
-    BodyTooLarge,
     ExchangeError,
-    Forbidden,
     GatewayStatus,
     MethodNotAllowed,
-    NoBackend,
-    NoRoute,
-    QueueFull,
-    ResponseTruncated,
     Retry,
 )
+from pyproxy.http1.fields import agrees
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
-from pyproxy.proxy import answers, retry
+from pyproxy.proxy import answers, refusals, retry
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
 from pyproxy.proxy.ending import Ending
 from pyproxy.proxy.forwarding import change_request, find_client, host_for
@@ -100,9 +95,9 @@ class Exchange(Ending):
             self.client = find_client(head, self.downstream.sender)
         route = plane.routes.match(head.host, head.target, head.method, self.listener, head)
         if head.method in REFUSED_METHODS:
-            self.fail(MethodNotAllowed())
+            self.fail(MethodNotAllowed(note=head.method))
         elif route is None:
-            self.fail(NoRoute())
+            self.fail(refusals.no_route(head))
         else:
             self._take(route, head, body)
 
@@ -113,9 +108,10 @@ class Exchange(Ending):
         if served is not None:
             self.pool = served.name
         if route.allow is not None and self.client.decode() not in route.allow:
-            self.fail(Forbidden())
+            self.fail(refusals.forbidden(self.client, route.index))
         elif served is None:
             assert route.redirect is not None
+            self.why = b"redirected by routes[%d]" % route.index
             location = route.redirect.render_location(self._variables(head))
             self._answer(answers.redirect(route.redirect_status, location, self.plane.date), "PR", understood=True)
         else:
@@ -134,7 +130,7 @@ class Exchange(Ending):
     def _admit(self, body: RequestBody) -> bool:
         """Refuse what is over the limit; else the client's time for the body runs from now on."""
         if body.is_too_large:
-            self.break_off(BodyTooLarge())
+            self.break_off(body.refuse())
             return False
         if self.request is REQUEST_BODY:
             self.downstream.deadline = self.plane.now + self.plane.client.body_timeout
@@ -187,12 +183,12 @@ class Exchange(Ending):
         if backend is not None:
             self.begin(backend)
         elif not served.has_another(self) and not served.pool.is_checking:
-            self.fail(NoBackend())
+            self.fail(refusals.no_backend(served.pool))
         elif served.line.join(self):
             self.response = QUEUED
             self.downstream.await_nothing()
         else:
-            self.fail(QueueFull())
+            self.fail(served.line.refuse())
 
     def tried(self) -> Sequence["Backend"]:
         """Give the backends of the attempts so far."""
@@ -203,7 +199,11 @@ class Exchange(Ending):
         return [attempt.on for attempt in self.attempts if attempt.is_unreachable] if self.attempts else ()
 
     def own(self) -> "Backend | None":
-        """Give the backend that the client sticks to."""
+        """Give the backend that the client sticks to, first of all the one that its login on a connection is for."""
+        if self.downstream.own is not None and self.served is not None:
+            pinned = self.downstream.pinned_to(self.served)
+            if pinned is not None:
+                return pinned
         return self.bond.own() if self.bond is not None else None
 
     def begin(self, backend: "Backend") -> None:
@@ -216,7 +216,7 @@ class Exchange(Ending):
         attempt.begin(plane.row)
         served.pool.active += 1
         keepalive: Keepalive[Upstream] = backend.keepalive
-        if served.send_proxy is not None:
+        if served.send_proxy is not None or self.downstream.own is not None:
             keepalive = self.downstream.find_keepalive(backend, served)
         upstream = keepalive.take()
         if upstream is not None and (self._body is not None or self.head is None or self.head.method != b"GET"):
@@ -301,7 +301,7 @@ class Exchange(Ending):
             attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])
         self._end_attempt(failed=True)
         if begun:
-            self._cut(error if error.end in {"SD", "sD"} else ResponseTruncated())
+            self._cut(error, error.end if error.end in {"SD", "sD"} else "SD")
         elif self._may_retry(served, error):
             self._retry(served)
         else:
@@ -310,6 +310,8 @@ class Exchange(Ending):
     def _count_failure(self, served: "ServedPool", error: ExchangeError) -> None:
         """Hold an error against the backend, unless it was to be expected or is held against it already."""
         attempt = self.attempts[-1]
+        if attempt.status >= 400 and self.request is REQUEST_BODY:
+            return  # it refuses the upload, and need not wait for its end
         if attempt.status not in GATEWAY_ERRORS and not attempt.was_closed_as_idle(error):
             served.count_failure(attempt, error)
 
@@ -411,6 +413,10 @@ class Exchange(Ending):
             elif self.request is REQUEST_DONE:
                 upstream.deadline = self.plane.now + served.timeouts.response
 
+    def reads_apart(self) -> bool:
+        """Whether the answer's body passes inside the kernel, and the backend's transport doesn't read."""
+        return self._splice is not None and self._splice.reads(self.upstream)
+
     def splice_ended(self) -> None:
         """Take it that a body has passed: the other one may pass in the same way now."""
         self._splice = None
@@ -421,9 +427,10 @@ class Exchange(Ending):
             self.downstream.send_parts(out)
 
     def _handle_head(self, head: ResponseHead, out: list[bytes]) -> None:
-        request, served, plane = self.head, self.served, self.plane
+        request, served, plane, upstream = self.head, self.served, self.plane, self.upstream
         assert request is not None
         assert served is not None
+        assert upstream is not None
         status = head.status
         if status < 200:
             self._handle_interim(request, head)
@@ -433,6 +440,10 @@ class Exchange(Ending):
             return
         self.response = ANSWERING
         self.status = status
+        if head.asks_login or request.logs_in:
+            self._keep_to(upstream, served)
+        if not head.has_date:
+            head.lines.append(b"Date: %b\r\n" % plane.date)
         framing = head.framing
         if framing is CHUNKED or framing is UNTIL_EOF:
             self._chunking = request.version == 11
@@ -447,10 +458,15 @@ class Exchange(Ending):
         trailers = request.te_trailers and framing is CHUNKED
         out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
 
+    def _keep_to(self, upstream: "Upstream", served: "ServedPool") -> None:
+        """Let nobody else have a connection that a login may hold for, or held for."""
+        upstream.keepalive = self.downstream.pin(upstream.backend, served)
+
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
         served.count_failure(self.attempts[-1], error)
         if not self._may_retry(served, error):
+            self.why = error.why
             return False
         if self.bond is not None:
             self.bond.failed(self.attempts[-1], error)
@@ -475,8 +491,11 @@ class Exchange(Ending):
             if request.version == 11:
                 self._flush([interim_head(head)])
             return
-        if request.upgrade is None or head.upgrade is None:
-            self.upstream_failed(BadResponse("101 that nobody asked for"))
+        if not agrees(head.upgrade, request.upgrade):
+            self.upstream_failed(BadResponse("101 to a protocol that was not offered"))
+            return
+        if self.request is REQUEST_BODY:
+            self.upstream_failed(BadResponse("101 before the request's body was sent"))
             return
         self.attempts[-1].answered(self.plane.row, head.status, self.plane.now)
         self.status = head.status

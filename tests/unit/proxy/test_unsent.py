@@ -142,19 +142,22 @@ class Crowd:
 
 MEMBER = st.fixed_dictionaries(
     {
-        "weight": st.sampled_from([1, 1, 1, 3, 0]),
+        "weight": st.sampled_from([1, 1, 1, 3, 3, 0]),
         "backup": st.sampled_from([False, False, True]),
         "max_conns": st.sampled_from([0, 0, 0, 1, 2]),
-        "state": st.sampled_from(["ready", "ready", "ready", "drain", "maint"]),
-        "health": st.sampled_from(["up", "up", "up", "up", "down", "checking"]),
-        "ejected": st.sampled_from([False, False, False, True]),
+        "state": st.sampled_from(["ready"] * 6 + ["drain", "maint"]),
+        "health": st.sampled_from(["up"] * 6 + ["down", "checking"]),
+        "ejected": st.sampled_from([False] * 6 + [True]),
         "rising": st.sampled_from([0.0, 0.0, 995.0]),
     }
 )
 DEED = st.sampled_from(["works", "works", "refuses", "refuses", "no port", "hangs"])
+COME = st.tuples(st.just("come"), st.sampled_from([GET, POST, LOCK]), st.integers(0, 4))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("come"), st.sampled_from([GET, POST, LOCK]), st.integers(0, 4)),
+        COME,
+        COME,
+        COME,
         st.tuples(st.just("answer"), st.none(), st.none()),
         st.tuples(st.just("time"), st.sampled_from([0.5, 2.0, 6.0]), st.none()),
         st.tuples(
@@ -164,14 +167,15 @@ STEPS = st.lists(
         ),
         st.tuples(st.just("stop"), st.none(), st.none()),
     ),
-    max_size=14,
+    min_size=4,
+    max_size=20,
 )
 
 
 @settings(deadline=None, max_examples=200)
 @given(
     policy=st.sampled_from(["round_robin", "least_conn", "random", "ewma", "hash"]),
-    members=st.lists(st.tuples(MEMBER, DEED), min_size=1, max_size=5),
+    members=st.lists(st.tuples(MEMBER, DEED), min_size=2, max_size=5),
     steps=STEPS,
     is_sticky=st.booleans(),
     tries_all=st.booleans(),
