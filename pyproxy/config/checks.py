@@ -265,6 +265,7 @@ def _check_failover(source: Source, failover: dict[str, Any]) -> None:
         source.report(("failover", "vip_exec"), "is missing; vip_backend exec needs it")
     if backend != "exec" and _is_set(failover, "vip_exec"):
         source.report(("failover", "vip_exec"), "is for vip_backend exec only")
+    _check_tracks(source, failover)
     virtual_ips = failover.get("virtual_ips")
     places = _Unique(source, "same address as {first}")
     for index, text in enumerate(virtual_ips if isinstance(virtual_ips, list) else []):
@@ -274,6 +275,17 @@ def _check_failover(source: Source, failover: dict[str, Any]) -> None:
             places.add(address.ip, path)
             if address.version == 6 and failover.get("version", 3) == 2:
                 source.report(path, "must be IPv4 with version 2")
+
+
+def _check_tracks(source: Source, failover: dict[str, Any]) -> None:
+    tracks = failover.get("track")
+    for index, track in enumerate(tracks if isinstance(tracks, list) else []):
+        given = _mapping(track)
+        path = ("failover", "track", index)
+        if sum(_is_set(given, kind) for kind in ("run", "tcp", "http")) != 1:
+            source.report(path, "must have one of run, tcp and http")
+        if given.get("on_fail") == "lower" and failover.get("preempt", False) is False:
+            source.report((*path, "on_fail"), "does nothing with preempt: false, where no priority moves the addresses")
 
 
 def _check_advert_interval(source: Source, failover: dict[str, Any]) -> None:

@@ -21,7 +21,9 @@ from pyproxy.errors import (
     HeadTooLarge,
     TargetTooLong,
     VersionUnsupported,
+    excerpt,
 )
+from pyproxy.http1.faults import explain_fault, first_line
 from pyproxy.http1.fields import FRAMING_FIELDS, LEARN_REQUEST_FIELD, REQUEST_FIELDS, tokens, without_nominated
 from pyproxy.http1.head import END, RequestHead
 from pyproxy.http1.reader import Event, MessageReader
@@ -135,7 +137,7 @@ class RequestReader(MessageReader):
             self._handle_upgrade(data[upgrade.args[0] :])
             return events
         except httptools.HttpParserError as error:
-            self._handle_parser_error(error)
+            self._handle_parser_error(error, data)
         self._begun = b""
         if self._head is not None:
             self._handle_unfinished(len(data))
@@ -189,7 +191,7 @@ class RequestReader(MessageReader):
                     self._end_body(data[end:])
                     return
         except httptools.HttpParserError as error:
-            self._handle_parser_error(error)
+            self._handle_parser_error(error, data)
             return
         self._handle_unfinished(size)
 
@@ -201,7 +203,15 @@ class RequestReader(MessageReader):
             if head.version:
                 head.method = parser.get_method()
                 error.head = head
+        if error.head is None and not error.note and not self._complete:
+            error.note = self._understood()
         super()._fail(error)
+
+    def _understood(self) -> bytes:
+        """Give the request line of a message that has no valid one, as far as it was read."""
+        if self._begun:
+            return first_line(self._begun)
+        return excerpt(self._head.target) if self._head is not None else b""
 
     # callbacks of the parser; none of them raises
 
@@ -307,14 +317,17 @@ class RequestReader(MessageReader):
         self._events = []
         parser.feed_data(_CHUNKED_HEAD)
 
-    def _handle_parser_error(self, error: httptools.HttpParserError) -> None:
+    def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> None:
         text = str(error)
         if self._head is None and text.startswith("Data after"):
             return  # pipelined behind "Connection: close": nobody will answer it
         if text in {"Invalid HTTP version", "Pause on PRI/Upgrade"}:
             self._fail(VersionUnsupported())
         else:
-            self._fail(BadRequest(text))
+            in_head = not self._complete
+            begins = bool(self._begun) or not (self._fed or self._events or self._head)
+            words, note = explain_fault(text, data if in_head else b"", begins=begins, is_request=True)
+            self._fail(BadRequest(words, note))
 
     def _handle_unfinished(self, size: int) -> None:
         """Bound what an unfinished message may take; leave the parser where the body is plain."""
@@ -323,9 +336,9 @@ class RequestReader(MessageReader):
             limits = self._limits
             assert self._head is not None
             if len(self._head.target) > limits.request_line:
-                self._fail(TargetTooLong())
+                self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % limits.request_line))
             elif self._fed > limits.request_line + limits.headers + _FEED_SLACK_BYTES:
-                self._fail(HeadTooLarge())
+                self._fail(HeadTooLarge(note=b"limits.headers is %d bytes" % limits.headers))
             return
         if self._bypass_parser():
             self._head = None
@@ -341,12 +354,12 @@ class RequestReader(MessageReader):
         # Sizes are only added up when what was fed could be too much at all.
         if self._fed + self._size > limits.harmless:
             if len(head.method) + len(head.target) + _REQUEST_LINE_EXTRA > limits.request_line:
-                return TargetTooLong()
+                return TargetTooLong(note=b"limits.request_line is %d bytes" % limits.request_line)
             handled = sum(len(name) + len(value) + 4 for name, value in head.handled)
             if sum(map(len, head.lines)) + handled > limits.headers:
-                return HeadTooLarge()
+                return HeadTooLarge(note=b"limits.headers is %d bytes" % limits.headers)
         if len(head.lines) + len(head.handled) > limits.header_count:
-            return HeadTooLarge()
+            return HeadTooLarge(note=b"limits.header_count is %d" % limits.header_count)
         if head.chunked and head.version == 10:
             return BadRequest("Transfer-Encoding in HTTP/1.0")
         if head.problem is not None:

@@ -11,6 +11,7 @@ from typing import Final
 import httptools
 
 from pyproxy.errors import BadResponse, ConnectionReset, ExchangeError, HeadTruncated, ResponseTruncated
+from pyproxy.http1.faults import explain_fault
 from pyproxy.http1.fields import DATE, FRAMING_FIELDS, LEARN_RESPONSE_FIELD, RESPONSE_FIELDS, without_nominated
 from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, ResponseHead
 from pyproxy.http1.reader import Event, MessageReader
@@ -102,7 +103,7 @@ class ResponseReader(MessageReader):
         except httptools.HttpParserUpgrade as upgrade:
             self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            self._handle_parser_error(error)
+            self._handle_parser_error(error, data)
         if self._over:
             if self._surplus:
                 self.reusable = False
@@ -254,13 +255,16 @@ class ResponseReader(MessageReader):
         self._length = 0
         self.reusable = self._persistent and not self._surplus
 
-    def _handle_parser_error(self, error: httptools.HttpParserError) -> None:
+    def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> None:
         if self._over:
             self._surplus = True  # what came behind a complete response made no sense
             if self._events and getattr(self._events[-1], "status", 0) == _SWITCHING_PROTOCOLS:
                 self._events[-1] = BadResponse("101 without Upgrade")
         else:
-            self._fail(BadResponse(str(error)))
+            in_head = not self._complete
+            begins = in_head and not self._fed and not self._interim
+            words, note = explain_fault(str(error), data if in_head else b"", begins=begins, is_request=False)
+            self._fail(BadResponse(words, note))
 
     def _handle_unfinished(self, size: int) -> None:
         if not self._complete:

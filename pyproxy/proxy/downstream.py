@@ -39,6 +39,7 @@ from pyproxy.proxy.ends import sender_of
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, SPLICED, WRITE_FULL
 from pyproxy.proxy.outcome import LINGER, NEXT, REQUEST_BODY, REQUEST_DONE, RESET, Fate
+from pyproxy.proxy.refusals import over
 
 if TYPE_CHECKING:
     from pyproxy.proxy.plane import DataPlane
@@ -306,7 +307,7 @@ class Downstream(ClientLeg):
     def _refuse_connection(self) -> None:
         if self.transport is not None:
             self.mode = HTTP
-            self._refuse(ConnectionLimit())
+            self._refuse(ConnectionLimit(note=over("limits.connections", self.plane.limits.connections, "")))
 
     def _take_in_other_mode(self, data: bytes) -> bytes:
         """Take bytes that aren't HTTP, and return what behind them is."""
@@ -448,7 +449,7 @@ class Downstream(ClientLeg):
 
     def on_deadline(self, now: float) -> None:
         """Find out which deadline it was, and act on it."""
-        exchange = self.exchange
+        exchange, client = self.exchange, self.plane.client
         if self.tunnel is not None:
             self.tunnel.expired()
         elif self.write_paused and self.has_drained_some() and self.mode is not CLOSING:
@@ -456,12 +457,12 @@ class Downstream(ClientLeg):
         elif self.mode:
             self.abort()
         elif exchange is not None and self.write_paused:
-            exchange.break_off(ClientTooSlow())
+            exchange.break_off(ClientTooSlow(note=over("client.write_timeout", client.write_timeout)))
             self.abort()
         elif exchange is not None:
             self.deadline = FOREVER
-            exchange.break_off(BodyTimeout())
+            exchange.break_off(BodyTimeout(note=over("client.body_timeout", client.body_timeout)))
         elif self._head_since:
-            self._refuse(RequestTimeout())
+            self._refuse(RequestTimeout(note=over("client.header_timeout", client.header_timeout)))
         else:
             self.close()

@@ -7,13 +7,14 @@ Must not know how a configuration arrives or where listening sockets come from: 
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import RuntimeConfig, members_from_plain
-from pyproxy.errors import ExchangeError, Internal
+from pyproxy.errors import ExchangeError, Internal, UpstreamError
 from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
@@ -26,7 +27,7 @@ from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.lingering import Lingering
-from pyproxy.proxy.log_lines import combined, json_line
+from pyproxy.proxy.log_lines import combined, escape, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.splice import SPLICE_BYTES, AnswerSplice, BodySplice, Pipe, Pipes
 from pyproxy.proxy.tunnel import Tunnel
@@ -39,6 +40,9 @@ LINGERING_MAX: Final = 256
 REFUSED_MAX: Final = 32
 
 _log = logging.getLogger("worker")
+
+#: So many failed exchanges a second have a line of their own in the program's log.
+TOLD_A_SECOND: Final = 10
 
 
 def _request_ids() -> Iterator[bytes]:
@@ -98,6 +102,7 @@ class DataPlane:
         self._logs_json = config.access_log.format == "json"
         self._epoch = wall() - self.now  # of the monotonic clock; looked at again with every sweep
         self.log_writer = LineWriter(log_fd) if log_fd is not None else None
+        self._told = 0  # failed exchanges of the present second
         self.make_request_id = _request_ids().__next__
         self.date = http_date(wall())
         self._next_second = self.now + 1.0
@@ -137,9 +142,8 @@ class DataPlane:
 
     def report_failing(self, backend: Backend, error: ExchangeError) -> None:
         """Tell the supervisor of a backend whose failures in a row are too many; ``error`` is the last one."""
-        last = str(error)
         message = {"pool": backend.pool, "seat": backend.seat, "failures": backend.failures}
-        self._report({"type": "failing", **message, "last": last[:1].lower() + last[1:]})
+        self._report({"type": "failing", **message, "last": escape(error.why).decode()})
 
     def splice_answer(self, exchange: Exchange, upstream: Upstream, first: list[bytes]) -> AnswerSplice | None:
         """Let the rest of an answer pass inside the kernel, behind these first bytes; None if it can't."""
@@ -200,6 +204,16 @@ class DataPlane:
         row[self.end_columns[exchange.end]] += 1
         self.log(exchange)
 
+    def tell_fault(self, exchange: Exchange, error: ExchangeError) -> None:
+        """Tell in the program's log what a client or a backend did wrong, whether or not there is an access log."""
+        self._told += 1
+        if self._told > TOLD_A_SECOND:
+            return
+        is_backend = isinstance(error, UpstreamError)
+        who = f"{exchange.pool}/{exchange.attempts[-1].on.name}" if is_backend else exchange.client.decode()
+        level = logging.WARNING if is_backend else logging.INFO
+        _log.log(level, "%s: %s (id=%s)", who, escape(error.why).decode(), exchange.request_id.decode())
+
     def log(self, exchange: Exchange) -> None:
         """Write the access log line of a finished exchange."""
         if self.log_writer is not None:
@@ -221,7 +235,7 @@ class DataPlane:
         if exchange.finished and exchange.downstream.exchange is not None:
             exchange = exchange.downstream.exchange  # the end of one begins the next: that's the one that failed
         try:
-            exchange.break_off(Internal())
+            exchange.break_off(Internal(note=type(sys.exc_info()[1]).__name__.encode()))
         except Exception:
             _log.exception("ending %r failed", exchange)
         if exchange.downstream.exchange is exchange:
@@ -347,5 +361,8 @@ class DataPlane:
         if now >= self._next_second:
             self._next_second = now + 1.0
             self.date = http_date(wall())
+            if self._told > TOLD_A_SECOND:
+                _log.info("%d more requests failed; the access log has them", self._told - TOLD_A_SECOND)
+            self._told = 0
             for served in self.pools.values():
                 served.budget.advance()

@@ -7,6 +7,7 @@ Must not know routes, policies or retries: what comes in goes to the exchange, w
 import asyncio
 import errno
 import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend
@@ -27,6 +28,7 @@ from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.flow import FOREVER, SPLICED, WRITE_FULL, Leg
 from pyproxy.proxy.keepalive import Keepalive
 from pyproxy.proxy.outcome import ANSWERING
+from pyproxy.proxy.refusals import over
 
 if TYPE_CHECKING:
     from pyproxy.proxy.exchange import Exchange
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from pyproxy.proxy.tunnel import Tunnel
 
 _log = logging.getLogger("worker")
+
+#: Why something is ended that had not failed yet.
+_IS_DOWN: Final = "Checks say that the backend is down"
 
 #: Up to here one write of joined bytes beats a list of buffers.
 JOIN_BYTES: Final = 16 * 1024
@@ -149,7 +154,9 @@ class Upstream(Leg):
             tunnel.backend_lost(ConnectionResetError())
         elif exchange is not None:
             begun = exchange.response is ANSWERING
-            self.plane.contain(exchange, exchange.upstream_failed, ResponseTruncated() if begun else ConnectionReset())
+            self.plane.contain(
+                exchange, exchange.upstream_failed, ResponseTruncated(_IS_DOWN) if begun else ConnectionReset(_IS_DOWN)
+            )
 
     # transport callbacks
 
@@ -244,14 +251,27 @@ class Upstream(Leg):
             return
         self.deadline = FOREVER
         stalled = exchange.response is ANSWERING
-        exchange.upstream_failed(BodyStalled() if stalled else ResponseTimeout())
+        timeouts = self.plane.pools[self.backend.pool].timeouts
+        if stalled:
+            exchange.upstream_failed(BodyStalled(note=over("timeouts.idle", timeouts.idle)))
+        else:
+            exchange.upstream_failed(ResponseTimeout(note=over("timeouts.response", timeouts.response)))
 
 
 def _dial_error(error: OSError) -> ExchangeError:
     """Say whose doing it is that there is no connection."""
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-        return DescriptorLimit()
-    return NoLocalPort() if error.errno == errno.EADDRNOTAVAIL else DialFailed()
+        return DescriptorLimit(note=_name(error))
+    if error.errno == errno.EADDRNOTAVAIL:
+        return NoLocalPort()
+    if isinstance(error, ConnectionRefusedError):
+        return DialFailed()
+    return DialFailed("The connection to the backend failed", _name(error))
+
+
+def _name(error: OSError) -> bytes:
+    """Name what the system says, in its words; a loop's own text may hold addresses."""
+    return os.strerror(error.errno).encode() if error.errno else type(error).__name__.encode()
 
 
 class Dial:
@@ -286,11 +306,12 @@ class Dial:
 
     def on_deadline(self, _now: float) -> None:
         """Give up and tell the exchange."""
-        self._fail(DialTimeout())
+        timeouts = self._plane.pools[self.backend.pool].timeouts
+        self._fail(DialTimeout(note=over("timeouts.connect", timeouts.connect)))
 
     def backend_down(self) -> None:
         """Give up and tell the exchange: checks say that the backend is down."""
-        self._fail(DialFailed())
+        self._fail(DialFailed(_IS_DOWN))
 
     def _fail(self, error: ExchangeError) -> None:
         exchange = self._exchange

@@ -141,7 +141,8 @@ class FakePlane(DataPlane):
         self.lines: list[bytes] = []
 
     def log(self, exchange: Exchange) -> None:
-        """Remember; write the line in both formats, since either may stumble over a record."""
+        """Remember; write the line in both formats, since either may stumble over a record, and look for its reason."""
+        assert bool(exchange.why) == (exchange.end != "--" or exchange.status in {502, 503, 504}), exchange.why
         self.finished.append(exchange)
         self.lines.append(combined(exchange, 0.0))
         json_line(exchange, 0.0)
