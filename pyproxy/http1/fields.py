@@ -106,6 +106,9 @@ def _proxy_connection(head: Head, _name: bytes, value: bytes) -> bool:
 
 
 def _content_length(head: Head, _name: bytes, value: bytes) -> bool:
+    if len(value) < LENGTH_DIGITS_MAX:  # nearly all: so few digits are never too large
+        head.content_length = int(value)
+        return False
     digits = value.strip()  # the parser has refused everything but digits and blanks around them
     # Digits are counted first: int() takes quadratic time for them, and refuses thousands even of zeros.
     if len(digits) > LENGTH_DIGITS_MAX or int(digits) > LENGTH_MAX:
