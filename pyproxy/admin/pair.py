@@ -41,12 +41,13 @@ class PeerMachineView(TypedDict):
 
 
 class GuardView(TypedDict):
-    """What a guard or a witness said last; ``ok`` is None before the first."""
+    """What a guard, track or witness said last, and how many seconds ago; ``ok`` is None before the first verdict."""
 
     name: str
     ok: bool | None
     detail: str
     at: str | None
+    age: float | None
 
 
 TransitionView = TypedDict("TransitionView", {"at": str, "from": str, "to": str, "reason": str})
@@ -80,6 +81,7 @@ class PairView(TypedDict):
     peer: PeerMachineView
     drift: list[str]
     guards: list[GuardView]
+    tracks: list[GuardView]
     transitions: list[TransitionView]
     dual_master_seconds: float
     alarms: list[AlarmView]

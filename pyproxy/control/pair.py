@@ -131,6 +131,7 @@ class Pair:
         known.kept = self._hooks.kept() if self._hooks.kept is not None else ()
         known.is_handing_over = self._handing is not None
         known.is_speaking = self._speaker.is_ready
+        known.now = wall()
         known.age = round(monotonic() - self._told_at, 3) if self._told_at is not None else None
         return make_view(known)
 

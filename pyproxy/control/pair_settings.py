@@ -55,6 +55,7 @@ class PairSettings:
         fence, vip = whole["fence"], whole["vip_exec"]
         return whole | {
             "guards": [guard | {"run": guard["run"][:1]} for guard in whole["guards"]],
+            "track": [item | {"run": item["run"] and item["run"][:1]} for item in whole["track"]],
             "notify": {state: words and words[:1] for state, words in whole["notify"].items()},
             "fence": fence and fence[:1],
             "vip_exec": vip and vip | {"run": vip["run"][:1]},

@@ -33,6 +33,7 @@ class Known:
     is_handing_over: bool = False
     is_speaking: bool = True  # whether there is a speaker
     age: float | None = None  # seconds since the status was told
+    now: float | None = None  # seconds since 1970
 
 
 def state_of(known: Known) -> str:
@@ -55,14 +56,15 @@ def make_view(known: Known) -> PairView:
         "last_advert": _time(status.get("last_advert")),
         "peer": _machine(known),
         "drift": list(known.drift),
-        "guards": [_guard(item) for item in status.get("guards") or ()],
+        "guards": [_guard(item, known.now) for item in status.get("guards") or ()],
+        "tracks": [_guard(item, known.now) for item in status.get("tracks") or ()],
         "transitions": [_transition(item) for item in status.get("transitions") or ()],
         "dual_master_seconds": float(status.get("dual_master_seconds") or 0.0),
         "alarms": [_alarm(item) for item in _alarms(known)],
         "link": _link(status.get("link")),
         "gateway": status.get("gateway"),
         "witnesses": status.get("witnesses"),
-        "witness_states": [_guard(item) for item in status.get("witness_states") or ()],
+        "witness_states": [_guard(item, known.now) for item in status.get("witness_states") or ()],
         "config_digest": known.config_digest,
         "kept": list(known.kept),
         "handover": known.is_handing_over,
@@ -115,6 +117,9 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
         *(_link_lines(link["state"]) if link is not None and link["state"] != "none" else ()),
         *_gauges(
             "guard_ok", "1 while a guard passes.", {("guard", g["name"]): g["ok"] is True for g in view["guards"]}
+        ),
+        *_gauges(
+            "track_ok", "1 while a track passes.", {("track", t["name"]): t["ok"] is True for t in view["tracks"]}
         ),
         *_gauges("alarm", "1 for each alarm that is on.", {("name", item["name"]): True for item in view["alarms"]}),
         *_head("dual_master_seconds_total", "counter", "For how long both machines were master."),
@@ -173,12 +178,14 @@ def _link(link: Any) -> LinkView | None:
     }
 
 
-def _guard(item: Mapping[str, Any]) -> GuardView:
+def _guard(item: Mapping[str, Any], now: float | None) -> GuardView:
+    at = item.get("at")
     return {
         "name": str(item.get("name")),
         "ok": item.get("ok"),
         "detail": str(item.get("detail") or ""),
-        "at": _time(item.get("at")),
+        "at": _time(at),
+        "age": round(max(now - at, 0.0), 1) if now is not None and at is not None else None,
     }
 
 

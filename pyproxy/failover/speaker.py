@@ -47,9 +47,9 @@ from pyproxy.failover.notify import Notifier
 from pyproxy.failover.overdue import OverdueWatch
 from pyproxy.failover.peer import PeerLink
 from pyproxy.failover.relaying import Relaying
-from pyproxy.failover.report import Report
+from pyproxy.failover.report import Report, no_master
 from pyproxy.failover.saved import Keeper, Saved
-from pyproxy.failover.settings import Settings
+from pyproxy.failover.settings import Settings, VirtualIp
 from pyproxy.failover.surroundings import Surroundings
 from pyproxy.failover.takeover import serves_elsewhere
 from pyproxy.failover.vips import KernelVips, make_vips
@@ -59,11 +59,13 @@ COLLECT_EVERY = 60.0  # seconds between two collections of garbage
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 GUARDS_SECONDS = 1.0  # that the start waits for the guards
+OWNER = 255  # the priority of a machine that has the addresses as its own
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
 #: Settings that a running speaker can't change: too much was built on them.
 FIXED = (
     *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
     *("guards", "witnesses", "gateway"),
+    *("track", "track_interfaces"),
 )
 
 _log = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class Speaker:
         self._overdue = OverdueWatch(self._loop, self._drain, self._on_overdue)
         self._status: asyncio.Handle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._strays: list[VirtualIp] = []  # as was seen last
         self._alarms: dict[str, str] = {}  # beside the machine's
         self._ahead = boottime() - monotonic()
         self._collected_at = self._asked_at = monotonic()
@@ -212,10 +215,6 @@ class Speaker:
         return machine.state, machine.reason, len(machine.alarms), machine.is_draining
 
     def _enter(self, state: State) -> None:
-        if state == State.MASTER:
-            self._around.guards.pause()
-        else:
-            self._around.guards.resume()
         self._keeper.enter(state.value)
 
     def _arm(self) -> None:
@@ -427,6 +426,7 @@ class Speaker:
                 "vip_present": self._vips.is_present,
                 "link": self._peer.to_plain(),
                 "guards": self._around.guards.to_plain(),
+                "tracks": self._around.tracks.to_plain(),
                 "witness_states": self._around.witnesses.to_plain(),
                 "rejected": self._adverts.rejected,
             }
@@ -448,7 +448,18 @@ class Speaker:
             self._asked_at = now
             self._asking = asyncio.ensure_future(self._ask_around())
         self._set_alarm("state_file", self._keeper.problem)
+        self._set_alarm("no_master", no_master(self.machine, now))
+        self._look_for_strays()
         self._tell_soon()
+
+    def _look_for_strays(self) -> None:
+        """Say which of the addresses somebody else has put here; not in the moment in which they come or go."""
+        if not isinstance(self._vips, KernelVips) or self.machine.settings.priority == OWNER:
+            return
+        before, self._strays = self._strays, self._vips.strays(self.machine.settings.virtual_ips)
+        lasting = ", ".join(str(vip) for vip in self._strays if vip in before)
+        state = self.machine.state.value
+        self._set_alarm("stray_address", f"{lasting} is here without us, who are {state}" if lasting else "")
 
     async def _ask_around(self) -> None:
         """Where others move the addresses: find out whether another machine has them while we are master."""

@@ -111,6 +111,8 @@ class Facts:
     stranger: str = ""  # who has the addresses and sends no adverts, in words
     ready_workers: int | None = None  # None = there is no proxy beside this speaker
     supervisor_hangs: bool = False
+    impaired: str = ""  # what fails that is tracked, in words
+    lowered: int = 0  # by how much failing tracks lower the priority
     healthy_backends: int | None = None
     link: Literal["none", "up", "dead"] = "none"  # none = not configured
     link_fault: str = ""  # why a link that is dead doesn't come back, as far as can be told
@@ -179,7 +181,7 @@ def impairment(facts: Facts) -> str:
     It gives the addresses away for it if the other machine can have them, and takes them if nobody else can: what is
     wrong may well be wrong on both.
     """
-    return "the supervisor hangs" if facts.supervisor_hangs else ""
+    return facts.impaired or ("the supervisor hangs" if facts.supervisor_hangs else "")
 
 
 def serves_elsewhere(facts: Facts, *, is_heard: bool) -> bool:
