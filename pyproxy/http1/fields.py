@@ -32,18 +32,56 @@ _SPELLED: Final = {
 FRAMING_FIELDS: Final = frozenset(
     {b"connection", b"proxy-connection", b"content-length", b"transfer-encoding", b"upgrade"}
 )
+#: Members that a list may have which we take apart, empty ones among them, and bytes of Upgrade. Nobody needs as many.
+MEMBERS_MAX: Final = 100
+UPGRADE_MAX_BYTES: Final = 1024
+#: What a parser that counts in 64 bits with a sign can hold.
+CONTENT_LENGTH_MAX: Final = 2**63 - 1
+_LENGTH_DIGITS_MAX: Final = 19  # of it
 _UNDERSCORE: Final = ord("_")
+_BLANKS: Final = b" \t"
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9a-z-]+"
+_TOKENS: Final = re.compile(rb"(?:\A|,)[ \t]*(%b)[ \t]*(?=,|\Z)" % _TOKEN)
+_PROTOCOLS: Final = re.compile(rb"(?:\A|,)[ \t]*(%b(?:/%b)?)[ \t]*(?=,|\Z)" % (_TOKEN, _TOKEN))
+_FORWARDED: Final = b"x-forwarded-"
+_NO_LETTER_OR_DIGIT: Final = re.compile(rb"[^a-z0-9]")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """
-    Split a comma-separated list of tokens, lower-cased, empty members dropped (RFC 9110, section 5.6.1).
+    r"""
+    Give the tokens of a comma-separated list, lower-cased (RFC 9110, sections 5.6.1 and 5.6.2).
 
-    >>> tokens(b"Keep-Alive, ,X-Foo ")
-    [b'keep-alive', b'x-foo']
+    A member that isn't a token is left out, whatever somebody else would make of it.
+
+    >>> tokens(b"Keep-Alive, ,X-Foo "), tokens(b"close\xa0, a b,c/d, e")
+    ([b'keep-alive', b'x-foo'], [b'e'])
     """
-    return [member for member in (part.strip() for part in value.lower().split(b",")) if member]
+    return _TOKENS.findall(value.lower())
+
+
+def protocols(value: bytes) -> list[bytes]:
+    r"""
+    Give the protocols that ``Upgrade`` lists, lower-cased; what isn't one is left out (RFC 9110, section 7.8).
+
+    >>> protocols(b"WebSocket, TLS/1.0, h2c\xa0, a/b/c")
+    [b'websocket', b'tls/1.0']
+    """
+    return _PROTOCOLS.findall(value.lower())
+
+
+def _complain(head: Head, reason: str) -> None:
+    """Note what is wrong, unless something was before."""
+    if head.problem is None:
+        head.problem = BadRequest(reason) if isinstance(head, RequestHead) else BadResponse(reason)
+
+
+def _members(head: Head, name: str, value: bytes) -> list[bytes]:
+    """Take a list apart unless it is too long."""
+    if value.count(b",") < MEMBERS_MAX:
+        return tokens(value)
+    _complain(head, f"more than {MEMBERS_MAX} members in {name}")
+    return []
 
 
 def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
@@ -53,25 +91,39 @@ def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
 
 def _connection(head: Head, _name: bytes, value: bytes) -> bool:
     """Note what Connection says of the connection, and collect the fields that must not travel on."""
-    for token in _SPELLED.get(value) or tokens(value):
+    for token in _SPELLED.get(value) or _members(head, "Connection", value):
         if token == b"close":
             head.keep_alive = False
         elif token == b"keep-alive":
             head.keep_alive = head.keep_alive is not False
         else:
-            head.nominated = (head.nominated or set()) | {token}
+            _nominate(head, token)
     return False
+
+
+def _nominate(head: Head, name: bytes) -> None:
+    if head.nominated is None:
+        head.nominated = set()
+    head.nominated.add(name)
+    if len(head.nominated) > MEMBERS_MAX:
+        _complain(head, f"more than {MEMBERS_MAX} members in Connection")
 
 
 def _proxy_connection(head: Head, _name: bytes, value: bytes) -> bool:
     """Note what the parser takes from it, though it never was a standard: only that it ends the connection."""
-    if b"close" in tokens(value):
+    if b"close" in _members(head, "Proxy-Connection", value):
         head.keep_alive = False
     return False
 
 
 def _content_length(head: Head, _name: bytes, value: bytes) -> bool:
-    head.content_length = int(value)  # the parser has refused everything but digits and blanks around them
+    """Read a number; the parser has refused everything but digits and blanks around them."""
+    if len(value) >= _LENGTH_DIGITS_MAX:
+        value = value.strip(_BLANKS)
+        if len(value) > _LENGTH_DIGITS_MAX or int(value) > CONTENT_LENGTH_MAX:
+            _complain(head, "Content-Length too large")
+            value = b"0"
+    head.content_length = int(value)
     return False
 
 
@@ -81,6 +133,9 @@ def _drop(_head: Head, _name: bytes, _value: bytes) -> bool:
 
 def _upgrade(head: Head, _name: bytes, value: bytes) -> bool:
     head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
+    if len(head.upgrade) > UPGRADE_MAX_BYTES:
+        _complain(head, "Upgrade too long")
+        head.upgrade = b""
     return False
 
 
@@ -90,19 +145,19 @@ def _upgrade(head: Head, _name: bytes, value: bytes) -> bool:
 def _host(head: RequestHead, _name: bytes, value: bytes) -> bool:
     if head.host is not None:
         head.problem = head.problem or BadRequest("more than one Host")
-    head.host = value.rstrip(b" \t")
+    head.host = value.rstrip(_BLANKS)
     return False
 
 
 def _request_transfer_encoding(head: RequestHead, _name: bytes, value: bytes) -> bool:
     head.chunked = True
-    if value.strip().lower() != b"chunked":
+    if value.strip(_BLANKS).lower() != b"chunked":
         head.problem = head.problem or TransferCodingUnsupported()
     return False
 
 
 def _te(head: RequestHead, _name: bytes, value: bytes) -> bool:
-    head.te_trailers = head.te_trailers or b"trailers" in tokens(value)
+    head.te_trailers = b"trailers" in _members(head, "TE", value) or head.te_trailers
     return False
 
 
@@ -112,7 +167,7 @@ def _expect(head: RequestHead, _name: bytes, value: bytes) -> bool:
 
 
 def _request_id(head: RequestHead, _name: bytes, value: bytes) -> bool:
-    value = value.strip()
+    value = value.strip(_BLANKS)
     if _REQUEST_ID.fullmatch(value):
         head.request_id = value
     return False
@@ -140,7 +195,7 @@ def _forwarding(head: RequestHead, name: bytes, value: bytes) -> bool:
 
 def _response_transfer_encoding(head: ResponseHead, _name: bytes, value: bytes) -> bool:
     head.chunked = True
-    if value.strip().lower() != b"chunked":
+    if value.strip(_BLANKS).lower() != b"chunked":
         head.problem = head.problem or BadResponse("transfer coding other than chunked")
     return False
 
@@ -191,11 +246,25 @@ _RESPONSE: Final[dict[bytes, ResponseHandler]] = {
 def learn_request_field(head: RequestHead, name: bytes, value: bytes) -> bool:
     """Handle a field whose spelling is new, and remember the spelling."""
     lower = name.lower()
-    # PHP turns both X-Forwarded-For and X_Forwarded_For into HTTP_X_FORWARDED_FOR: names with "_" don't pass.
-    handler = _drop if _UNDERSCORE in lower else _REQUEST.get(lower)
+    handler = _drop if _is_mistakable(lower) else _REQUEST.get(lower)
+    if handler is None and lower.startswith(_FORWARDED):
+        handler = _forwarding
     if len(REQUEST_FIELDS) < SPELLINGS_MAX and len(name) <= SPELLING_LENGTH_MAX:
         REQUEST_FIELDS[name] = handler
     return handler is None or handler(head, name, value)
+
+
+def _is_mistakable(name: bytes) -> bool:
+    """
+    Whether somebody might take a name for another one that means something to us.
+
+    PHP and CGI turn both X-Forwarded-For and X_Forwarded_For into HTTP_X_FORWARDED_FOR, PHP also X.Forwarded.For: names
+    with ``_`` don't pass, nor do those that are one of ours but for such bytes.
+    """
+    if _UNDERSCORE in name:
+        return True
+    plain = _NO_LETTER_OR_DIGIT.sub(b"-", name)
+    return plain != name and (plain in _REQUEST or plain.startswith(_FORWARDED))
 
 
 def learn_response_field(head: ResponseHead, name: bytes, value: bytes) -> bool:
