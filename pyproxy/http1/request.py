@@ -171,6 +171,7 @@ class RequestReader(TrackingReader):
                     self._original.name(head)
                 error.head = head
         super()._fail(error)
+        self._head = None  # a refused client may linger, and need hold nothing then
 
     # callbacks of the parser; none of them raises
 
