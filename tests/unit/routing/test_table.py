@@ -270,8 +270,8 @@ ROUTES = st.lists(
     ),
     max_size=12,
 )
-TARGETS = st.sampled_from([b"/", b"/a", b"/a/", b"/a/b?c", b"/a/./b/a/b", b"/ab", b"//", b"//a", b"/%61/x", b"*"])
-NORMAL = {b"/a/b?c": "/a/b", b"/a/./b/a/b": "/a/b/a/b", b"/%61/x": "/a/x", b"//": "/", b"//a": "/a"}
+TARGETS = st.sampled_from([b"/", b"/a", b"/a/", b"/a/b?c", b"/a//b/a/b", b"/ab", b"//", b"//a", b"/%61/x", b"*"])
+NORMAL = {b"/a/b?c": "/a/b", b"/a//b/a/b": "/a/b/a/b", b"/%61/x": "/a/x", b"//": "/", b"//a": "/a"}
 
 
 def fits_host(wanted: str | None, host: str | None) -> bool:
