@@ -35,16 +35,22 @@ FRAMING_FIELDS: Final = frozenset(
 #: Members that a list may have which we take apart, empty ones among them, and bytes of Upgrade. Nobody needs as many.
 MEMBERS_MAX: Final = 100
 UPGRADE_MAX_BYTES: Final = 1024
-#: What a parser that counts in 64 bits with a sign can hold.
-CONTENT_LENGTH_MAX: Final = 2**63 - 1
-_LENGTH_DIGITS_MAX: Final = 19  # of it
+#: What fits into 63 bits, as with nginx and HAProxy; a number with more digits is refused even if these are zeros.
+LENGTH_MAX: Final = 2**63 - 1
+LENGTH_DIGITS_MAX: Final = 19
+#: Fields that Connection may name without any of ``lines`` having to go.
+_HANDLED: Final = frozenset({b"upgrade", b"te", b"http2-settings"})
 _UNDERSCORE: Final = ord("_")
 _BLANKS: Final = b" \t"
+_LIST_ENDS: Final = b", \t"  # empty members among them
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9a-z-]+"
 _TOKENS: Final = re.compile(rb"(?:\A|,)[ \t]*(%b)[ \t]*(?=,|\Z)" % _TOKEN)
 _PROTOCOLS: Final = re.compile(rb"(?:\A|,)[ \t]*(%b(?:/%b)?)[ \t]*(?=,|\Z)" % (_TOKEN, _TOKEN))
 _FORWARDED: Final = b"x-forwarded-"
 _NO_LETTER_OR_DIGIT: Final = re.compile(rb"[^a-z0-9]")
+#: A quoted string, up to the end where nobody closes it.
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?$)', re.DOTALL)
+_CONNECTION_SCHEME: Final = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -70,10 +76,27 @@ def protocols(value: bytes) -> list[bytes]:
     return _PROTOCOLS.findall(value.lower())
 
 
+def drop_nominated(head: RequestHead, nominated: set[bytes]) -> None:
+    """Leave out of a request what Connection names; Host and framing stay."""
+    if nominated <= _HANDLED:
+        return
+    head.lines = without_nominated(head.lines, nominated)
+    if head.forwarded is not None:
+        head.forwarded = [field for field in head.forwarded if field[0] not in nominated]
+    head.handled = [field for field in head.handled if field[0].lower() not in nominated]
+    if b"x-request-id" in nominated:
+        head.request_id = None
+
+
+def offered_upgrade(head: RequestHead, value: bytes) -> bytes | None:
+    """Give what the backend is offered: never h2c, and nothing from HTTP/1.0 (RFC 9110, section 7.8)."""
+    offered = [protocol for protocol in protocols(value) if protocol.partition(b"/")[0] != b"h2c"]
+    return b", ".join(offered) if offered and head.version == 11 else None
+
+
 def _complain(head: Head, reason: str) -> None:
     """Note what is wrong, unless something was before."""
-    if head.problem is None:
-        head.problem = BadRequest(reason) if isinstance(head, RequestHead) else BadResponse(reason)
+    head.problem = head.problem or head.make_problem(reason)
 
 
 def _members(head: Head, name: str, value: bytes) -> list[bytes]:
@@ -82,6 +105,30 @@ def _members(head: Head, name: str, value: bytes) -> list[bytes]:
         return tokens(value)
     _complain(head, f"more than {MEMBERS_MAX} members in {name}")
     return []
+
+
+def agrees(chosen: bytes | None, offered: bytes | None) -> bool:
+    """
+    Whether a 101 names one protocol, and one that was offered (RFC 9110, section 7.8).
+
+    >>> agrees(b"WebSocket", b"websocket, x"), agrees(b"h2c", b"websocket"), agrees(b"x, y", b"x, y")
+    (True, False, False)
+    """
+    if chosen is None or offered is None:
+        return False
+    return chosen.strip(_LIST_ENDS).lower() in protocols(offered)
+
+
+def offers_connection_login(challenges: bytes) -> bool:
+    """
+    Whether one of the challenges is a login that holds for the connection, which HTTP itself knows nothing of.
+
+    >>> offers_connection_login(b'Basic realm="NTLM, or what", negotiate')
+    True
+    >>> offers_connection_login(b'Basic realm="a, NTLM"'), offers_connection_login(b"Ntlmish, Basic ntlm=x")
+    (False, False)
+    """
+    return _CONNECTION_SCHEME.search(_QUOTED.sub(b"", challenges)) is not None
 
 
 def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
@@ -117,13 +164,12 @@ def _proxy_connection(head: Head, _name: bytes, value: bytes) -> bool:
 
 
 def _content_length(head: Head, _name: bytes, value: bytes) -> bool:
-    """Read a number; the parser has refused everything but digits and blanks around them."""
-    if len(value) >= _LENGTH_DIGITS_MAX:
-        value = value.strip(_BLANKS)
-        if len(value) > _LENGTH_DIGITS_MAX or int(value) > CONTENT_LENGTH_MAX:
-            _complain(head, "Content-Length too large")
-            value = b"0"
-    head.content_length = int(value)
+    digits = value.strip(_BLANKS)  # the parser has refused everything but digits and blanks around them
+    # Digits are counted first: int() takes quadratic time for them, and refuses thousands even of zeros.
+    if len(digits) > LENGTH_DIGITS_MAX or int(digits) > LENGTH_MAX:
+        _complain(head, "Content-Length is too large")
+        return False
+    head.content_length = int(digits)
     return False
 
 
@@ -173,6 +219,12 @@ def _request_id(head: RequestHead, _name: bytes, value: bytes) -> bool:
     return False
 
 
+def _authorization(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    if value[:1] in b"Nn" and offers_connection_login(value):
+        head.logs_in = True
+    return True
+
+
 def _referer(head: RequestHead, _name: bytes, value: bytes) -> bool:
     head.referer = value
     return True
@@ -194,9 +246,26 @@ def _forwarding(head: RequestHead, name: bytes, value: bytes) -> bool:
 
 
 def _response_transfer_encoding(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    # The parser knows no tab behind it, and would let two fields pass for one.
+    if head.chunked or value.strip(b" ").lower() != b"chunked":
+        head.problem = head.problem or BadResponse("transfer coding other than one chunked")
     head.chunked = True
-    if value.strip(_BLANKS).lower() != b"chunked":
-        head.problem = head.problem or BadResponse("transfer coding other than chunked")
+    return False
+
+
+def _date(head: ResponseHead, _name: bytes, _value: bytes) -> bool:
+    head.has_date = True
+    return True
+
+
+def _authenticate(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    if offers_connection_login(value):
+        head.asks_login = True
+    return True
+
+
+def _proxy_authenticate(head: ResponseHead, name: bytes, value: bytes) -> bool:
+    _authenticate(head, name, value)
     return False
 
 
@@ -215,6 +284,7 @@ _REQUEST: Final[dict[bytes, RequestHandler]] = {
     b"te": _te,
     b"expect": _expect,
     b"x-request-id": _request_id,
+    b"authorization": _authorization,
     b"referer": _referer,
     b"user-agent": _user_agent,
     b"x-forwarded-for": _forwarding,
@@ -237,8 +307,10 @@ _RESPONSE: Final[dict[bytes, ResponseHandler]] = {
     b"transfer-encoding": _response_transfer_encoding,
     b"upgrade": _upgrade,
     b"trailer": _trailer,
+    b"date": _date,
     b"keep-alive": _drop,
-    b"proxy-authenticate": _drop,
+    b"www-authenticate": _authenticate,
+    b"proxy-authenticate": _proxy_authenticate,
     b"te": _drop,
 }
 
@@ -280,3 +352,5 @@ RESPONSE_FIELDS: Final[dict[bytes, ResponseHandler | None]] = dict(_RESPONSE)
 #: What the tables are asked with; as Final a C variable where this is compiled, unlike a function's own name.
 LEARN_REQUEST_FIELD: Final[RequestHandler] = learn_request_field
 LEARN_RESPONSE_FIELD: Final[ResponseHandler] = learn_response_field
+#: By which the reader knows a Date without calling anything: nearly every answer has one.
+DATE: Final[ResponseHandler] = _date

@@ -1,16 +1,19 @@
 """
 Read requests from a client's bytes. Knows nothing of routes, sockets or time.
 
-Obligations of the caller: after an ExchangeError event nothing more is fed. After a RequestHead with
-``upgrade`` set the reader is suspended: the caller keeps what arrives until the answer is known, then either
+Obligations of the caller: after an ExchangeError event nothing more is fed. After a request with ``upgrade`` set,
+body included, the reader is suspended: the caller keeps what arrives until the answer is known, then either
 never feeds again (a tunnel) or calls ``resume()`` and feeds ``rest`` and what it kept.
+
+The parser takes a head with Upgrade for the end of HTTP and would skip a body behind it. That body is therefore
+framed here: by its length, without a parser, or by a new parser that is led to the beginning of a chunked one.
 """
 
+import re
 from typing import Final
 
 import httptools
 
-from pyproxy.config.runtime import Limits
 from pyproxy.errors import (
     BadRequest,
     ExchangeError,
@@ -18,9 +21,18 @@ from pyproxy.errors import (
     MethodUnsupported,
     TargetTooLong,
     VersionUnsupported,
+    excerpt,
 )
-from pyproxy.http1.fields import FRAMING_FIELDS, LEARN_REQUEST_FIELD, REQUEST_FIELDS, protocols, without_nominated
+from pyproxy.http1.faults import explain_fault, first_line
+from pyproxy.http1.fields import (
+    FRAMING_FIELDS,
+    LEARN_REQUEST_FIELD,
+    REQUEST_FIELDS,
+    drop_nominated,
+    offered_upgrade,
+)
 from pyproxy.http1.head import END, RequestHead
+from pyproxy.http1.limits import HeadLimits
 from pyproxy.http1.reader import Event
 from pyproxy.http1.request_line import (
     RequestLine,
@@ -40,27 +52,14 @@ _REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
 _FEED_SLACK_BYTES: Final = 16 * 1024
 #: Blank lines that may come before a request.
 _BLANK_BYTES_MAX: Final = 1024
-_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-#: What the parser says behind a head whose coding it doesn't know; ours has looked at it before.
+#: Leads a parser to where a chunked body begins; only of the body anything is reported.
+_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: Where a chunked body may end: behind an empty line.
+_EMPTY_LINE: Final = re.compile(rb"(?<=\n)\r\n")
+#: What the parser says of a method that it doesn't know,
+_METHOD_REFUSED: Final = "Invalid method encountered"
+#: and behind a head whose coding it doesn't know; ours has looked at it before.
 _CODING_REFUSED: Final = "Request has invalid `Transfer-Encoding`"
-#: Fields that Connection may name without any of ``lines`` having to go.
-_HANDLED: Final = frozenset({b"upgrade", b"te", b"http2-settings"})
-
-
-class HeadLimits:
-    """
-    What a head may have, in bytes and in headers; ``harmless`` is a size at which nothing can be too long.
-
-    A class of our own, shared by all readers: what is read of the configuration's is slow where this is compiled.
-    """
-
-    __slots__ = ("harmless", "header_count", "headers", "request_line")
-
-    def __init__(self, limits: Limits) -> None:
-        self.request_line = limits.request_line
-        self.headers = limits.headers
-        self.header_count = limits.header_count
-        self.harmless = min(limits.request_line, limits.headers)
 
 
 class RequestReader(TrackingReader):
@@ -72,7 +71,7 @@ class RequestReader(TrackingReader):
 
     __slots__ = (
         *("_complete", "_fed", "_head", "_is_last", "_limits", "_original", "_parser", "_size", "_waits"),
-        *("rest", "suspended"),
+        *("_skipped", "_suspends", "rest", "suspended"),
     )
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -85,6 +84,8 @@ class RequestReader(TrackingReader):
         self._size = 0  # of the present feed
         self._original: RequestLine | RequestHead | None = None  # what the parser reads a stand-in for
         self._waits = False  # there is a request line for us to read, once it is whole
+        self._skipped = False  # the parser has left the body of this message unread
+        self._suspends = False  # the body that is being read belongs to an upgrade
         self.suspended = False
         self.rest = b""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -114,6 +115,9 @@ class RequestReader(TrackingReader):
         self._events = events
         if self._failed or self._parser is None:
             return events  # closed or refused: the caller may still be in the middle of something
+        if self._suspends:
+            self._feed_upgrade_body(data)
+            return events
         if self._head is None and not self._fed:
             self._begun = data
             self._at = self._walked = 0
@@ -132,9 +136,9 @@ class RequestReader(TrackingReader):
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            return self._begin_anew(self._handle_upgrade(data[upgrade.args[0] :]))
+            return self._handle_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            return self._handle_parser_error(error)
+            return self._handle_parser_error(error, data)
         if self._head is not None:
             self._handle_unfinished(len(data))
         elif not self._events or data[-1] != _LINE_FEED:
@@ -144,7 +148,7 @@ class RequestReader(TrackingReader):
     def pass_by(self) -> None:
         """Take what remains of a plain body for read: it went another way."""
         self._remaining = 0
-        self._parser = httptools.HttpRequestParser(self)
+        self._end_body(b"")
 
     def resume(self) -> None:
         """Read requests again after an upgrade that came to nothing."""
@@ -155,10 +159,41 @@ class RequestReader(TrackingReader):
         events: list[Event] = [self._take_plain(data)]
         if not self._remaining:
             events.append(END)
-            self._parser = httptools.HttpRequestParser(self)
-            if len(data) > len(events[0]):
-                events += self.feed(data[len(events[0]) :])
+            rest = data[len(events[0]) :] if len(data) > len(events[0]) else b""
+            self._end_body(rest)
+            if rest and not self.suspended:
+                events += self.feed(rest)
         return events
+
+    def _end_body(self, rest: bytes) -> None:
+        """Go on behind a body that the parser hasn't seen, or was led to."""
+        self._parser = httptools.HttpRequestParser(self)
+        if self._suspends:
+            self._suspends = False
+            self.suspended = True
+            self.rest = rest
+
+    def _feed_upgrade_body(self, data: bytes) -> None:
+        """Feed a chunked body in pieces that end where it may end: what follows it is not to be parsed."""
+        parser, size, begin = self._parser, len(data), 0
+        assert parser is not None
+        # What leads to the empty line may have begun in the last feed.
+        ends = [
+            *range(1, min(size, 4)),
+            *[found.end() for found in _EMPTY_LINE.finditer(data) if found.end() > 3],
+            size,
+        ]
+        try:
+            for end in ends:
+                parser.feed_data(data[begin:end])
+                begin = end
+                if self._head is None:
+                    self._end_body(data[end:])
+                    return
+        except httptools.HttpParserError as error:
+            self._handle_parser_error(error, data)
+            return
+        self._handle_unfinished(size)
 
     def _fail(self, error: ExchangeError) -> None:
         """Report the error with as much of the request line as was valid."""
@@ -170,8 +205,17 @@ class RequestReader(TrackingReader):
                 if type(self._original) is RequestLine:
                     self._original.name(head)
                 error.head = head
+        if error.head is None and not error.note and not self._complete:
+            error.note = self._understood()
         super()._fail(error)
         self._head = None  # a refused client may linger, and need hold nothing then
+
+    def _understood(self) -> bytes:
+        """Give the request line of a message that has no valid one, as far as it was read."""
+        start = self._find_start()
+        if start >= 0:  # and isn't TLS, or blank lines
+            return first_line(self._begun[start:]) if self._begun[start : start + 1] > b" " else b""
+        return excerpt(self._head.target) if self._head is not None else b""
 
     # callbacks of the parser; none of them raises
 
@@ -214,15 +258,16 @@ class RequestReader(TrackingReader):
         head.keep_alive = parser.should_keep_alive() and head.keep_alive is not False
         # The parser is asked only where the answer can be yes.
         upgrading = (head.upgrade is not None or head.method == b"CONNECT") and parser.should_upgrade()
-        problem = self._find_problem(head, upgrading=upgrading)
+        problem = self._find_problem(head)
         if problem is not None:
             self._fail(problem)
             return
-        if head.nominated is not None and not head.nominated <= _HANDLED:
-            self._drop_nominated(head, head.nominated)
+        if head.nominated is not None:
+            drop_nominated(head, head.nominated)
         if head.upgrade is not None:
             asked = upgrading and head.nominated is not None and b"upgrade" in head.nominated
-            head.upgrade = _offered_upgrade(head, head.upgrade) if asked else None
+            head.upgrade = offered_upgrade(head, head.upgrade) if asked else None
+        self._skipped = upgrading and head.has_body
         self._complete = True
         self._fed = 0
         if head.has_body:
@@ -261,7 +306,7 @@ class RequestReader(TrackingReader):
         """End the message: what follows is another one."""
         head, self._head = self._head, None
         self._complete = False
-        if head is not None and head.has_body and not self._failed:
+        if head is not None and head.has_body and not self._failed and not self._skipped:
             self._length = 0
             self._flush_body()
             self._events.append(END)
@@ -274,13 +319,39 @@ class RequestReader(TrackingReader):
         """Go on behind a head with Upgrade: the parser says that it is over and has skipped any body."""
         if self._failed:
             return b""
-        if self._events[-1].upgrade is None:
-            return rest
+        head = self._events[-1]
+        if self._skipped:
+            return self._read_skipped(head, rest)
+        if head.upgrade is None:
+            return self._begin_anew(rest)
         self.suspended = True
         self.rest = rest
         return b""
 
-    def _handle_parser_error(self, error: httptools.HttpParserError) -> bytes:
+    def _read_skipped(self, head: RequestHead, rest: bytes) -> bytes:
+        """Read a body that the parser takes for what follows an upgrade."""
+        self._skipped = False
+        self._suspends = head.upgrade is not None
+        if head.chunked:
+            self._begin_chunked(head)
+        else:
+            self._remaining, self._length = self._length, 0
+        if rest:
+            events = self._events
+            events += self.feed(rest)
+            self._events = events
+        return b""
+
+    def _begin_chunked(self, head: RequestHead) -> None:
+        """Let a new parser stand at the beginning of the chunked body that belongs to a head which was reported."""
+        parser = self._parser = httptools.HttpRequestParser(self)
+        self._begun = b""
+        self._original = head
+        self._head = None
+        self._complete = False
+        parser.feed_data(_CHUNKED_HEAD)
+
+    def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> bytes:
         """Refuse the message, or return what it is to be read from instead."""
         text = str(error)
         if self._failed or (self._head is None and text.startswith("Data after")):
@@ -290,13 +361,14 @@ class RequestReader(TrackingReader):
         if is_line_refused(error) and self._original is None:
             start = self._find_start()
             if start >= 0:
-                return self._read_line(self._begun[start:])
+                return self._read_line(self._begun[start:], text)
             if is_method_refused(error):
                 self._fail(MethodUnsupported())
         if text in {"Invalid HTTP version", "Expected SOURCE method for ICE/x.x request", "Pause on PRI/Upgrade"}:
             self._fail(VersionUnsupported())
         else:
-            self._fail(BadRequest(text))
+            words, note = explain_fault(text, data, begins=self._find_start() == 0, is_request=True)
+            self._fail(BadRequest(words, note))
         return b""
 
     def _handle_body_error(self, text: str) -> bytes:
@@ -304,26 +376,19 @@ class RequestReader(TrackingReader):
         assert head is not None
         if text == _CODING_REFUSED:
             end = self._find_head_end()
-            if end >= 0:
-                return self._read_chunked_behind(head, end)
+            if end >= 0:  # the parser knows no tab behind "chunked"
+                rest = self._begun[end:]
+                self._begin_chunked(head)
+                return rest
         elif head.chunked and ("Content-Length" in text or "Transfer-Encoding" in text):
             # A trailer that frames nothing, as all of them; the body is whole. Only the parser is lost.
             head.keep_alive = False
             self._is_last = True
             self.on_message_complete()
             return b""
-        self._fail(BadRequest(text))
+        words, note = explain_fault(text, b"", begins=False, is_request=True)
+        self._fail(BadRequest(words, note))
         return b""
-
-    def _read_chunked_behind(self, head: RequestHead, end: int) -> bytes:
-        """Let another parser read the body that begins there; this one didn't understand ``chunked`` before a tab."""
-        rest, self._begun = self._begun[end:], b""
-        self._parser = parser = httptools.HttpRequestParser(self)
-        self._original = head
-        self._head = None
-        self._complete = False
-        parser.feed_data(_CHUNKED_HEAD)
-        return rest
 
     def _handle_unfinished(self, size: int) -> None:
         """Bound what an unfinished message may take; leave the parser where the body is plain."""
@@ -334,11 +399,11 @@ class RequestReader(TrackingReader):
             self._fed += size
             limits = self._limits
             if len(head.target) > limits.request_line:
-                self._fail(TargetTooLong())
+                self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % limits.request_line))
             elif len(head.lines) + len(head.handled) > limits.header_count:
-                self._fail(HeadTooLarge(f"more than {limits.header_count} header fields"))
+                self._fail(HeadTooLarge(note=b"limits.header_count is %d" % limits.header_count))
             elif self._fed > limits.request_line + limits.headers + _FEED_SLACK_BYTES:
-                self._fail(HeadTooLarge())
+                self._fail(HeadTooLarge(note=b"limits.headers is %d bytes" % limits.headers))
             return
         if self._bypass_parser():
             self._head = None
@@ -362,7 +427,7 @@ class RequestReader(TrackingReader):
             if start == len(begun) and self._fed > _BLANK_BYTES_MAX:
                 self._fail(BadRequest("too many blank lines"))
             elif self._fed > self._limits.request_line + _FEED_SLACK_BYTES:
-                self._fail(TargetTooLong())
+                self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % self._limits.request_line))
 
     def _go_on(self, data: bytes) -> bytes:
         """Take more of an incomplete head, and return what the parser is to be fed."""
@@ -371,21 +436,26 @@ class RequestReader(TrackingReader):
         if self._said >= 0:
             self._at = -1
         elif self._waits:
-            return self._read_line(begun)
+            return self._read_line(begun, _METHOD_REFUSED)
         else:
             self._at = 0
         self._begun = begun
         return data
 
-    def _read_line(self, begun: bytes) -> bytes:
-        """Take a request line apart that the parser can't read; return the message with one that it can."""
+    def _read_line(self, begun: bytes, text: str) -> bytes:
+        """
+        Take a request line apart that the parser can't read; return the message with one that it can.
+
+        ``text`` is what the parser said.
+        """
+        self._begin_anew(begun)
         self._parser = httptools.HttpRequestParser(self)
         self._head = None
         self._waits = False
         self._fed = 0
         line, end, rest = begun.partition(b"\r\n")
         if len(line) > self._limits.request_line:
-            self._fail(TargetTooLong())
+            self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % self._limits.request_line))
         elif not end and may_become_line(line):
             self._past = begun
             self._fed = len(begun)
@@ -395,42 +465,29 @@ class RequestReader(TrackingReader):
             if type(found) is RequestLine:
                 self._original = found
                 return self._begin_anew(found.stand_in() + rest)
-            assert isinstance(found, ExchangeError)
-            self._fail(found)
+            if found is None:
+                words, note = explain_fault(text, begun, begins=True, is_request=True)
+                self._fail(BadRequest(words, note))
+            else:
+                assert isinstance(found, ExchangeError)
+                self._fail(found)
         return b""
 
-    def _find_problem(self, head: RequestHead, *, upgrading: bool) -> ExchangeError | None:
+    def _find_problem(self, head: RequestHead) -> ExchangeError | None:
         if not head.version:
             return VersionUnsupported()
         limits = self._limits
         # Sizes are only added up when what was fed could be too much at all.
         if self._fed + self._size > limits.harmless:
             if len(head.method) + len(head.received) + _REQUEST_LINE_EXTRA > limits.request_line:
-                return TargetTooLong()
+                return TargetTooLong(note=b"limits.request_line is %d bytes" % limits.request_line)
             handled = sum(len(name) + len(value) + 4 for name, value in head.handled)
             if sum(map(len, head.lines)) + handled > limits.headers:
-                return HeadTooLarge()
+                return HeadTooLarge(note=b"limits.headers is %d bytes" % limits.headers)
         if len(head.lines) + len(head.handled) > limits.header_count:
-            return HeadTooLarge(f"more than {limits.header_count} header fields")
+            return HeadTooLarge(note=b"limits.header_count is %d" % limits.header_count)
         if head.chunked and head.version == 10:
             return BadRequest("Transfer-Encoding in HTTP/1.0")
         if head.problem is not None:
             return head.problem
-        if upgrading and head.has_body:
-            return BadRequest("upgrade with a body")
         return find_target_problem(head)
-
-    @staticmethod
-    def _drop_nominated(head: RequestHead, nominated: set[bytes]) -> None:
-        head.lines = without_nominated(head.lines, nominated)
-        if head.forwarded is not None:
-            head.forwarded = [field for field in head.forwarded if field[0] not in nominated]
-        head.handled = [field for field in head.handled if field[0].lower() not in nominated]
-        if b"x-request-id" in nominated:
-            head.request_id = None
-
-
-def _offered_upgrade(head: RequestHead, value: bytes) -> bytes | None:
-    """Give what the backend is offered: never h2c, and nothing from HTTP/1.0 (RFC 9110, section 7.8)."""
-    offered = [protocol for protocol in protocols(value) if protocol.partition(b"/")[0] != b"h2c"]
-    return b", ".join(offered) if offered and head.version == 11 else None

@@ -69,11 +69,11 @@ def may_become_line(beginning: bytes) -> bool:
     return _BEGINNING.fullmatch(beginning) is not None
 
 
-def read_line(line: bytes) -> RequestLine | ExchangeError:
-    """Take a line apart, without its CRLF; what makes no sense or isn't ours is the error to answer with."""
+def read_line(line: bytes) -> RequestLine | ExchangeError | None:
+    """Take a line apart, without its CRLF: None if it makes no sense, an error to answer with if it isn't ours."""
     found = _LINE.fullmatch(line)
     if found is None:
-        return BadRequest("malformed request line")
+        return None
     method, target, version = found.groups()
     if version not in _VERSIONS:
         return VersionUnsupported()

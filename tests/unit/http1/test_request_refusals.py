@@ -14,7 +14,8 @@ from pyproxy.errors import (
     TransferCodingUnsupported,
     VersionUnsupported,
 )
-from pyproxy.http1.request import HeadLimits, RequestReader
+from pyproxy.http1.limits import HeadLimits
+from pyproxy.http1.request import RequestReader
 from tests.unit.http1.feeding import LIMITS, every_cut, normal, only_head, read_requests, refusal, request
 
 POST = "POST / HTTP/1.1"
