@@ -35,8 +35,8 @@ from bench.hostile_inputs import Input
 CPU_BAR_US = 0.5
 MEMORY_BAR_BYTES = 5.0
 #: What is allowed beside the bytes, in microseconds; a connection to or from us, a request with its answer.
-CONNECTION_US = 150.0
-REQUEST_US = 120.0
+CONNECTION_US = 100.0
+REQUEST_US = 60.0
 SEGMENT_US = 25.0
 SUPERVISOR_SEGMENT_US = 60.0  # where no hot path is compiled
 CHECK_US = 3000.0  # of the supervisor, with its connection

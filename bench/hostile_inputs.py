@@ -54,7 +54,7 @@ ANSWER_FIELDS = {
     b"Set-Cookie": b"a",
     b"Date": b"x",
     b"Location": b"/",
-    b"WWW-Authenticate": b"x",
+    b"WWW-Authenticate": b"Negotiate",
 }
 
 

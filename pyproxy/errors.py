@@ -182,6 +182,12 @@ class TransferCodingUnsupported(DownstreamError):
     status = 501
 
 
+class MethodUnsupported(DownstreamError):
+    """The method is not supported."""
+
+    status = 501
+
+
 class VersionUnsupported(DownstreamError):
     """The HTTP version is not supported."""
 

@@ -65,7 +65,8 @@ class RequestHead(Head):
     A request's head, checked.
 
     Beside ``lines`` stand ``host``, ``request_id`` and the forwarding fields: ``forwarded``, as a list of lower-case
-    name and value; whether they are believed is routing's business.
+    name and value; whether they are believed is routing's business. ``received`` is the target as the client wrote it,
+    ``target`` what a backend is asked for. ``upgrade`` is the very list that is offered to it, None for nothing.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class RequestHead(Head):
         "host",
         "logs_in",
         "method",
+        "received",
         "referer",
         "request_id",
         "target",
@@ -87,6 +89,7 @@ class RequestHead(Head):
     def __init__(self, target: bytes) -> None:
         super().__init__()
         self.target = target
+        self.received = target
         self.method = b""
         self.handled: list[tuple[bytes, bytes]] = []  # the other fields, as they came
         self.host: bytes | None = None
@@ -104,7 +107,7 @@ class RequestHead(Head):
         return BadRequest(text)
 
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method.decode()} {self.target!r} HTTP/{self.version / 10}>"
+        return f"<RequestHead {self.method.decode()} {self.received!r} HTTP/{self.version / 10}>"
 
 
 class ResponseHead(Head):

@@ -28,16 +28,12 @@ def http_date(wall: float) -> bytes:
     return formatdate(wall, usegmt=True).encode()
 
 
-def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: bytes) -> bytes:
-    """
-    Write the head that a backend gets.
-
-    ``forwarded`` is ready-made lines; ``host`` is used where the client sent none (HTTP/1.0).
-    """
+def request_head(head: RequestHead, forwarded: bytes, request_id: bytes) -> bytes:
+    """Write the head that a backend gets; ``forwarded`` is ready-made lines."""
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-Id: %b\r\n%b\r\n" % (
         head.method,
         head.target,
-        host if head.host is None else head.host,
+        head.host or b"",
         b"".join(head.lines),
         forwarded,
         request_id,
@@ -45,9 +41,9 @@ def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: b
     )
 
 
-def changed_request_head(head: RequestHead, target: bytes, lines: list[bytes]) -> bytes:
-    """Write the head that a backend gets, with another target and other lines; Host is one of these."""
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, target, b"".join(lines), _request_tail(head))
+def changed_request_head(head: RequestHead, lines: list[bytes]) -> bytes:
+    """Write the head that a backend gets with other lines; Host is one of these."""
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, head.target, b"".join(lines), _request_tail(head))
 
 
 def _request_tail(head: RequestHead) -> bytes:

@@ -180,7 +180,8 @@ class ClientLeg(Leg):
 
     def own_host(self) -> bytes:
         """Give the address that the client came to, as a host for who named none."""
-        return host_of(self._ends().destination)
+        ends = self._ends()
+        return host_of(ends.destination, ends.destination_port)
 
     def _ends(self) -> ProxyHeader:
         return self._proxied or ends_of(self.transport, is_unix=self.listener.is_unix)

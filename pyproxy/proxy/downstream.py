@@ -106,6 +106,7 @@ class Downstream(ClientLeg):
             # Not from here: what ends a transport has no effect inside connection_made. Until then nothing is read.
             self.mode = LINGERING
             self._uncount()
+            self._linger_until = plane.now + REFUSED_SECONDS
             plane.loop.call_soon(self._refuse_connection)
 
     def data_received(self, data: bytes) -> None:
@@ -420,7 +421,6 @@ class Downstream(ClientLeg):
             self._linger_until = plane.now + LINGER_SECONDS
             plane.lingering.add(self)
         else:
-            self._linger_until = plane.now + REFUSED_SECONDS
             plane.refused.add(self)
         self.deadline = min(plane.now + LINGER_SILENCE_SECONDS, self._linger_until)
         transport.write_eof()

@@ -56,7 +56,7 @@ def combined(exchange: "Exchange", wall: float) -> bytes:
     if head is None:
         request, referer, user_agent = b"-", b"-", b"-"
     else:
-        request = b"%b %b %b" % (_escape(head.method), _escape(head.target), _PROTOCOLS[head.version])
+        request = b"%b %b %b" % (_escape(head.method), _escape(head.received), _PROTOCOLS[head.version])
         referer = _escape(head.referer or b"-")
         user_agent = _escape(head.user_agent or b"-")
     attempts = exchange.attempts
@@ -106,7 +106,7 @@ def json_line(exchange: "Exchange", wall: float) -> bytes:
     else:
         request = b'"method":%b,"target":%b,"protocol":"%b"' % (
             _quote(head.method),
-            _quote(head.target),
+            _quote(head.received),
             _PROTOCOLS[head.version],
         )
         referer, user_agent, host = _quote(head.referer), _quote(head.user_agent), _quote(head.host)

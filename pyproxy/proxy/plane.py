@@ -15,7 +15,7 @@ from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
 from pyproxy.config.runtime import RuntimeConfig, members_from_plain
 from pyproxy.errors import ExchangeError, Internal, UpstreamError
-from pyproxy.http1.request import HeadLimits
+from pyproxy.http1.limits import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import WIDTH, bucket_of

@@ -198,19 +198,13 @@ class ServedPool:
 
 
 class ServedRoute:
-    """
-    A route of the configuration, ready to be applied.
-
-    ``is_plain`` says that a request goes to the pool as it came and the answer back as well, which is all that
-    most routes do.
-    """
+    """A route of the configuration, ready to be applied."""
 
     __slots__ = (
         "allow",
         "body_limit",
         "config",
         "index",
-        "is_plain",
         "pool",
         "prefix",
         "redirect",
@@ -230,4 +224,3 @@ class ServedRoute:
         self.response_rewrite = make_rewrite(config.response_headers)
         self.redirect = Template(config.redirect.to) if config.redirect is not None else None
         self.redirect_status = config.redirect.status if config.redirect is not None else 0
-        self.is_plain = self.prefix is None and self.request_rewrite is None

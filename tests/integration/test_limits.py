@@ -102,6 +102,7 @@ async def test_json_log(start_program: StartProgram, start_origin: StartOrigin, 
         "referer": "r",
         "user_agent": first["user_agent"],
         "host": "h",
+        "why": None,
     }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|\+00:00)", first["time"])
     assert (second["status"], second["end"], second["request_id"], second["method"]) == (

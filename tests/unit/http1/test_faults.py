@@ -5,7 +5,8 @@ import pytest
 from pyproxy.config.runtime import Limits
 from pyproxy.errors import ExchangeError
 from pyproxy.http1.faults import explain_fault
-from pyproxy.http1.request import HeadLimits, RequestReader
+from pyproxy.http1.limits import HeadLimits
+from pyproxy.http1.request import RequestReader
 from pyproxy.http1.response import ResponseReader
 
 SECRET = b"opensesame"
@@ -36,7 +37,8 @@ REQUESTS = {
         "both Content-Length and Transfer-Encoding"
     ),
     b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n": "not HTTP: GET /a b HTTP/1.1",
-    b"get / HTTP/1.1\r\nHost: x\r\n\r\n": "the method is unknown or malformed: get / HTTP/1.1",
+    b"get / HTTP/1.1\r\nHost: x\r\n\r\n": "method get instead of GET",
+    b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n": "the method is unknown or malformed: G@T / HTTP/1.1",
     b"\x16\x03\x01\x02\x00\x01": "TLS where plain HTTP is spoken",
     b"GET /\x01 HTTP/1.1\r\n\r\n": "the target has a character that must be percent-encoded: GET /\x01 HTTP/1.1",
     b"GET /r HTTP/1.2\r\nHost: x\r\n\r\n": "the HTTP version is not supported: GET /r HTTP/1.2",
@@ -105,8 +107,8 @@ def test_however_it_comes_no_secret_is_told(data: bytes) -> None:
 def test_a_second_request_is_not_blamed_on_the_first() -> None:
     """In one read with a good one, a bad request line is not quoted from the wrong message."""
     good = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
-    error = read_request(good + b"get / HTTP/1.1\r\n\r\n")
-    assert error.why == b"the method is unknown or malformed"
+    error = read_request(good + b"G@T / HTTP/1.1\r\n\r\n")
+    assert error.why == b"the method is unknown or malformed: G@T / HTTP/1.1"
 
 
 def test_a_text_that_is_not_known_stays_as_it_is() -> None:

@@ -182,12 +182,13 @@ def test_the_last_gateway_error_is_the_answer() -> None:
     assert stage.ends == [(503, "--")]
 
 
-def test_a_host_that_nobody_named_is_each_backends_own() -> None:
-    """HTTP/1.0 without Host: the backend is told its own address, the second one the second's."""
+def test_who_names_no_host_came_to_an_address() -> None:
+    """HTTP/1.0 without Host: every backend is told that address, and none its own, which it could lead strangers to."""
     stage = two()
-    stage.answer(stage.start(OLD), RST)
-    second = stage.accept()
-    assert b"Host: 10.0.0.1:8002\r\n" in second.sent
+    first = stage.start(OLD)
+    assert b"Host: 192.0.2.9\r\n" in first.sent
+    stage.answer(first, RST)
+    assert b"Host: 192.0.2.9\r\n" in stage.accept().sent
 
 
 def test_nothing_to_pick() -> None:

@@ -34,7 +34,7 @@ class Head:
     """A request's head with the headers that a log line shows."""
 
     method: bytes = b"GET"
-    target: bytes = b"/a?b=c"
+    received: bytes = b"/a?b=c"
     version: int = 11
     host: bytes | None = b"www.example.com"
     referer: bytes | None = b"https://example.com/"
@@ -81,7 +81,7 @@ REFUSED = Exchange(
 )
 NO_ROUTE = Exchange(attempts=(), status=404, bytes_sent=10, duration=0.0, end="PR", pool="")
 MALFORMED = replace(NO_ROUTE, head=None, status=400)
-EVIL_HEAD = Head(method=b"GET", target=b"/" + EVIL, host=EVIL, referer=EVIL, user_agent=EVIL)
+EVIL_HEAD = Head(method=b"GET", received=b"/" + EVIL, host=EVIL, referer=EVIL, user_agent=EVIL)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -153,7 +153,7 @@ def test_combined_is_nginx_and_our_tail(exchange: Exchange, line: bytes) -> None
 
 def test_a_quote_in_one_field_is_escaped_in_that_field_only() -> None:
     """What is unsafe in one field doesn't touch the others, nor what the format itself brings."""
-    heads = (Head(target=b'x"y'), Head(referer=b'x"y'), Head(user_agent=b'x"y'))
+    heads = (Head(received=b'x"y'), Head(referer=b'x"y'), Head(user_agent=b'x"y'))
     for head in heads:
         line = combined(Exchange(head=head), WALL)
         assert line.count(rb"x\x22y") == 1
@@ -263,7 +263,7 @@ def test_json_has_the_keys_of_the_contract_in_order(exchange: Exchange, differen
 @given(method=st.binary(), target=st.binary(), header=st.none() | st.binary())
 def test_no_input_breaks_a_line(method: bytes, target: bytes, header: bytes | None) -> None:
     """Whatever a client sends, a line stays one printable ASCII line, and JSON stays JSON."""
-    head = Head(method=method, target=target, host=header, referer=header, user_agent=header)
+    head = Head(method=method, received=target, host=header, referer=header, user_agent=header)
     for attempts in ((), (Attempt(),), (Attempt(), Attempt())):
         for format_line in (combined, json_line):
             line = format_line(Exchange(head=head, attempts=attempts), WALL)
