@@ -248,8 +248,8 @@ class Keepalive(Section):
     max_idle: int = Field(64, ge=0, le=65536, description="Most idle connections; 0 keeps none.")
     idle: Annotated[float, duration()] = Field(
         4.0,
-        description="How long one may stay idle, shorter if the backend's `Keep-Alive` says so; below the backend's own "
-        "keep-alive timeout, which is 5 s in many.",
+        description="How long one may stay idle, shorter if the backend's `Keep-Alive` says so; keep it below the "
+        "backend's own keep-alive timeout, which is 5 s in many.",
     )
     max_requests: int = Field(1000, ge=1, le=1_000_000_000, description="Requests after which a connection is closed.")
 

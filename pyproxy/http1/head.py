@@ -97,15 +97,16 @@ class RequestHead(Head):
 
 
 class ResponseHead(Head):
-    """A response's head, checked."""
+    """A response's head, checked; ``hint`` is what its Keep-Alive says, as seconds and requests (``fields``)."""
 
-    __slots__ = ("framing", "reason", "status", "trailer")
+    __slots__ = ("framing", "hint", "reason", "status", "trailer")
 
     def __init__(self) -> None:
         super().__init__()
         self.status = 0
         self.reason = b""
         self.framing: Framing = NO_BODY
+        self.hint: tuple[float, int] | None = None
         self.trailer: bytes | None = None
 
     def __repr__(self) -> str:

@@ -39,6 +39,7 @@ class ResponseReader(MessageReader):
         "_says_1_1",
         "_size",
         "_surplus",
+        "hint",
         "rest",
         "reusable",
         "trailers",
@@ -59,6 +60,7 @@ class ResponseReader(MessageReader):
         self._says_1_1 = False  # it begins with the version
         self._interim = 0
         self.reusable = False
+        self.hint: tuple[float, int] | None = None  # of the connection: what the last answer with one said
         self.rest = b""
         self.trailers: list[bytes] = []
 
@@ -184,6 +186,8 @@ class ResponseReader(MessageReader):
         self._persistent = parser.should_keep_alive() or (
             self._head_only and (head.version == 11 if head.keep_alive is None else head.keep_alive)
         )
+        if head.hint is not None:
+            self.hint = head.hint
         if head.nominated is not None:
             head.lines = without_nominated(head.lines, head.nominated)
         if head.status < 200:

@@ -85,7 +85,7 @@ class ClientLeg(Leg):
         """Give the place where this client's own connection to a backend may wait; to another one there is none."""
         if self._own is None or self._own[0] is not backend:
             self.close_own()
-            self._own = backend, Keepalive(served.private_keepalive)
+            self._own = backend, Keepalive(served.private_keepalive, backend.address)
         return self._own[1]
 
     def close_own(self) -> None:

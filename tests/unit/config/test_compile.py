@@ -157,7 +157,13 @@ def test_plain_data() -> None:
     assert web["outlier"] == {"consecutive": 2, "eject": 1.0, "max_eject": 8.0, "min_available": 3}
     assert (web["slow_start"], api["outlier"], api["slow_start"]) == (60.0, None, 0.0)
     assert web["queue"] == {"size": 128, "timeout": 5.0}
-    assert web["retry"] == {"attempts": 3, "on": ["503", "connect", "reset"], "budget": 0.125, "min": 0, "timeout": 60.0}
+    assert web["retry"] == {
+        "attempts": 3,
+        "on": ["503", "connect", "reset"],
+        "budget": 0.125,
+        "min": 0,
+        "timeout": 60.0,
+    }
     assert web["timeouts"] == {"connect": 0.25, "response": 60.0, "idle": 60.0, "tunnel": 3600.0}
     assert data["limits"]["body"] == 1024**2
     assert data["access_log"] == {"to": "/var/log/x.log", "format": "json"}

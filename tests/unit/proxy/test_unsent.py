@@ -1,10 +1,10 @@
 """
 Pins what is promised to a request of which no byte was sent: it doesn't fail while somebody could take it.
 
-Generated pools (policies, backups, limits, drain, ejection, slow start, sticky clients, checks) before backends of which
-some refuse connections or never answer the dial, at any rate and with any method. Until the time for all attempts is
-over an exchange may fail only if each backend that could have taken it was tried, or is at its limit and the queue had
-its time.
+Generated pools (policies, backups, limits, drain, ejection, slow start, sticky clients, checks) before backends of
+which some refuse connections or never answer the dial, at any rate and with any method. Until the time for all attempts
+is over an exchange may fail only if each backend that could have taken it was tried, or is at its limit and the queue
+had its time.
 """
 
 import errno
@@ -108,8 +108,8 @@ class Crowd:
         backends = [asdict(each) for each in self.config.pools[0].backends]
         for backend in backends:
             known = next(each for each in self.served.pool.backends if each.name == backend["name"])
-            backend |= {"state": known.state, "health": known.health, "ejected": known.ejected}
-            backend |= values if backend["name"] == name else {}
+            backend.update({"state": known.state, "health": known.health, "ejected": known.ejected})
+            backend.update(values if backend["name"] == name else {})
         self.plane.update_pools([{"name": "web", "unit": 1, "backends": backends}])
         for client, able in self.able.items():
             if not client.sent:
