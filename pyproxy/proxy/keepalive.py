@@ -124,7 +124,7 @@ class Keepalive(Generic[C]):
     def note_strangers(self, count: int, now: float) -> None:
         """Note others that have waited for long enough already."""
         for _ in range(min(count, WAITING_MAX - len(self.waiting))):
-            self.waiting.appendleft(Waiting(now - WAIT_SECONDS, None))
+            self.waiting.appendleft(Waiting(now - 2 * WAIT_SECONDS, None))
 
     def gives_way(self, sent: float, now: float) -> bool:
         """Whether a connection is not to be kept whose request was sent then: somebody waits that it has overtaken."""
