@@ -13,12 +13,13 @@ PairState = Literal["init", "backup", "master", "fault"]
 
 
 class LinkView(TypedDict):
-    """How the link is; ``refused`` counts what was refused on it, by reason."""
+    """How the link is; ``refused`` counts what was refused on it, by reason, ``fault`` says why it isn't up."""
 
     state: Literal["none", "up", "dead"]
     heard_age: float | None
     speaking: bool
     refused: dict[str, int]
+    fault: str
 
 
 class PeerMachineView(TypedDict):
@@ -35,16 +36,18 @@ class PeerMachineView(TypedDict):
     priority: int | None
     released: bool
     gateway: bool | None
+    witnesses: bool | None
     advert_age: float | None
 
 
 class GuardView(TypedDict):
-    """A guard's last verdict; ``ok`` is None before the first."""
+    """What a guard, track or witness said last, and how many seconds ago; ``ok`` is None before the first verdict."""
 
     name: str
     ok: bool | None
     detail: str
     at: str | None
+    age: float | None
 
 
 TransitionView = TypedDict("TransitionView", {"at": str, "from": str, "to": str, "reason": str})
@@ -64,6 +67,7 @@ class PairView(TypedDict):
 
     ``drift`` names the sections of the file that differ, ``kept`` the other machine's changes at run time that have
     no place here. ``handover`` is whether one is on its way. ``dropped`` counts adverts that were dropped, by reason.
+    ``age`` is how many seconds ago the speaker said all this, None if it never did.
     """
 
     state: PairState
@@ -77,16 +81,19 @@ class PairView(TypedDict):
     peer: PeerMachineView
     drift: list[str]
     guards: list[GuardView]
+    tracks: list[GuardView]
     transitions: list[TransitionView]
     dual_master_seconds: float
     alarms: list[AlarmView]
     link: LinkView | None
     gateway: bool | None
     witnesses: bool | None
+    witness_states: list[GuardView]
     config_digest: str | None
     kept: list[str]
     handover: bool
     dropped: dict[str, int]
+    age: float | None
 
 
 class HandoverView(TypedDict):

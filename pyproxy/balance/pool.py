@@ -233,6 +233,13 @@ class Pool:
         ]
         return picked.name if picked is not None else None, rows
 
+    def reasons_against(self, most: int) -> list[tuple[str, str]]:
+        """Give the names of the first backends, at most so many, each with why it isn't eligible."""
+        return [
+            (backend.name, self._reason_against(backend, is_eligible=False) or "eligible")
+            for backend in self.backends[:most]
+        ]
+
     def _has_room(self, backend: Backend) -> bool:
         return not backend.max_conns or self._in_flight(backend) < backend.max_conns
 

@@ -6,12 +6,14 @@ Must not know the speaker or open a key file. The shape is documented in ``failo
 
 from ipaddress import ip_interface
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyproxy.config.addresses import Address
-from pyproxy.config.model_failover import AuthHmac, Failover, Guard, Link, VipExec
+from pyproxy.config.model_failover import AuthHmac, Failover, Guard, Link, Track, VipExec
 
 _HEX = "hex:"
 _MAX_KEY_BYTES = 1024
+_USUAL_INTERVAL, _LEAST_INTERVAL = 0.25, 0.005  # seconds between two messages of the link
 
 
 def compile_failover(failover: Failover) -> dict[str, Any]:
@@ -39,9 +41,11 @@ def compile_failover(failover: Failover) -> dict[str, Any]:
         },
         "gateway": failover.gateway,
         "witnesses": [_endpoint(item) for item in failover.witnesses],
-        "link": None if failover.link is None else _link(failover.link),
+        "link": None if failover.link is None else _link(failover, failover.link),
         "split_hold": failover.split_hold,
         "guards": [_guard(item) for item in failover.guards],
+        "track": [_track(item) for item in failover.track],
+        "track_interfaces": list(failover.track_interfaces),
         "notify": {
             "master": _words(failover.notify.master),
             "backup": _words(failover.notify.backup),
@@ -90,12 +94,24 @@ def _endpoint(address: Address) -> dict[str, Any]:
     return {"host": address.host, "port": address.port}
 
 
-def _link(link: Link) -> dict[str, Any]:
+def link_interval(failover: Failover, link: Link) -> float:
+    """
+    Give the seconds between two messages; with ``auto`` the link is dead within two adverts.
+
+    A backup takes over when three adverts are missing, but the last of them may have been due when the master died. So
+    it must know by then that the link is dead, too: it would wait for that otherwise.
+    """
+    if not isinstance(link.interval, str):
+        return link.interval
+    return max(min(_USUAL_INTERVAL, 2 * failover.advert_interval / link.dead_after), _LEAST_INTERVAL)
+
+
+def _link(failover: Failover, link: Link) -> dict[str, Any]:
     return {
         "bind": _endpoint(link.bind),
         "peer": _endpoint(link.peer),
         "key_file": link.key_file,
-        "interval": link.interval,
+        "interval": link_interval(failover, link),
         "dead_after": link.dead_after,
     }
 
@@ -106,6 +122,27 @@ def _guard(guard: Guard) -> dict[str, Any]:
         "timeout": guard.timeout,
         "interval": guard.interval,
         "on_fail": guard.on_fail,
+    }
+
+
+def _track(track: Track) -> dict[str, Any]:
+    endpoint = None if track.tcp is None else _endpoint(track.tcp)
+    path = ""
+    if track.http is not None:
+        url = urlsplit(track.http)
+        endpoint = {"host": str(url.hostname), "port": url.port or 80}
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return {
+        "run": _words(track.run),
+        "endpoint": endpoint,
+        "url": track.http or "",
+        "path": path,
+        "interval": track.interval,
+        "timeout": track.timeout,
+        "rise": track.rise,
+        "fall": track.fall,
+        "on_fail": track.on_fail,
+        "by": track.by,
     }
 
 

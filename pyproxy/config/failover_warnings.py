@@ -8,6 +8,7 @@ whatever the other machine's file says.
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface
 
+from pyproxy.config.compile_failover import link_interval
 from pyproxy.config.model import Config
 from pyproxy.config.model_failover import Failover, Link
 from pyproxy.config.source import Path, Source
@@ -114,6 +115,18 @@ def _last_resort(failover: Failover) -> Found:
             )
 
 
+def _track(failover: Failover) -> Found:
+    if failover.link is not None:
+        return
+    for index, track in enumerate(failover.track):
+        if track.on_fail == "release":
+            yield (
+                ("track", index, "on_fail"),
+                "without a link nobody knows whether the other machine's check passes: what fails on both moves the "
+                "addresses there and back",
+            )
+
+
 def _fence(failover: Failover) -> Found:
     if failover.fence is not None and failover.link is None:
         yield ("fence",), "is never run without a link: it is for a link that is dead"
@@ -145,7 +158,7 @@ def _link_network(failover: Failover, link: Link) -> Found:
 
 
 def _link_dead_time(failover: Failover, link: Link) -> Found:
-    dead = link.interval * link.dead_after
+    dead = link_interval(failover, link) * link.dead_after
     silence = failover.down_adverts * failover.advert_interval
     if dead > silence + failover.advert_interval:
         yield (
@@ -156,16 +169,16 @@ def _link_dead_time(failover: Failover, link: Link) -> Found:
 
 
 def _undecided(failover: Failover) -> Found:
-    if failover.gateway == "off" and failover.link is not None:
+    if failover.gateway == "off" and not failover.witnesses and failover.link is not None:
         yield (
             ("gateway",),
-            "with off, nothing decides after split_hold: a peer that is cut off and says over the link that it is "
+            "with off and no witnesses, nothing decides after split_hold: a peer that is cut off and says over the link that it is "
             "well keeps the addresses",
         )
 
 
 _OF_SECTION: tuple[Callable[[Failover], Found], ...] = (
     *(_owner, _no_worker, _single_advert, _peers, _link_local),
-    *(_last_resort, _fence, _lease, _undecided),
+    *(_last_resort, _track, _fence, _lease, _undecided),
 )
 _OF_LINK: tuple[Callable[[Failover, Link], Found], ...] = (_link_network, _link_dead_time)

@@ -225,7 +225,9 @@ class Retry(Section):
     budget: Percent = Field(0.2, description="Share of the requests of the last 10 s of a worker that retries may add.")
     min: int = Field(3, ge=0, le=10_000, description="Retries in 10 s that are allowed whatever the budget says.")
     timeout: Annotated[float, duration()] | None = Field(
-        None, description="Time for all attempts of one request together; null is `timeouts.response`."
+        None,
+        description="Time for all attempts of one request together; null is `timeouts.response`, and "
+        "`timeouts.connect` on top.",
     )
 
 

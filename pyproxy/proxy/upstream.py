@@ -7,6 +7,7 @@ Must not know routes, policies or retries: what comes in goes to the exchange, w
 import asyncio
 import errno
 import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend
@@ -27,6 +28,7 @@ from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.flow import FOREVER, SPLICED, WRITE_FULL, Leg
 from pyproxy.proxy.keepalive import Keepalive, idle_seconds
 from pyproxy.proxy.outcome import ANSWERING
+from pyproxy.proxy.refusals import over
 
 if TYPE_CHECKING:
     from pyproxy.proxy.exchange import Exchange
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from pyproxy.proxy.tunnel import Tunnel
 
 _log = logging.getLogger("worker")
+
+#: Why something is ended that had not failed yet.
+_IS_DOWN: Final = "Checks say that the backend is down"
 
 #: Up to here one write of joined bytes beats a list of buffers.
 JOIN_BYTES: Final = 16 * 1024
@@ -55,7 +60,7 @@ class Upstream(Leg):
         self.keepalive = keepalive  # where it waits for its next exchange: its backend's, or one client's own
         self.reader = ResponseReader()
         self.requests = 0
-        self.is_broken = False  # a reset was seen that reading won't report
+        self.is_broken = False  # a write failed, or a splice saw a reset that reading won't report
         self.idle_timeout = idle_timeout  # between two reads or writes of a body
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
@@ -136,6 +141,7 @@ class Upstream(Leg):
             and not plane.draining
             and not self.write_paused
             and self.requests < keepalive.max_requests
+            and not self.is_broken
             and idle > 0.0
             and not (
                 keepalive.waiting
@@ -166,7 +172,9 @@ class Upstream(Leg):
             tunnel.backend_lost(ConnectionResetError())
         elif exchange is not None:
             begun = exchange.response is ANSWERING
-            self.plane.contain(exchange, exchange.upstream_failed, ResponseTruncated() if begun else ConnectionReset())
+            self.plane.contain(
+                exchange, exchange.upstream_failed, ResponseTruncated(_IS_DOWN) if begun else ConnectionReset(_IS_DOWN)
+            )
 
     # transport callbacks
 
@@ -194,14 +202,27 @@ class Upstream(Leg):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever relied on the connection."""
+        """Tell whoever relied on the connection; that it broke is no verdict on what was said before."""
         self.plane.unwatch(self)
+        if exc is not None and not self.is_idle:
+            self.is_broken = True
+            if self.exchange is not None and self.exchange.reads_apart():
+                self.transport = None  # the splice has a descriptor of its own, and finds the end by itself
+                return
+            self._take_last()
         if self.tunnel is not None:
             self.tunnel.backend_lost(exc)
         else:
             self._handle_end(clean=False)
         self.transport = None
         self.reader.close()
+
+    def _take_last(self) -> None:
+        """Take what came before the connection broke, as if it had been read in time."""
+        for data in self.read_unread():
+            if self.is_idle:
+                return
+            self.data_received(data)
 
     def _handle_end(self, *, clean: bool) -> None:
         self.plane.now = monotonic()
@@ -248,14 +269,27 @@ class Upstream(Leg):
             return
         self.deadline = FOREVER
         stalled = exchange.response is ANSWERING
-        exchange.upstream_failed(BodyStalled() if stalled else ResponseTimeout())
+        timeouts = self.plane.pools[self.backend.pool].timeouts
+        if stalled:
+            exchange.upstream_failed(BodyStalled(note=over("timeouts.idle", timeouts.idle)))
+        else:
+            exchange.upstream_failed(ResponseTimeout(note=over("timeouts.response", timeouts.response)))
 
 
 def _dial_error(error: OSError) -> ExchangeError:
     """Say whose doing it is that there is no connection."""
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-        return DescriptorLimit()
-    return NoLocalPort() if error.errno == errno.EADDRNOTAVAIL else DialFailed()
+        return DescriptorLimit(note=_name(error))
+    if error.errno == errno.EADDRNOTAVAIL:
+        return NoLocalPort()
+    if isinstance(error, ConnectionRefusedError):
+        return DialFailed()
+    return DialFailed("The connection to the backend failed", _name(error))
+
+
+def _name(error: OSError) -> bytes:
+    """Name what the system says, in its words; a loop's own text may hold addresses."""
+    return os.strerror(error.errno).encode() if error.errno else type(error).__name__.encode()
 
 
 class Dial:
@@ -290,11 +324,12 @@ class Dial:
 
     def on_deadline(self, _now: float) -> None:
         """Give up and tell the exchange."""
-        self._fail(DialTimeout())
+        timeouts = self._plane.pools[self.backend.pool].timeouts
+        self._fail(DialTimeout(note=over("timeouts.connect", timeouts.connect)))
 
     def backend_down(self) -> None:
         """Give up and tell the exchange: checks say that the backend is down."""
-        self._fail(DialFailed())
+        self._fail(DialFailed(_IS_DOWN))
 
     def _fail(self, error: ExchangeError) -> None:
         exchange = self._exchange

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Queue
-from pyproxy.errors import NoBackend, QueueTimeout
+from pyproxy.errors import ExchangeError
+from pyproxy.proxy import refusals
 from pyproxy.proxy.flow import FOREVER
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class WaitingLine:
         """Whether as many wait as may."""
         return self.count() >= self._size
 
+    def refuse(self) -> ExchangeError:
+        """Say why nobody can be taken in."""
+        return refusals.queue_full(self._pool, self.count(), self._size)
+
     def join(self, exchange: "Exchange") -> bool:
         """Take a request in, False if the line is full."""
         if self.is_full():
@@ -128,7 +133,8 @@ class WaitingLine:
                 self._refuse(exchange)
 
     def _refuse(self, exchange: "Exchange") -> None:
-        error = QueueTimeout() if self._pool.eligible else NoBackend()
+        pool = self._pool
+        error = refusals.queue_timeout(pool, self._timeout) if pool.eligible else refusals.no_backend(pool)
         self.leave(exchange)
         self._plane.contain(exchange, exchange.break_off, error)
 

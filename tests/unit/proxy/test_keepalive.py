@@ -170,7 +170,7 @@ def test_a_hint_shortens_the_idle_time(hint: str, seconds: float) -> None:
 
 
 def test_an_idle_one_gives_way_to_a_new_one_that_waits() -> None:
-    """A prefork node with one process and two requests at once: the idle connection goes, so that the other is taken."""
+    """A prefork node with one process and two requests: the idle connection goes, so that the other is taken."""
     with fake_time():
         stage = Stage()
         second = stage.plane.connect()

@@ -55,6 +55,7 @@ class Exchange:
     request_id: bytes = b"0a1b2c"
     listener: str = "http"
     pool: str = "web"
+    why: bytes = b""
 
 
 def combined(exchange: Exchange, wall: float) -> bytes:
@@ -124,6 +125,12 @@ COMBINED = {
         b'192.0.2.7 - - [22/Nov/2026:22:00:00 +0530] "-" 400 10 "-" "-" '
         b"rt=0.000 ua=- us=- ut=- tries=0 end=PR id=0a1b2c\n",
     ),
+    "with_a_reason": (
+        replace(NO_ROUTE, why=b'no route matches: host "a\\b\x07'),
+        b'192.0.2.7 - - [22/Nov/2026:22:00:00 +0530] "GET /a?b=c HTTP/1.1" 404 10 "https://example.com/" '
+        b'"curl/8.0" rt=0.000 ua=- us=- ut=- tries=0 end=PR '
+        b'why="no route matches: host \\x22a\\x5Cb\\x07" id=0a1b2c\n',
+    ),
     "http_1_0_and_no_headers": (
         Exchange(client=b"2001:db8::1", head=Head(version=10, host=None, referer=None, user_agent=None)),
         b'2001:db8::1 - - [22/Nov/2026:22:00:00 +0530] "GET /a?b=c HTTP/1.0" 200 1234 "-" "-" '
@@ -170,6 +177,7 @@ JSON_ONE = {
     "upstream_connect_time": [None],
     "upstream_header_time": [0.010],
     "end": "--",
+    "why": None,
     "request_id": "0a1b2c",
     "referer": "https://example.com/",
     "user_agent": "curl/8.0",
@@ -223,6 +231,10 @@ JSON: dict[str, tuple[Exchange, dict[str, object]]] = {
             "host": None,
             **REFUSED_BY_US,
         },
+    ),
+    "with_a_reason": (
+        replace(NO_ROUTE, why=b'host "a\\b\x07'),
+        {"status": 404, "why": "host \\x22a\\x5Cb\\x07", **REFUSED_BY_US},
     ),
     "no_headers": (
         Exchange(head=Head(host=None, referer=None, user_agent=None)),
