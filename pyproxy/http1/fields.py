@@ -284,6 +284,40 @@ def _proxy_authenticate(head: ResponseHead, name: bytes, value: bytes) -> bool:
     return False
 
 
+#: What Keep-Alive said so far: nearly all nodes that send it say one of a hundred things, again and again.
+_HINTS: Final[dict[bytes, tuple[float, int]]] = {}
+_HINTS_MAX: Final = 256
+_HINT: Final = re.compile(rb"(timeout|max)[ \t]*=[ \t]*\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+
+
+def read_hint(value: bytes) -> tuple[float, int]:
+    """
+    Read a backend's ``Keep-Alive``: for how many seconds it keeps an idle connection, and for how many requests more.
+
+    What it doesn't say, or nobody can read, is without a limit.
+
+    >>> read_hint(b"timeout=5, max=99"), read_hint(b"Timeout = 20"), read_hint(b"timeout=soon")
+    ((5.0, 99), (20.0, 1000000000), (inf, 1000000000))
+    """
+    seconds, requests = float("inf"), 1_000_000_000
+    for name, number in _HINT.findall(value[:256]):
+        if name.lower() == b"timeout":
+            seconds = min(seconds, float(number))
+        else:
+            requests = min(requests, int(number))
+    return seconds, requests
+
+
+def _keep_alive(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    hint = _HINTS.get(value)
+    if hint is None:
+        hint = read_hint(value)
+        if len(_HINTS) < _HINTS_MAX and len(value) <= SPELLING_LENGTH_MAX:
+            _HINTS[value] = hint
+    head.hint = hint
+    return False
+
+
 def _trailer(head: ResponseHead, _name: bytes, value: bytes) -> bool:
     head.trailer = value
     return False
@@ -324,7 +358,7 @@ _RESPONSE: Final[dict[bytes, ResponseHandler]] = {
     b"upgrade": _upgrade,
     b"trailer": _trailer,
     b"date": _date,
-    b"keep-alive": _drop,
+    b"keep-alive": _keep_alive,
     b"www-authenticate": _authenticate,
     b"proxy-authenticate": _proxy_authenticate,
     b"te": _drop,

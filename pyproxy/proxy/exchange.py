@@ -209,6 +209,7 @@ class Exchange(Answering):
         if upstream is not None:
             self._send(upstream, attempt)
         else:
+            plane.await_first(keepalive, attempt)
             self._dial = plane.dial(self, backend, keepalive, min(served.timeouts.connect, self._time_left(served)))
 
     def _find_open(self, upstream: "Upstream | None", keepalive: "Keepalive[Upstream]") -> "Upstream | None":
@@ -241,6 +242,8 @@ class Exchange(Answering):
         assert head is not None
         self.upstream = upstream
         self.response = WAITING
+        if upstream.backend is not attempt.on:
+            upstream.move(attempt.on)
         upstream.carry(self, head_only=head.method == b"HEAD")
         request = self._make_request(head, attempt.on)
         if self.request is REQUEST_DONE:
@@ -257,7 +260,7 @@ class Exchange(Answering):
         """Give what is sent again no more than what is left of the time for all attempts."""
         served = self.served
         assert served is not None
-        if any([attempt.counts for attempt in self.attempts[:-1]]):
+        if any(attempt.counts for attempt in self.attempts[:-1]):  # noqa: C419 - no generator here
             upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
     def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
@@ -285,7 +288,7 @@ class Exchange(Answering):
             attempt.is_unreachable, attempt.counts = True, False
         elif attempt.was_closed_as_idle(error):
             # What is kept is closed at any time; but only once for nothing, in case it is this request that does it.
-            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])
+            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])  # noqa: C419
         self._end_attempt(failed=True)
         if begun:
             self._cut(error, error.end if error.end in {"SD", "sD"} else "SD")
@@ -314,7 +317,7 @@ class Exchange(Answering):
             served.budget,
             error,
             method=head.method,
-            attempts=sum([attempt.counts for attempt in self.attempts]),
+            attempts=sum(attempt.counts for attempt in self.attempts),
             elapsed=self.plane.now - self.attempts[0].started,
             is_free=is_free,
         )
@@ -351,7 +354,8 @@ class Exchange(Answering):
 
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
-        served.count_failure(self.attempts[-1], error)
+        assert self.head is not None
+        served.count_gateway_answer(self.attempts[-1], error, self.client, self.head.target)
         if not self._may_retry(served, error):
             self.why = error.why
             return False
