@@ -237,7 +237,7 @@ def failover(keys: str) -> str:
             failover("virtual_ips: [10.0.0.9/32], track: [{run: [a], tcp: 'a:1'}, {}]"),
             [
                 "3:71: failover.track[0]: must have one of run, tcp and http",
-                "3:94: failover.track[1]: must have one of run, tcp and http",
+                "3:95: failover.track[1]: must have one of run, tcp and http",
             ],
         ),
         (
