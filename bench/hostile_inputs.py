@@ -144,6 +144,7 @@ def from_clients() -> Iterator[Input]:
     yield Input("head: bytes that the log escapes", get(b"User-Agent: %b\r\n" % (b"\xff" * size)))
     yield Input("head: never ends", b"GET / HTTP/1.1\r\nHost: a\r\n" + repeat(b"A:\r\n", 2 * size))
     yield Input("target: dot segments", get(target=repeat(b"/..", 8000)))
+    yield Input("target: as long as a route's, and longer", get(target=repeat(b"/a", 8000)))
     yield Input("target: slashes", get(target=b"/" * 8000))
     yield Input("target: percent signs", get(target=b"/" + repeat(b"%41", 8000)))
     yield Input("target: bytes above ASCII", get(target=b"/" + b"\xff" * 8000))

@@ -339,9 +339,18 @@ def core_seconds(core: int) -> float:
 
 def resident_bytes(pids: Sequence[int]) -> int:
     """Return the resident memory of processes; pages that they share count in each."""
+    return sum(resident for resident, _ in map(resident_parts, pids))
+
+
+def resident_parts(pid: int) -> tuple[int, int]:
+    """Return a process's resident memory, and how much of it is its own; the rest are pages of files."""
     # The counter in status lags behind by some pages a thread, this one is summed up when it is read.
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:4] == "Rss:") * 1024
+    found = {"Rss:": 0, "Anonymous:": 0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, *rest = line.split()
+        if name in found:
+            found[name] = int(rest[0]) * 1024
+    return found["Rss:"], found["Anonymous:"]
 
 
 def reset_peak(pids: Sequence[int]) -> None:

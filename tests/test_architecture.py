@@ -64,6 +64,7 @@ PURE = (
     "health.outlier",
     "proxy.answers",
     "proxy.attempt",
+    "proxy.answering",
     "proxy.ending",
     "proxy.exchange",
     "proxy.forwarding",

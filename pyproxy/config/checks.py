@@ -140,11 +140,32 @@ def _check_sticky(source: Source, path: Path, sticky: dict[str, Any]) -> None:
             source.report((*path, "secure"), "browsers drop a cookie with samesite none that isn't secure")
         elif name.startswith(("__secure-", "__host-")):
             source.report((*path, "secure"), "browsers drop a cookie of this name that isn't secure")
+    else:
+        _warn_of_secure(source, path, sticky, name)
     if name.startswith("__host-"):
         if sticky.get("path", "/") != "/":
             source.report((*path, "path"), "must be / for a cookie of this name, or browsers drop it")
         if _is_set(sticky, "domain"):
             source.report((*path, "domain"), "must not be set for a cookie of this name, or browsers drop it")
+
+
+def _warn_of_secure(source: Source, path: Path, sticky: dict[str, Any], name: str) -> None:
+    """Warn of cookies that browsers drop for how their client came (RFC 6265bis, 5.7)."""
+    what = "with samesite none" if sticky.get("samesite") == "none" else "of this name"
+    needs_secure = sticky.get("samesite") == "none" or name.startswith(("__secure-", "__host-"))
+    if sticky.get("secure", "auto") == "auto":
+        if needs_secure:
+            at = "samesite" if sticky.get("samesite") == "none" else "cookie"
+            text = f"browsers drop a cookie {what} that isn't secure, as with secure: auto after plain HTTP; "
+            source.warn((*path, at), f"{text}write secure: true, and serve these clients over HTTPS only")
+    elif sticky.get("secure") is True and not _may_be_https(_mapping(source.data)):
+        text = "browsers drop a secure cookie that comes over plain HTTP, and no listener has tls and nobody is in "
+        source.warn((*path, "secure"), f"{text}trusted_proxies who could say that the client came over HTTPS")
+
+
+def _may_be_https(data: dict[str, Any]) -> bool:
+    listeners = [listener for _, listener in _sections(data.get("listeners"), ("listeners",))]
+    return bool(data.get("trusted_proxies")) or any(_is_set(listener, "tls") for listener in listeners)
 
 
 def _check_port(source: Source, path: Path, address: Address, *, is_srv: bool) -> None:

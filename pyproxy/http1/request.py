@@ -178,7 +178,11 @@ class RequestReader(MessageReader):
         parser, size, begin = self._parser, len(data), 0
         assert parser is not None
         # What leads to the empty line may have begun in the last feed.
-        ends = [*range(1, min(size, 4)), *[found.end() for found in _EMPTY_LINE.finditer(data) if found.end() > 3], size]
+        ends = [
+            *range(1, min(size, 4)),
+            *[found.end() for found in _EMPTY_LINE.finditer(data) if found.end() > 3],
+            size,
+        ]
         try:
             for end in ends:
                 parser.feed_data(data[begin:end])

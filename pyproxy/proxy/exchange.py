@@ -7,28 +7,20 @@ operation, with the states of ``outcome``:
 ``start`` finds the route, which may refuse or redirect, then pool and backend, and asks the plane for a connection:
 ``connected`` follows at once for one that was kept alive, later for a new one, or ``upstream_failed``. While no
 backend can be had yet the exchange waits in the pool's line, which calls ``begin``. Events of the readers
-come in through ``handle_body``/``handle_body_end`` (request) and ``handle_response``. Whatever happens, ``_finish``
-runs exactly once: counters, log line, and what becomes of the client's connection. Each attempt likewise ends
-exactly once, in ``_end_attempt``, which gives the connection back or closes it.
+come in through ``handle_body``/``handle_body_end`` (request) and ``handle_response`` (in ``answering``). Whatever
+happens, ``_finish`` runs exactly once: counters, log line, and what becomes of the client's connection. Each attempt
+likewise ends exactly once, in ``_end_attempt``, which gives the connection back or closes it.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pyproxy.errors import (
-    BadResponse,
-    ExchangeError,
-    GatewayStatus,
-    MethodNotAllowed,
-    Retry,
-)
-from pyproxy.http1.fields import agrees
-from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
-from pyproxy.http1.reader import Event
-from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
+from pyproxy.errors import ExchangeError, GatewayStatus, MethodNotAllowed, Retry
+from pyproxy.http1.head import RequestHead
+from pyproxy.http1.writer import request_head
 from pyproxy.proxy import answers, refusals, retry
+from pyproxy.proxy.answering import Answering
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.ending import Ending
 from pyproxy.proxy.forwarding import change_request, find_client, host_for
 from pyproxy.proxy.outcome import (
     ANSWERED,
@@ -39,7 +31,6 @@ from pyproxy.proxy.outcome import (
     REQUEST_DONE,
     UNASKED,
     WAITING,
-    fate_after_answer,
 )
 from pyproxy.proxy.request_body import RequestBody
 
@@ -49,36 +40,23 @@ if TYPE_CHECKING:
     from pyproxy.proxy.keepalive import Keepalive
     from pyproxy.proxy.plane import DataPlane
     from pyproxy.proxy.served import ServedPool, ServedRoute
-    from pyproxy.proxy.splice import Splice
-    from pyproxy.proxy.sticky import Bond
     from pyproxy.proxy.upstream import Dial, Upstream
 
 
 REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
-class Exchange(Ending):
+class Exchange(Answering):
     """See the module's docstring; everything public is called by the legs."""
 
-    __slots__ = (
-        *("upstream", "_dial", "served", "key", "bond", "_request_bytes", "_body"),
-        *("_response_begun", "_chunking", "_splice"),
-    )
+    __slots__ = ("_body", "_dial", "_request_bytes", "key")
 
     def __init__(self, plane: "DataPlane", downstream: "Downstream", head: RequestHead | None, started: float) -> None:
         super().__init__(plane, downstream, head, started)
-        self.upstream: Upstream | None = None
         self._dial: Dial | None = None
-        # request
-        self.served: ServedPool | None = None
         self.key = b""  # what policy hash looks at
-        self.bond: Bond | None = None  # in a pool with sticky sessions
         self._request_bytes = b""
         self._body: RequestBody | None = None
-        # response
-        self._response_begun = False  # the client has got bytes, if only of an interim answer
-        self._chunking = False
-        self._splice: Splice | None = None  # a body, of either side, that passes inside the kernel
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head!r} {self.request.name}/{self.response.name} {len(self.attempts)} attempts>"
@@ -364,104 +342,6 @@ class Exchange(Ending):
         if served.pool.is_limited:
             served.line.wake()
 
-    # the response
-
-    def handle_response(self, events: list[Event]) -> None:
-        """Take what one read of the backend's connection brought."""
-        out: list[bytes] = []
-        upstream = self.upstream
-        for event in events:
-            kind = type(event)
-            if kind is bytes:
-                self.bytes_sent += len(event)
-                if self._chunking:
-                    out += chunk(event)
-                else:
-                    out.append(event)
-            elif kind is ResponseHead:
-                self._handle_head(event, out)
-                if self.upstream is not upstream:
-                    return  # the attempt is over; the rest is nobody's
-            elif event is END:
-                self._handle_end(out)
-                return
-            else:
-                self._flush(out)
-                self.upstream_failed(event)
-                return
-        if upstream is not None and self._is_large(upstream.reader.remaining):
-            self._splice = self.plane.splice_answer(self, upstream, out)
-            if self._splice is not None:
-                self._response_begun = True
-                self._splice.start()
-                return
-        self._flush(out)
-        # Only a body has its deadline moved by what comes: a head must be complete in time, however it drips.
-        if upstream is not None and self.response is ANSWERING:
-            self.expect_more(upstream)
-
-    def _is_large(self, remaining: int) -> bool:
-        """Whether the rest of a body is worth a splice; one way at a time."""
-        return remaining >= self.plane.splice_bytes and self._splice is None
-
-    def expect_more(self, upstream: "Upstream") -> None:
-        """Set the backend's deadline to what the state of both sides asks for."""
-        served = self.served
-        if upstream.tunnel is None and upstream.is_heard and served is not None:
-            if self.response is ANSWERING:
-                upstream.deadline = self.plane.now + served.timeouts.idle
-            elif self.request is REQUEST_DONE:
-                upstream.deadline = self.plane.now + served.timeouts.response
-
-    def reads_apart(self) -> bool:
-        """Whether the answer's body passes inside the kernel, and the backend's transport doesn't read."""
-        return self._splice is not None and self._splice.reads(self.upstream)
-
-    def splice_ended(self) -> None:
-        """Take it that a body has passed: the other one may pass in the same way now."""
-        self._splice = None
-
-    def _flush(self, out: list[bytes]) -> None:
-        if out:
-            self._response_begun = True
-            self.downstream.send_parts(out)
-
-    def _handle_head(self, head: ResponseHead, out: list[bytes]) -> None:
-        request, served, plane, upstream = self.head, self.served, self.plane, self.upstream
-        assert request is not None
-        assert served is not None
-        assert upstream is not None
-        status = head.status
-        if status < 200:
-            self._handle_interim(request, head)
-            return
-        self.attempts[-1].answered(plane.row, status, plane.now)
-        if status in GATEWAY_ERRORS and self._is_tried_again(served, GatewayStatus(status)):
-            return
-        self.response = ANSWERING
-        self.status = status
-        if head.asks_login or request.logs_in:
-            self._keep_to(upstream, served)
-        if not head.has_date:
-            head.lines.append(b"Date: %b\r\n" % plane.date)
-        framing = head.framing
-        if framing is CHUNKED or framing is UNTIL_EOF:
-            self._chunking = request.version == 11
-            self._unframed = not self._chunking
-        self._keep = keep = (
-            bool(request.keep_alive)
-            and self.request is REQUEST_DONE
-            and not self._unframed
-            and self.downstream.may_keep()
-        )
-        self._change(request, head)
-        trailers = request.te_trailers and framing is CHUNKED
-        out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
-
-    def _keep_to(self, upstream: "Upstream", served: "ServedPool") -> None:
-        """Let nobody else have a connection that a login may hold for, or held for."""
-        upstream.keepalive = self.downstream.pin(upstream.backend, served)
-
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
         served.count_failure(self.attempts[-1], error)
@@ -473,43 +353,3 @@ class Exchange(Ending):
         self._end_attempt()
         self._retry(served)
         return True
-
-    def _change(self, request: RequestHead, head: ResponseHead) -> None:
-        """Change the headers of a final answer, 101 included, as the route says, and give the client its cookie."""
-        route = self.route
-        if route is not None and route.response_rewrite is not None:
-            head.lines = route.response_rewrite.apply(head.lines, self._variables(request))
-        bond = self.bond
-        if bond is not None:
-            value = bond.answered(self.attempts[-1].on, self.client)
-            if value is not None:
-                is_https = self.downstream.sender.scheme(request.forwarded) == b"https"
-                head.lines.append(bond.cookie_line(value, is_https=is_https))
-
-    def _handle_interim(self, request: RequestHead, head: ResponseHead) -> None:
-        if head.status != 101:
-            if request.version == 11:
-                self._flush([interim_head(head)])
-            return
-        if not agrees(head.upgrade, request.upgrade):
-            self.upstream_failed(BadResponse("101 to a protocol that was not offered"))
-            return
-        if self.request is REQUEST_BODY:
-            self.upstream_failed(BadResponse("101 before the request's body was sent"))
-            return
-        self.attempts[-1].answered(self.plane.row, head.status, self.plane.now)
-        self.status = head.status
-        self.response = ANSWERING
-        self._change(request, head)
-        self._flush([interim_head(head)])
-        self.plane.open_tunnel(self)
-
-    def _handle_end(self, out: list[bytes]) -> None:
-        upstream, request = self.upstream, self.head
-        assert upstream is not None
-        assert request is not None
-        if self._chunking:
-            out.append(last_chunk(upstream.reader.trailers if request.te_trailers else []))
-        self._end_attempt(keep=upstream.reader.reusable and self.request is REQUEST_DONE)
-        self._flush(out)
-        self._answered("--", fate_after_answer(self.request, keep=self._keep))

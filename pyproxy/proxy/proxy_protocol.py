@@ -64,13 +64,15 @@ class HeaderReader:
         (b'GET /', <ProxyHeader 192.0.2.1 56324 to 192.0.2.2 443>)
     """
 
-    __slots__ = ("_checked", "_data", "_end", "_wanted")
+    __slots__ = ("_addresses", "_checked", "_data", "_end", "_ports", "_wanted")
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._wanted = 1  # with fewer bytes there is nothing new to see
         self._end = 0  # of a header of version 2, when that is known
-        self._checked = 0  # so far its TLVs are right
+        self._checked = 0  # so far its TLVs are right; in version 1, so many words
+        self._addresses: list[str] = []
+        self._ports: list[int] = []
 
     def feed(self, data: bytes) -> tuple[bytes, ProxyHeader] | None:
         """
@@ -84,13 +86,41 @@ class HeaderReader:
         if len(held) < self._wanted:
             return None
         if held[0] == _V1_FIRST:
-            found = _read_v1(bytes(held))
+            found = self._read_v1(bytes(held))
             self._wanted = len(held) + 1
         elif held[:12] == _V2_SIGNATURE[: len(held)]:
             found = self._read_v2(held)
         else:
             raise BadRequest("The connection does not begin with a PROXY header")
         return None if found is None else (bytes(held[found[0] :]), found[1])
+
+    def _read_v1(self, data: bytes) -> tuple[int, ProxyHeader] | None:
+        if not any(start[: len(data)] == data[: len(start)] for start in _V1_STARTS):
+            raise BadRequest("The PROXY line names no known protocol")
+        end = data.find(b"\r\n", 0, V1_MAX_BYTES)
+        if end < 0 and len(data) >= V1_MAX_BYTES:
+            raise BadRequest("The PROXY line is too long")
+        if data.startswith(b"PROXY U"):
+            return None if end < 0 else (end + 2, ProxyHeader())
+        words = data[len(_V1_STARTS[0]) : end if end >= 0 else len(data)].split(b" ")
+        self._check_words(words[: len(words) if end >= 0 else len(words) - 1], data[:10] == b"PROXY TCP6")
+        if end < 0:
+            if len(words) > 4 or not _V1_WORD.fullmatch(words[-1].removesuffix(b"\r")):
+                raise BadRequest("The PROXY line is malformed")
+            return None
+        if len(words) != 4:
+            raise BadRequest("The PROXY line is malformed")
+        (source, destination), (source_port, destination_port) = self._addresses, self._ports
+        return end + 2, ProxyHeader(source, source_port, destination, destination_port)
+
+    def _check_words(self, words: list[bytes], is_v6: bool) -> None:
+        """Take those that have become complete."""
+        for word in words[self._checked :]:
+            if len(self._addresses) < 2:
+                self._addresses.append(_v1_address(word, is_v6))
+            else:
+                self._ports.append(_v1_port(word))
+        self._checked = len(words)
 
     def _read_v2(self, held: bytearray) -> tuple[int, ProxyHeader] | None:
         if not self._end:
@@ -120,27 +150,6 @@ class HeaderReader:
             raise BadRequest("The PROXY header is too short for what it says to hold")
         self._checked = at
         self._wanted = min(at + _TLV_BYTES, end)
-
-
-def _read_v1(data: bytes) -> tuple[int, ProxyHeader] | None:
-    if not any(start[: len(data)] == data[: len(start)] for start in _V1_STARTS):
-        raise BadRequest("The PROXY line names no known protocol")
-    end = data.find(b"\r\n", 0, V1_MAX_BYTES)
-    if end < 0 and len(data) >= V1_MAX_BYTES:
-        raise BadRequest("The PROXY line is too long")
-    if data.startswith(b"PROXY U"):
-        return None if end < 0 else (end + 2, ProxyHeader())
-    words = data[len(_V1_STARTS[0]) : end if end >= 0 else len(data)].split(b" ")
-    complete = len(words) if end >= 0 else len(words) - 1
-    addresses = [_v1_address(word, data[:10] == b"PROXY TCP6") for word in words[: min(complete, 2)]]
-    ports = [_v1_port(word) for word in words[2:complete]]
-    if end < 0:
-        if len(words) > 4 or not _V1_WORD.fullmatch(words[-1].removesuffix(b"\r")):
-            raise BadRequest("The PROXY line is malformed")
-        return None
-    if len(words) != 4:
-        raise BadRequest("The PROXY line is malformed")
-    return end + 2, ProxyHeader(addresses[0], ports[0], addresses[1], ports[1])
 
 
 def _v1_address(word: bytes, is_v6: bool) -> str:

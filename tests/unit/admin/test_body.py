@@ -144,6 +144,38 @@ async def test_a_question_is_an_object(content: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"method": "GET", "url": "http://a/", "method": "POST"}', "the key 'method' is there twice"),
+        (b'{"method": "GET", "url": "http://a/", "headers": {"A": "1", "\\u0041": "2"}}', "the key 'A' is there twice"),
+        (b"[" * 60_000, "nested more than 32 levels deep"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "nested more than 32 levels deep"),
+        (b'{"method": NaN}', "not JSON"),
+        (b'\xef\xbb\xbf{"method": "GET"}', "not JSON"),
+        (b'{"method": "\\ud800"}', "not JSON"),
+        (b'{"method": "GET"', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+async def test_what_could_be_read_in_two_ways_is_not_read(content: bytes, words: str) -> None:
+    """Two programs take another one of two equal keys each; depth and numbers are bounded."""
+    client = Client()
+    response = await client.ask("/api/v1/explain", "POST", {"Content-Type": "application/json"}, content)
+    assert response.status == 400
+    assert words in body(response)["error"]
+    assert client.control.questions == []
+
+
+async def test_a_number_of_many_digits_costs_nothing() -> None:
+    """It is no value of any key, whatever it is."""
+    client = Client()
+    content = b'{"method": ' + b"9" * 60_000 + b', "url": "http://a/"}'
+    response = await client.ask("/api/v1/explain", "POST", {"Content-Type": "application/json"}, content)
+    assert response.status in (400, 422)
+
+
+@pytest.mark.parametrize(
     ("changes", "detail"),
     [
         ({f"x{number}": 1 for number in range(5000)}, ["must have at most 64 keys"]),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pyproxy.control import files
 from pyproxy.control.files import (
     MAX_SMALL_BYTES,
     create_new,
@@ -38,7 +37,7 @@ def _theirs(monkeypatch: pytest.MonkeyPatch) -> None:
         found[4] = OTHER
         return os.stat_result(found)
 
-    monkeypatch.setattr(files.os, "fstat", fstat)
+    monkeypatch.setattr(os, "fstat", fstat)
 
 
 def test_a_new_file_is_really_new(tmp_path: Path, victim: Path) -> None:

@@ -117,7 +117,7 @@ def test_what_python_itself_would_write_is_logged_too(
     finally:
         logging.captureWarnings(capture=False)
     error = ValueError("lost")
-    hook(SimpleNamespace(err_msg=None, object="thing", exc_value=error))  # type: ignore[arg-type]
+    hook(SimpleNamespace(err_msg=None, object="thing", exc_value=error))
     thread_hook(SimpleNamespace(exc_value=error))  # type: ignore[arg-type]
     assert "'thing'" in caplog.text
     assert caplog.text.count("ValueError: lost") == 2

@@ -123,6 +123,21 @@ def test_a_dripped_header_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert steps == count + 1, "each field's length, and the header's"
 
 
+def test_the_addresses_of_a_dripped_line_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is the dearest step of it."""
+    read: list[str] = []
+
+    def address(text: str) -> IPv4Address:
+        read.append(text)
+        return IPv4Address(text)
+
+    monkeypatch.setattr(proxy_protocol, "IPv4Address", address)
+    data = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
+    reader = HeaderReader()
+    assert [reader.feed(data[at : at + 1]) for at in range(len(data))][-1] is not None
+    assert read == ["192.0.2.1", "198.51.100.2"]
+
+
 # What is malformed, and at which byte it shows: up to there more bytes might still have made it a header.
 MALFORMED = [
     pytest.param(b"GET / HTTP/1.1\r\n\r\n", 1, id="HTTP"),
