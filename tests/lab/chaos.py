@@ -2,9 +2,9 @@
 An hour of random faults: `make lab-chaos MINUTES=60`, or `python -m tests.lab.chaos --minutes 3 --seed 7`.
 
 Two proxies at the defaults, a client every 10 ms, and one fault after another on either machine, drawn from a seed.
-Each is held for a while and undone, then the pair has to be whole again: one master, one backup, one holder, who answers. At
-the end comes a report of every gap of more than 100 ms between two answers, with its cause: the fault in whose time it
-lies. A gap that lies in none, or is longer than its cause may make it, is unexplained.
+Each is held for a while and undone, then the pair has to be whole again: one master, one backup, one holder that
+answers. At the end comes a report of every gap of more than 100 ms between two answers, with its cause: the fault in
+whose time it lies. A gap that lies in none, or is longer than its cause may make it, is unexplained.
 """
 
 import argparse
