@@ -258,6 +258,7 @@ class FakeTransport(asyncio.Transport):
         self.inbox: deque[bytes | Exception | None] = deque()
         self.window: int | None = None
         self.peak_buffer_bytes = 0
+        self.late_bytes = 0  # read after the connection broke
         self.is_eof_sent = False
         self.is_lost = False
         self.is_dropped = False
@@ -377,7 +378,9 @@ class FakeTransport(asyncio.Transport):
     def read_unread(self) -> Iterator[bytes]:
         """Give what the other end sent before its RST, as the kernel does."""
         while self.inbox and isinstance(self.inbox[0], bytes):
-            yield cast(bytes, self.inbox.popleft())
+            data = cast(bytes, self.inbox.popleft())
+            self.late_bytes += len(data)
+            yield data
 
     # asyncio.Transport
 
