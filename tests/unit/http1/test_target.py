@@ -107,3 +107,10 @@ def test_what_is_left_of_a_path_needs_no_second_look(path: bytes, depth: int, sl
     prefix = b"/".join(routing_path(target).split(b"/")[: depth + 1]) + (b"/" if slash else b"")
     stripped = strip_prefix(target, prefix)
     assert forwarded_target(stripped, b"GET") == stripped
+
+
+def test_every_byte_above_ascii_is_encoded() -> None:
+    """And no other one, whatever stands beside it."""
+    below, above = bytes(range(128)), bytes(range(128, 256))
+    assert encode_high(below) == below
+    assert encode_high(below + above) == below + b"".join(b"%%%02X" % byte for byte in above)
