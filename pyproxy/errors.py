@@ -7,7 +7,7 @@ Every error the program raises on purpose.
     ├── ConfigError               a file that can't be used; carries all its problems; exit code 2
     ├── ExchangeError             ends an attempt or an exchange: status, source, retry
     │   ├── DownstreamError       the client's doing
-    │   │   └── BadRequest 400 · RequestTimeout 408 · BodyTooLarge 413 · TargetTooLong 414 · HeadTooLarge 431 · ...
+    │   │   └── BadRequest 400 · RequestTimeout 408 · BodyTooLarge 413 · HeadTooLarge 431 · LoopDetected 508 · ...
     │   ├── UpstreamError         the backend's doing
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
@@ -162,6 +162,12 @@ class TargetTooLong(DownstreamError):
     """The request line is too long."""
 
     status = 414
+
+
+class LoopDetected(DownstreamError):
+    """The request has come back to this proxy too often (RFC 5842, section 7.2)."""
+
+    status = 508
 
 
 class HeadTooLarge(DownstreamError):

@@ -126,6 +126,7 @@ class Backend:
     health: str = "up"  # what checks say: up, down or checking
     ejected: bool = False  # passed over, because live traffic failed on it
     rising: float = 0.0  # when its slow start began, in monotonic seconds; 0: never
+    is_own: bool = False  # whether it is a listener of this very program
     steered: bool = False  # whether the state is the backend's own word, stricter than the operator's
 
     @property

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyproxy.config.addresses import Address, is_ip, parse_address, parse_backend
+from pyproxy.config.runtime import Backend
 from pyproxy.config.source import Source
 
 LOOKUP_SECONDS = 3.0  # for all names together
@@ -44,6 +45,14 @@ class OwnListeners:
     def find(self, address: Address) -> str:
         """Name the listener that somebody comes to who connects to an address, "" if it is none of ours."""
         return next((item.name for item in self._listeners if self._is_at(item.address, address)), "")
+
+    def name_of(self, backend: Backend) -> str:
+        """Name the listener that a backend is, "" if it is none of ours, or not looked up yet."""
+        return "" if backend.lookup else self.find(Address(backend.host, backend.port, backend.path))
+
+    def has(self, backend: Backend) -> bool:
+        """Whether a backend is a listener of ours."""
+        return bool(self.name_of(backend))
 
     def _is_at(self, bound: Address, address: Address) -> bool:
         if bound.is_unix or address.is_unix:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pyproxy.admin.app import make_app
 from pyproxy.clock import monotonic
-from pyproxy.config.addresses import Address, parse_address
+from pyproxy.config.addresses import Address
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
 from pyproxy.control.admin_socket import open_admin
@@ -71,7 +71,10 @@ class Supervisor:
             environ=worker_environ(os.environ, settings.variables),
             credentials=startup.find_credentials(self._config.user),
         )
-        self._members = Members(self._config, self._clear_seat, self._fold_seat)
+        virtual = settings.pair.addresses if settings.pair is not None else ()
+        bound = [OwnListener(item.name, Address(item.host, item.port, item.path)) for item in self._config.listeners]
+        self._own = OwnListeners(bound, virtual)
+        self._members = Members(self._config, self._clear_seat, self._fold_seat, is_own=self._own.has)
         self._layout = make_layout(self._config, self._members.capacity)
         self._events = Events()
         self._ejector = Ejector(self._config, self._members, self._tell, self._events)
@@ -92,7 +95,6 @@ class Supervisor:
         self._seen = Seen()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._leaving: asyncio.Task[None] | None = None
-        self._own = OwnListeners(())
         self._looped: set[tuple[str, str]] = set()  # pool and address of backends that lead back here
 
     def __repr__(self) -> str:
@@ -130,8 +132,6 @@ class Supervisor:
         self._cleanup.callback(self._close_listeners)
         for listener in self._listeners:
             _log.info("listening on %s (%s)", listener.address, listener.name)
-        bound = [OwnListener(item.name, parse_address(item.address)) for item in self._listeners]
-        self._own = OwnListeners(bound, virtual)
         self._scoreboard = Scoreboard(config.workers, self._layout.size, self._layout.gauges)
         self._scoreboard.used = self._layout.columns_for(self._members.used)
         self._cleanup.callback(self._scoreboard.close)
@@ -220,10 +220,10 @@ class Supervisor:
     def _warn_of_loops(self, name: str) -> None:
         """Warn once of each backend that is one of our own listeners."""
         for backend in self._members.pool(name).backends:
-            address = Address(backend.host, backend.port, backend.path)
-            if (name, str(address)) not in self._looped and (listener := self._own.find(address)):
-                self._looped.add((name, str(address)))
-                _log.warning("pool %s: backend %s (%s) %s", name, backend.name, address, loop_text(listener))
+            if backend.is_own and (name, backend.address) not in self._looped:
+                self._looped.add((name, backend.address))
+                text = loop_text(self._own.name_of(backend))
+                _log.warning("pool %s: backend %s (%s) %s", name, backend.name, backend.address, text)
 
     def _start_resolver(self) -> None:
         """Look the names among the backends up; they have a moment to be found, but without DNS we start as well."""

@@ -82,6 +82,7 @@ class RequestHead(Head):
         "request_id",
         "target",
         "te_trailers",
+        "turns",
         "user_agent",
     )
 
@@ -99,6 +100,7 @@ class RequestHead(Head):
         self.forwarded: list[tuple[bytes, bytes]] | None = None
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
+        self.turns = 0  # how often it has come from ourselves
         self.logs_in = False  # with credentials that hold for the connection (NTLM, Negotiate)
 
     def make_problem(self, text: str) -> ExchangeError:

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.errors import ExchangeError, GatewayStatus, MethodNotAllowed, Retry
+from pyproxy.http1.fields import TURNS
 from pyproxy.http1.head import RequestHead
 from pyproxy.http1.writer import request_head
 from pyproxy.proxy import answers, refusals, retry
 from pyproxy.proxy.answering import Answering
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.forwarding import change_request, find_client, take_prefix_off
+from pyproxy.proxy.forwarding import change_request, find_client, host_for
 from pyproxy.proxy.outcome import (
     ANSWERED,
     ANSWERING,
@@ -71,8 +72,6 @@ class Exchange(Answering):
         self.request_id = head.request_id or plane.make_request_id()
         if head.forwarded is not None:
             self.client = find_client(head, self.downstream.sender)
-        if head.host is None:
-            head.host = self.downstream.own_host()
         route = plane.routes.match(head.host, head.target, head.method, self.listener, head)
         if head.method in REFUSED_METHODS:
             self.fail(MethodNotAllowed(note=head.method))
@@ -99,11 +98,6 @@ class Exchange(Answering):
             served.budget.requests += 1
             if served.hash_key is not None:
                 self.key = served.hash_key.of(head, self.client)
-            if route.prefix is not None:
-                problem = take_prefix_off(head, route.prefix)
-                if problem is not None:
-                    self.fail(problem)
-                    return
             if served.sticky is not None:
                 self.bond = served.sticky.bind(head)
             if head.has_body:
@@ -243,7 +237,7 @@ class Exchange(Answering):
         self.response = WAITING
         upstream.carry(self, head_only=head.method == b"HEAD")
         if not self._request_bytes:
-            self._request_bytes = self._make_request(head)
+            self._request_bytes = self._make_request(head, attempt.on)
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
         if self._body is None:
@@ -261,14 +255,15 @@ class Exchange(Answering):
         if any([attempt.counts for attempt in self.attempts[:-1]]):
             upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
-    def _make_request(self, head: RequestHead) -> bytes:
+    def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
         route = self.route
         assert route is not None
-        forwarded = self.downstream.sender.forwarded_lines(head.forwarded, head.host)
-        rewrite = route.request_rewrite
-        if rewrite is None:
-            return request_head(head, forwarded, self.request_id)
-        return change_request(head, rewrite, forwarded, self.request_id, self._variables(head))
+        forwarded, host = self.downstream.sender.forwarded_lines(head.forwarded, head.host), host_for(head, backend)
+        if backend.is_own:
+            forwarded += b"%b: %d\r\n" % (TURNS, head.turns + 1)
+        if route.is_plain:
+            return request_head(head, host, forwarded, self.request_id)
+        return change_request(head, route, host, forwarded, self.request_id, self._variables(head))
 
     def upstream_failed(self, error: ExchangeError) -> None:
         """End a failed attempt; try another backend if there is one and that is allowed, else tell the client."""
@@ -321,6 +316,8 @@ class Exchange(Answering):
     def _retry(self, served: "ServedPool") -> None:
         served.budget.retries += self.attempts[-1].counts
         self.plane.row[served.retries_column] += 1
+        if self.head is not None and self.head.host is None:
+            self._request_bytes = b""  # it carries the backend's own address as Host
         self._attempt(served)
 
     def _end_attempt(self, *, keep: bool = False, failed: bool = False, flush: bool = False) -> None:

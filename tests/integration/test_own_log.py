@@ -1,5 +1,6 @@
 """What the program says of itself: it waits for no reader, warns at the start, and refuses with file and line."""
 
+import http.client
 import json
 import os
 import signal
@@ -112,3 +113,17 @@ def test_a_backend_that_is_our_own_listener_is_warned_of(start_program: StartPro
     added = {"name": "late", "address": f"127.0.0.2:{own}"}
     assert program.change("POST", "/api/v1/pools/web/backends", added)[0] == 201
     assert f"backend late (127.0.0.2:{own}) is our own listener chain" in program.stderr
+
+
+def test_a_request_that_comes_back_again_and_again_ends(start_program: StartProgram, ports: Ports) -> None:
+    """After few turns, over several workers and kept connections; nobody but ourselves is sent the count."""
+    own = ports.take()
+    listeners = [{"name": "round", "bind": f"127.0.0.1:{own}"}]
+    pools = {"web": {"backends": [{"name": "self", "address": f"127.0.0.1:{own}"}]}}
+    program = start_program({"workers": 2, "listeners": listeners, "pools": pools, "log_level": "error"})
+    for count in range(1, 7):
+        connection = http.client.HTTPConnection("127.0.0.1", own, timeout=DEADLINE)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 508
+        connection.close()
+        assert program.metric("pyproxy_requests_total") <= 10 * count

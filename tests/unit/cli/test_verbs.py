@@ -127,7 +127,7 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
         "12.5/s",
         "2",
         "-",
-        *"3 in flight, sticky clients: 0 in 5m, 0 in 60m".split(),
+        *["3", "in", "flight,", "sticky", "clients:", "0", "in", "5m,", "0", "in", "60m"],
     ]
     assert out[3].endswith("L4 refused  backup, added, by the node, sticky clients: 0 in 5m, 0 in 60m")
     assert out[4].endswith("  sticky clients: 0 in 5m, 12 in 60m")
