@@ -14,7 +14,7 @@ HAS_ALL := import os, pip, sys, sysconfig, venv; assert sys.version_info >= (3, 
     os.stat(os.path.join(sysconfig.get_path("include"), "Python.h")); os.stat("/etc/debian_version")
 COMPILED_PATH = $(shell /usr/bin/python3 -c '$(HAS_ALL)' 2>/dev/null && echo /usr/bin:)$(PATH)
 
-.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages bench-hostile lab-measure clean
+.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages bench-hostile lab-measure lab-chaos clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
@@ -30,6 +30,7 @@ help:
 	@echo 'make bench-instructions  instructions per request against bench/baseline.json (needs valgrind)'
 	@echo 'make bench-scale         the same for 1 and 10,000 routes, 3 and 1,000 backends; takes ten minutes'
 	@echo 'make lab-measure         how long failover takes, beside keepalived, in network namespaces; an hour, needs root'
+	@echo 'make lab-chaos MINUTES=60   random faults on both machines of a pair, and every gap with its cause; SEED=7 repeats one, needs root'
 	@echo 'make clean   remove .venv and the caches'
 
 run: $(VENV)/installed
@@ -86,6 +87,11 @@ bench-hostile: $(COMPILED)
 lab-measure: $(VENV)/installed-dev
 	$(BIN)/pytest -q -m measure
 	$(BIN)/python -m tests.lab.measure
+
+MINUTES ?= 60
+
+lab-chaos: $(VENV)/installed-dev
+	$(BIN)/python -m tests.lab.chaos --minutes $(MINUTES) $(SEED:%=--seed %)
 
 $(COMPILED): pyproject.toml docker/install.sh $(shell find pyproxy -name '*.py')
 	rm -rf $(COMPILED)

@@ -35,8 +35,8 @@ class Pool:
     flight in the pool; whoever begins and ends attempts counts it. With ``tries_all`` health doesn't matter while
     nobody is up. ``is_checking`` says that nobody is eligible only because the first checks aren't done.
 
-    ``spare`` are the backups that would be eligible if the primary backends weren't: a request that has met all of these
-    in vain goes to them.
+    ``spare`` are the backups that would be eligible if the primary backends weren't: a request that has met all of
+    these in vain goes to them.
 
     With ``start_slowly`` a backend that is back gets its share in so many seconds; ``rise`` is to be called now and
     then while ``is_rising``. Meanwhile all weights and the unit are in twentieths of what they were.

@@ -225,7 +225,9 @@ class Retry(Section):
     budget: Percent = Field(0.2, description="Share of the requests of the last 10 s of a worker that retries may add.")
     min: int = Field(3, ge=0, le=10_000, description="Retries in 10 s that are allowed whatever the budget says.")
     timeout: Annotated[float, duration()] | None = Field(
-        None, description="Time for all attempts of one request together; null is `timeouts.response`."
+        None,
+        description="Time for all attempts of one request together; null is `timeouts.response`, and "
+        "`timeouts.connect` on top.",
     )
 
 
@@ -248,8 +250,8 @@ class Keepalive(Section):
     max_idle: int = Field(64, ge=0, le=65536, description="Most idle connections; 0 keeps none.")
     idle: Annotated[float, duration()] = Field(
         4.0,
-        description="How long one may stay idle, shorter if the backend's `Keep-Alive` says so; below the backend's own "
-        "keep-alive timeout, which is 5 s in many.",
+        description="How long one may stay idle, shorter if the backend's `Keep-Alive` says so; keep it below the "
+        "backend's own keep-alive timeout, which is 5 s in many.",
     )
     max_requests: int = Field(1000, ge=1, le=1_000_000_000, description="Requests after which a connection is closed.")
 

@@ -53,6 +53,7 @@ SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
 FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 APPLY_SECONDS = 5.0  # that a worker has for a change
+CHECK_NEEDS = 4  # idle connections that each worker closes for a check that waits: others may wait before it
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,12 @@ class Supervisor:
         self._layout = make_layout(self._config, self._members.capacity)
         self._events = Events()
         self._ejector = Ejector(self._config, self._members, self._tell, self._events)
-        self._prober = Prober(self._handle_flip, self._handle_word, on_pass=self._ejector.handle_pass)
+        self._prober = Prober(
+            self._handle_flip,
+            self._handle_word,
+            on_pass=self._ejector.handle_pass,
+            on_wait=lambda address: self._give_way(address, CHECK_NEEDS),
+        )
         journal = Journal(settings.state_dir)
         shared = SharedChanges(settings.pair.host, self._tell_peer) if settings.pair is not None else None
         self._changes = LiveChanges(
@@ -287,12 +293,20 @@ class Supervisor:
                 self._explainer.handle_answer(message)
             case "failing":
                 self._ejector.handle_report(message)
+            case "waiting":
+                self._give_way(message["address"], message["count"], worker)
             case "seen":
                 self._note_seen(message["pools"])
             case "yielded" if self._pair is not None:
                 self._pair.handle_yielded(worker)
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
+
+    def _give_way(self, address: str, count: int, but: Worker | None = None) -> None:
+        """Let the workers' idle connections to an address give way to a check, or to another worker's requests."""
+        for worker in self._workers.alive():
+            if worker is not but:
+                worker.send({"type": "give_way", "address": address, "count": count})
 
     def _note_seen(self, pools: dict[str, dict[str, list[int]]]) -> None:
         now = monotonic()

@@ -111,15 +111,21 @@ class RequestHead(Head):
 
 
 class ResponseHead(Head):
-    """A response's head, checked; ``asks_login`` says that it asks for a login that holds for the connection."""
+    """
+    A response's head, checked.
 
-    __slots__ = ("asks_login", "framing", "has_date", "reason", "status", "trailer")
+    ``asks_login`` says that it asks for a login that holds for the connection, ``hint`` is what its Keep-Alive says, as
+    seconds and requests (``fields``).
+    """
+
+    __slots__ = ("asks_login", "framing", "has_date", "hint", "reason", "status", "trailer")
 
     def __init__(self) -> None:
         super().__init__()
         self.status = 0
         self.reason = b""
         self.framing: Framing = NO_BODY
+        self.hint: tuple[float, int] | None = None
         self.trailer: bytes | None = None
         self.has_date = False
         self.asks_login = False

@@ -43,6 +43,7 @@ class ResponseReader(MessageReader):
         "_size",
         "_surplus",
         "_taken",
+        "hint",
         "rest",
         "reusable",
         "trailers",
@@ -64,6 +65,7 @@ class ResponseReader(MessageReader):
         self._interim = 0
         self._taken = 0  # fields of the head that are in none of its lines
         self.reusable = False
+        self.hint: tuple[float, int] | None = None  # of the connection: what the last answer with one said
         self.rest = b""
         self.trailers: list[bytes] = []
 
@@ -204,6 +206,8 @@ class ResponseReader(MessageReader):
             and (head.version == 11 or not head.chunked)
             and (parser.should_keep_alive() or (self._head_only and (head.version == 11 or bool(head.keep_alive))))
         )
+        if head.hint is not None:
+            self.hint = head.hint
         if head.nominated is not None:
             head.lines = without_nominated(head.lines, head.nominated)
             head.has_date = head.has_date and b"date" not in head.nominated

@@ -61,7 +61,7 @@ class Own:
 
     def __init__(self, backend: Backend, config: KeepaliveConfig, *, is_pinned: bool) -> None:
         self.backend = backend
-        self.keepalive = Keepalive[Upstream](config)
+        self.keepalive = Keepalive[Upstream](config, backend.address)
         self.is_pinned = is_pinned
 
     def __repr__(self) -> str:
@@ -171,7 +171,7 @@ class ClientLeg(Leg):
         own = self.own.pop(pool, None) if self.own is not None else None
         if own is not None:
             self.plane.pins -= own.is_pinned
-            for upstream in own.keepalive.retire():
+            for upstream in own.keepalive.release():
                 upstream.close()
 
     def proxy_header(self, version: str) -> bytes:

@@ -22,7 +22,7 @@ from pyproxy.http1.writer import request_head
 from pyproxy.proxy import answers, refusals, retry
 from pyproxy.proxy.answering import Answering
 from pyproxy.proxy.attempt import GATEWAY_ERRORS, Attempt
-from pyproxy.proxy.forwarding import change_request, find_client, host_for
+from pyproxy.proxy.forwarding import change_request, find_client, take_prefix_off
 from pyproxy.proxy.outcome import (
     ANSWERED,
     ANSWERING,
@@ -50,13 +50,12 @@ REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 class Exchange(Answering):
     """See the module's docstring; everything public is called by the legs."""
 
-    __slots__ = ("_body", "_dial", "_request_bytes", "key")
+    __slots__ = ("_body", "_dial", "key")
 
     def __init__(self, plane: "DataPlane", downstream: "Downstream", head: RequestHead | None, started: float) -> None:
         super().__init__(plane, downstream, head, started)
         self._dial: Dial | None = None
         self.key = b""  # what policy hash looks at
-        self._request_bytes = b""
         self._body: RequestBody | None = None
 
     def __repr__(self) -> str:
@@ -72,6 +71,8 @@ class Exchange(Answering):
         self.request_id = head.request_id or plane.make_request_id()
         if head.forwarded is not None:
             self.client = find_client(head, self.downstream.sender)
+        if head.host is None:
+            head.host = self.downstream.own_host()
         route = plane.routes.match(head.host, head.target, head.method, self.listener, head)
         if head.method in REFUSED_METHODS:
             self.fail(MethodNotAllowed(note=head.method))
@@ -98,6 +99,11 @@ class Exchange(Answering):
             served.budget.requests += 1
             if served.hash_key is not None:
                 self.key = served.hash_key.of(head, self.client)
+            if route.prefix is not None:
+                problem = take_prefix_off(head, route.prefix)
+                if problem is not None:
+                    self.fail(problem)
+                    return
             if served.sticky is not None:
                 self.bond = served.sticky.bind(head)
             if head.has_body:
@@ -203,6 +209,7 @@ class Exchange(Answering):
         if upstream is not None:
             self._send(upstream, attempt)
         else:
+            plane.await_first(keepalive, attempt)
             self._dial = plane.dial(self, backend, keepalive, min(served.timeouts.connect, self._time_left(served)))
 
     def _find_open(self, upstream: "Upstream | None", keepalive: "Keepalive[Upstream]") -> "Upstream | None":
@@ -235,35 +242,37 @@ class Exchange(Answering):
         assert head is not None
         self.upstream = upstream
         self.response = WAITING
+        if upstream.backend is not attempt.on:
+            upstream.move(attempt.on)
         upstream.carry(self, head_only=head.method == b"HEAD")
-        if not self._request_bytes:
-            self._request_bytes = self._make_request(head, attempt.on)
+        request = self._make_request(head, attempt.on)
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
         if self._body is None:
             if len(self.attempts) > 1:
                 self._hurry(upstream)
-            upstream.send(self._request_bytes)
+            upstream.send(request)
         else:
-            upstream.send_parts([self._request_bytes, *self._body.release()])
+            upstream.send_parts([request, *self._body.release()])
             self.downstream.release_body()
 
     def _hurry(self, upstream: "Upstream") -> None:
         """Give what is sent again no more than what is left of the time for all attempts."""
         served = self.served
         assert served is not None
-        if any([attempt.counts for attempt in self.attempts[:-1]]):
+        if any(attempt.counts for attempt in self.attempts[:-1]):  # noqa: C419 - no generator here
             upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
     def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
         route = self.route
         assert route is not None
-        forwarded, host = self.downstream.sender.forwarded_lines(head.forwarded, head.host), host_for(head, backend)
+        forwarded = self.downstream.sender.forwarded_lines(head.forwarded, head.host)
         if backend.is_own:
             forwarded += b"%b: %d\r\n" % (TURNS, head.turns + 1)
-        if route.is_plain:
-            return request_head(head, host, forwarded, self.request_id)
-        return change_request(head, route, host, forwarded, self.request_id, self._variables(head))
+        rewrite = route.request_rewrite
+        if rewrite is None:
+            return request_head(head, forwarded, self.request_id)
+        return change_request(head, rewrite, forwarded, self.request_id, self._variables(head))
 
     def upstream_failed(self, error: ExchangeError) -> None:
         """End a failed attempt; try another backend if there is one and that is allowed, else tell the client."""
@@ -279,7 +288,7 @@ class Exchange(Answering):
             attempt.is_unreachable, attempt.counts = True, False
         elif attempt.was_closed_as_idle(error):
             # What is kept is closed at any time; but only once for nothing, in case it is this request that does it.
-            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])
+            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])  # noqa: C419
         self._end_attempt(failed=True)
         if begun:
             self._cut(error, error.end if error.end in {"SD", "sD"} else "SD")
@@ -308,7 +317,7 @@ class Exchange(Answering):
             served.budget,
             error,
             method=head.method,
-            attempts=sum([attempt.counts for attempt in self.attempts]),
+            attempts=sum(attempt.counts for attempt in self.attempts),
             elapsed=self.plane.now - self.attempts[0].started,
             is_free=is_free,
         )
@@ -316,8 +325,6 @@ class Exchange(Answering):
     def _retry(self, served: "ServedPool") -> None:
         served.budget.retries += self.attempts[-1].counts
         self.plane.row[served.retries_column] += 1
-        if self.head is not None and self.head.host is None:
-            self._request_bytes = b""  # it carries the backend's own address as Host
         self._attempt(served)
 
     def _end_attempt(self, *, keep: bool = False, failed: bool = False, flush: bool = False) -> None:
@@ -347,7 +354,8 @@ class Exchange(Answering):
 
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
-        served.count_failure(self.attempts[-1], error)
+        assert self.head is not None
+        served.count_gateway_answer(self.attempts[-1], error, self.client, self.head.target)
         if not self._may_retry(served, error):
             self.why = error.why
             return False

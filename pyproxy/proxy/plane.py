@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
+from pyproxy.config.runtime import Keepalive as KeepaliveConfig
 from pyproxy.config.runtime import RuntimeConfig, members_from_plain
 from pyproxy.errors import ExchangeError, Internal, UpstreamError
 from pyproxy.http1.limits import HeadLimits
@@ -21,11 +22,12 @@ from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import WIDTH, bucket_of
 from pyproxy.observe.logging_setup import dropped_lines
 from pyproxy.observe.metrics import ENDS, Layout
+from pyproxy.proxy.attempt import Attempt
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
-from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.keepalive import WAIT_SECONDS, Keepalive
 from pyproxy.proxy.lingering import Lingering
 from pyproxy.proxy.log_lines import combined, escape, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
@@ -109,6 +111,8 @@ class DataPlane:
         self.sweeper = Sweeper(self.loop, monotonic, self._on_tick)
         self.watch = self.sweeper.watch
         self.unwatch = self.sweeper.unwatch
+        # Pools that speak in the same way to the same address share its idle connections.
+        self._keepalives: dict[tuple[bytes, KeepaliveConfig], Keepalive[Upstream]] = {}
         self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
         self._rising = [served for served in self.pools.values() if served.pool.is_rising]
         self.is_sticky = any(served.sticky is not None for served in self.pools.values())
@@ -131,6 +135,63 @@ class DataPlane:
         """Make the protocol of a new connection to a backend."""
         return Upstream(self, backend, keepalive, self.pools[backend.pool].timeouts.idle)
 
+    def find_keepalive(self, address: bytes, config: KeepaliveConfig) -> Keepalive[Upstream]:
+        """Give a backend the idle connections of its address, which it shares with all that have the same settings."""
+        key = address, config
+        found = self._keepalives.get(key)
+        if found is None or not found.users:
+            found = self._keepalives[key] = Keepalive(config, address)
+        found.users += 1
+        return found
+
+    def await_first(self, keepalive: Keepalive[Upstream], attempt: Attempt) -> None:
+        """Take it that an attempt waits for a new connection, to which idle ones give way if it takes long."""
+        keepalive.await_first(attempt)
+        self._look_later(keepalive)
+
+    def _look_later(self, keepalive: Keepalive[Upstream]) -> None:
+        if not keepalive.is_watched:
+            keepalive.is_watched = True
+            self.loop.call_later(WAIT_SECONDS, self._look, keepalive)
+
+    def _look(self, keepalive: Keepalive[Upstream]) -> None:
+        """Close idle connections in favour of who has waited for long enough; ask the other workers if need be."""
+        keepalive.is_watched = False
+        self.now = monotonic()
+        idle, untold = keepalive.find_idle(self.now, Upstream.is_idle_since)
+        for upstream in idle:
+            upstream.close()
+        if untold:
+            untold -= self._close_idle(keepalive.address, untold)
+        if untold > 0 and len(self.rows) > 1:
+            self._report({"type": "waiting", "address": keepalive.address.decode(), "count": untold})
+        if keepalive.waiting:
+            self._look_later(keepalive)
+
+    def _close_idle(self, address: bytes, count: int) -> int:
+        """Close so many idle connections to an address, whichever pools they are of; return how many there were."""
+        closed = 0
+        for keepalive in self._keepalives.values():
+            if keepalive.address == address:
+                while closed < count and len(keepalive):
+                    upstream = keepalive.take_oldest()
+                    upstream.close()
+                    closed += 1
+        return closed
+
+    def give_way(self, address: str, count: int) -> None:
+        """
+        Let idle connections to an address give way to a check, or to requests of another worker.
+
+        If there are too few, the next ones that would be kept aren't.
+        """
+        self.now = monotonic()
+        missing = count - self._close_idle(address.encode(), count)
+        for keepalive in self._keepalives.values():
+            if keepalive.address == address.encode() and keepalive.users and missing > 0:
+                keepalive.note_strangers(missing, self.now)
+                self._look_later(keepalive)
+
     def dial(self, exchange: Exchange, backend: Backend, keepalive: Keepalive[Upstream], timeout: float) -> Dial:
         """Begin a connection for an exchange, which hears of the result."""
         return Dial(self, exchange, backend, keepalive, timeout)
@@ -143,6 +204,8 @@ class DataPlane:
     def report_failing(self, backend: Backend, error: ExchangeError) -> None:
         """Tell the supervisor of a backend whose failures in a row are too many; ``error`` is the last one."""
         message = {"pool": backend.pool, "seat": backend.seat, "failures": backend.failures}
+        if backend.gateway_answers is not None:
+            message["answers"] = backend.gateway_answers.plain()
         self._report({"type": "failing", **message, "last": escape(error.why).decode()})
 
     def splice_answer(self, exchange: Exchange, upstream: Upstream, first: list[bytes]) -> AnswerSplice | None:
@@ -259,8 +322,9 @@ class DataPlane:
             served = self.pools[data["name"]]
             gone, fallen = served.update(members_from_plain(data["backends"]), data["unit"])
             for backend in gone:
-                for upstream in backend.keepalive.retire():
+                for upstream in backend.keepalive.release():
                     upstream.close()
+            self._keepalives = {key: found for key, found in self._keepalives.items() if found.users}
             for backend in fallen:
                 # Behind a machine that lost its power they look open for as long as nothing is sent.
                 for upstream in backend.keepalive.clear():

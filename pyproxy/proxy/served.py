@@ -6,7 +6,7 @@ Must not know connections or exchanges.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend, Columns
 from pyproxy.balance.pool import Pool
@@ -15,8 +15,7 @@ from pyproxy.config.runtime import Listener, Route
 from pyproxy.config.runtime import Pool as PoolConfig
 from pyproxy.errors import ExchangeError
 from pyproxy.observe.metrics import Layout
-from pyproxy.proxy.attempt import Attempt
-from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.attempt import Attempt, GatewayAnswers
 from pyproxy.proxy.retry import RetryBudget
 from pyproxy.proxy.sticky import ServedSticky
 from pyproxy.proxy.waiting import WaitingLine
@@ -171,11 +170,32 @@ class ServedPool:
 
         What began before the backend came back doesn't count, nor does what we end ourselves since it is down.
         """
-        backend, outlier = attempt.on, self.outlier
-        if outlier is None or not error.blames_backend or backend.ejected or backend.health == "down":
-            return
+        if self._is_counted(attempt, error):
+            self._count(attempt.on, error)
+
+    def count_gateway_answer(self, attempt: Attempt, error: ExchangeError, client: bytes, target: bytes) -> None:
+        """Do the same for a 502 to 504 of the backend's own, of which it matters who got it for what."""
+        if self._is_counted(attempt, error):
+            backend = attempt.on
+            answers: GatewayAnswers | None = backend.gateway_answers if backend.failures else None
+            if answers is None:
+                answers = backend.gateway_answers = GatewayAnswers()
+            answers.note(client, target)
+            self._count(backend, error)
+
+    def _is_counted(self, attempt: Attempt, error: ExchangeError) -> bool:
+        backend = attempt.on
+        if self.outlier is None or not error.blames_backend or backend.ejected or backend.health == "down":
+            return False
         if attempt.started < backend.counts_from:
-            return
+            return False
+        if not backend.failures:
+            backend.gateway_answers = None  # of an earlier row
+        return True
+
+    def _count(self, backend: Backend, error: ExchangeError) -> None:
+        outlier = self.outlier
+        assert outlier is not None
         backend.failures += 1
         now = self._plane.now
         # Told again until it answers: it may be the last one that is left, and not for long.
@@ -188,7 +208,7 @@ class ServedPool:
         return Backend(
             self.name,
             config,
-            keepalive=Keepalive[Any](self._keepalive),
+            keepalive=self._plane.find_keepalive(config.address.encode(), self._keepalive),
             columns=columns_of(self._layout, config.seat),
         )
 

@@ -26,7 +26,7 @@ from pyproxy.errors import (
 )
 from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.flow import FOREVER, SPLICED, WRITE_FULL, Leg
-from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.keepalive import Keepalive, idle_seconds
 from pyproxy.proxy.outcome import ANSWERING
 from pyproxy.proxy.refusals import over
 
@@ -94,6 +94,15 @@ class Upstream(Leg):
         self.deadline = FOREVER
         self.reader.begin(head_only=head_only)
 
+    def move(self, backend: Backend) -> None:
+        """Carry what another pool sends to the same address."""
+        self.backend = backend
+        self.idle_timeout = self.plane.pools[backend.pool].timeouts.idle
+
+    def is_idle_since(self, since: float) -> bool:
+        """Whether it was idle then already; one that the backend keeps for less than we do seems idle for longer."""
+        return self.deadline - self.keepalive.idle <= since
+
     def send(self, data: bytes) -> None:
         """Write; the deadline of a body's writing runs only while the buffer is full."""
         transport = self.transport
@@ -122,19 +131,28 @@ class Upstream(Leg):
 
     def let_go(self, *, keep: bool, flush: bool = False) -> None:
         """Belong to nobody any more: wait for the next exchange if that is possible, else close."""
-        self.exchange = None
+        exchange, self.exchange = self.exchange, None
         plane, keepalive = self.plane, self.keepalive
+        idle, hint = keepalive.idle, self.reader.hint
+        if hint is not None:
+            idle = idle_seconds(idle, hint[0]) if hint[1] else 0.0
         if (
             keep
             and not plane.draining
             and not self.write_paused
             and self.requests < keepalive.max_requests
             and not self.is_broken
+            and idle > 0.0
+            and not (
+                keepalive.waiting
+                and exchange is not None
+                and keepalive.gives_way(exchange.attempts[-1].started, plane.now)
+            )
             and keepalive.put(self)
         ):
             if self.paused_for:
                 self.resume_reading(WRITE_FULL)
-            self.deadline = plane.now + keepalive.idle
+            self.deadline = plane.now + idle
         elif flush and self.transport is not None:
             self.transport.close()
             self.deadline = self.plane.now + self.idle_timeout

@@ -64,6 +64,9 @@ class Worker:
             self._channel.send({"type": "pong"})
         elif kind == "explain":
             self._explain(message)
+        elif kind == "give_way":
+            if self._plane is not None:
+                self._plane.give_way(message["address"], message["count"])
         elif kind == "log":
             self._reopen_log(fds[0])
         elif kind == "drain":

@@ -74,6 +74,7 @@ def test_workers_that_hang_lose_the_address_and_are_replaced(proxied_lab: Lab) -
     assert master.process.log.count("hangs: it doesn't answer, killing it") == 2
 
 
+@pytest.mark.measure
 def test_one_worker_of_two_that_hangs_moves_nothing(proxied_lab: Lab) -> None:
     """The other one serves, and it is replaced."""
     master, backup, _ = pair_of(proxied_lab, top={"workers": 2})
@@ -84,7 +85,9 @@ def test_one_worker_of_two_that_hangs_moves_nothing(proxied_lab: Lab) -> None:
     assert (master.state, backup.state, proxied_lab.holders()) == ("master", "backup", ["a"])
 
 
-@pytest.mark.parametrize("pair", [DEFAULTS, MULTICAST], ids=["1 s", "0.1 s"])
+@pytest.mark.parametrize(
+    "pair", [pytest.param(DEFAULTS, marks=pytest.mark.measure, id="1 s"), pytest.param(MULTICAST, id="0.1 s")]
+)
 def test_a_speaker_that_hangs_is_replaced(proxied_lab: Lab, pair: Pair) -> None:
     """Whether the address stays or moves: somebody has it soon, and the pair is one again."""
     master, backup, watch = pair_of(proxied_lab, pair)
@@ -112,6 +115,7 @@ def test_a_speaker_that_hangs_is_replaced_on_the_backup(proxied_lab: Lab) -> Non
     assert watch.await_answer("b", died) - died < SOON + 1.0  # 3.6 s of silence are the adverts' own
 
 
+@pytest.mark.measure
 def test_a_spare_that_hangs_is_replaced(proxied_lab: Lab) -> None:
     """Nobody needs it yet, but it is to be there."""
     master, _, _ = pair_of(proxied_lab)
@@ -133,6 +137,7 @@ def test_a_supervisor_that_hangs_costs_the_address_and_its_life(proxied_lab: Lab
     await_true(lambda: not master.process.is_running, "it is still there")
 
 
+@pytest.mark.measure
 def test_a_supervisor_that_hangs_on_the_last_machine_goes_on_hanging(proxied_lab: Lab) -> None:
     """Nobody else could serve, and its workers do."""
     lab = proxied_lab
@@ -174,6 +179,7 @@ def test_starved_workers_are_not_killed(proxied_lab: Lab) -> None:
     assert master.workers == workers
 
 
+@pytest.mark.measure
 def test_a_speaker_killed_again_and_again_moves_nothing(proxied_lab: Lab) -> None:
     """At 0.1 s adverts, with as much time in between as a spare needs."""
     master, backup, watch = pair_of(proxied_lab, MULTICAST)

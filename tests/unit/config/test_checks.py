@@ -235,6 +235,21 @@ def failover(keys: str) -> str:
             failover("virtual_ips: [10.0.0.9/32], vip_exec: {run: [/a]}"),
             ["3:73: failover.vip_exec: is for vip_backend exec only"],
         ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], track: [{run: [a], tcp: 'a:1'}, {}]"),
+            [
+                "3:71: failover.track[0]: must have one of run, tcp and http",
+                "3:95: failover.track[1]: must have one of run, tcp and http",
+            ],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], track: [{run: [a], on_fail: lower}]"),
+            [
+                "3:91: failover.track[0].on_fail: does nothing with preempt: false, where no priority moves the "
+                "addresses"
+            ],
+        ),
+        (failover("virtual_ips: [10.0.0.9/32], preempt: true, track: [{run: [a], on_fail: lower}]"), []),
     ],
 )
 def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:

@@ -3,8 +3,9 @@
 import json
 
 from pyproxy.failover.machine import Machine
-from pyproxy.failover.report import MAX_TRANSITIONS, Report
+from pyproxy.failover.report import MAX_TRANSITIONS, Report, no_master
 from pyproxy.failover.takeover import Facts, PeerFacts
+from tests.unit.failover.rig import Rig
 from tests.unit.failover.settings import settings
 
 
@@ -49,3 +50,25 @@ def test_an_alarm_has_a_beginning_and_an_end() -> None:
     assert report.alarm("split", "")["on"] is False
     report.alarm("split", "")
     assert report.alarms == {}
+
+
+def test_that_nobody_has_the_addresses_is_said_in_time() -> None:
+    """A backup that hears nothing and doesn't take over says so; one that hears a master, or waits, doesn't."""
+    rig = Rig()
+    rig.become_backup()
+    assert no_master(rig.machine, rig.now) == ""
+    rig.facts.guards, rig.facts.guard_reason = "last_resort", "stale"
+    rig.wait(4.0)
+    assert no_master(rig.machine, rig.now) == ""
+    rig.wait(6.0)
+    assert "this machine doesn't take over: last resort (stale)" in no_master(rig.machine, rig.now)
+    rig.peer("master")
+    assert no_master(rig.machine, rig.now) == "", "that is another alarm"
+
+
+def test_a_master_misses_no_master() -> None:
+    """It is one."""
+    rig = Rig()
+    rig.become_master()
+    rig.wait(60.0)
+    assert no_master(rig.machine, rig.now) == ""

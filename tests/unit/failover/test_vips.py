@@ -259,3 +259,12 @@ async def test_none_touches_nothing_and_looks() -> None:
     assert (vips.is_held, netlink.lifetimes) == (False, {str(FIRST): None})
     assert not vips.lost(gone(FIRST), 1.0)
     await vips.close()
+
+
+def test_addresses_that_somebody_else_put_here_are_strays() -> None:
+    """Those that are wanted here are not."""
+    vips, netlink = kernel_vips()
+    netlink.lifetimes = {str(SECOND): 0}
+    assert vips.strays(BOTH) == [SECOND]
+    vips.add((SECOND,), 2, "why")
+    assert vips.strays(BOTH) == []

@@ -1,15 +1,16 @@
 """
 Pins what is promised to a request of which no byte was sent: it doesn't fail while somebody could take it.
 
-Generated pools (policies, backups, limits, drain, ejection, slow start, sticky clients, checks) before backends of which
-some refuse connections or never answer the dial, at any rate and with any method. Until the time for all attempts is
-over an exchange may fail only if each backend that could have taken it was tried, or is at its limit and the queue had
-its time.
+Generated pools (policies, backups, limits, drain, ejection, slow start, sticky clients, checks) before backends of
+which some refuse connections or never answer the dial, at any rate and with any method. Until the time for all attempts
+is over an exchange may fail only if each backend that could have taken it was tried, or is at its limit and the queue
+had its time.
 """
 
 import errno
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -107,8 +108,8 @@ class Crowd:
         backends = [asdict(each) for each in self.config.pools[0].backends]
         for backend in backends:
             known = next(each for each in self.served.pool.backends if each.name == backend["name"])
-            backend |= {"state": known.state, "health": known.health, "ejected": known.ejected}
-            backend |= values if backend["name"] == name else {}
+            backend.update({"state": known.state, "health": known.health, "ejected": known.ejected})
+            backend.update(values if backend["name"] == name else {})
         self.plane.update_pools([{"name": "web", "unit": 1, "backends": backends}])
         for client, able in self.able.items():
             if not client.sent:
@@ -133,67 +134,41 @@ class Crowd:
             tried = {attempt.backend.decode() for attempt in exchange.attempts}
             left = {name for name in self.able[client] if self.deeds[name] == "works"} - tried
             if exchange.end == "sQ":
-                # It had its time: whoever is left was at its limit.
+                # It had its time: whoever is left was at its limit. Backups are no overflow for those at theirs.
                 left -= {each.name for each in self.served.pool.backends if each.max_conns}
+                left -= {each.name for each in self.members if each.backup and not tried}
             is_late = bool(exchange.attempts) and exchange.duration >= ALL_SECONDS
             assert not left or is_late, f"{exchange!r} {exchange.end} after {tried}, but {left} could have taken it"
             assert len(exchange.attempts) == len(tried), "nobody is dialled twice"
 
 
-MEMBER = st.fixed_dictionaries(
-    {
-        "weight": st.sampled_from([1, 1, 1, 3, 3, 0]),
-        "backup": st.sampled_from([False, False, True]),
-        "max_conns": st.sampled_from([0, 0, 0, 1, 2]),
-        "state": st.sampled_from(["ready"] * 6 + ["drain", "maint"]),
-        "health": st.sampled_from(["up"] * 6 + ["down", "checking"]),
-        "ejected": st.sampled_from([False] * 6 + [True]),
-        "rising": st.sampled_from([0.0, 0.0, 995.0]),
-    }
-)
-DEED = st.sampled_from(["works", "works", "refuses", "refuses", "no port", "hangs"])
-COME = st.tuples(st.just("come"), st.sampled_from([GET, POST, LOCK]), st.integers(0, 4))
-STEPS = st.lists(
-    st.one_of(
-        COME,
-        COME,
-        COME,
-        st.tuples(st.just("answer"), st.none(), st.none()),
-        st.tuples(st.just("time"), st.sampled_from([0.5, 2.0, 6.0]), st.none()),
-        st.tuples(
-            st.just("change"),
-            st.sampled_from([{"ejected": True}, {"ejected": False}, {"state": "drain"}, {"health": "down"}]),
-            st.integers(0, 4),
-        ),
-        st.tuples(st.just("stop"), st.none(), st.none()),
-    ),
-    min_size=4,
-    max_size=20,
-)
+FACTS: dict[str, list[Any]] = {
+    "weight": [1, 1, 1, 3, 3, 0],
+    "backup": [False, False, True],
+    "max_conns": [0, 0, 0, 1, 2],
+    "state": ["ready"] * 8 + ["drain", "maint"],
+    "health": ["up"] * 8 + ["down", "checking"],
+    "ejected": [False] * 8 + [True],
+    "rising": [0.0, 0.0, 995.0],
+}
+DEEDS = ["works", "works", "refuses", "refuses", "no port", "hangs"]
+CHANGES = [{"ejected": True}, {"ejected": False}, {"state": "drain"}, {"health": "down"}]
 
 
-@settings(deadline=None, max_examples=200)
-@given(
-    policy=st.sampled_from(["round_robin", "least_conn", "random", "ewma", "hash"]),
-    members=st.lists(st.tuples(MEMBER, DEED), min_size=2, max_size=5),
-    steps=STEPS,
-    is_sticky=st.booleans(),
-    tries_all=st.booleans(),
-    slow=st.booleans(),
-)
-def test_nothing_unsent_fails_while_somebody_could_take_it(
-    policy: str,
-    members: list[tuple[dict[str, Any], str]],
-    steps: list[tuple[str, Any, Any]],
-    is_sticky: bool,
-    tries_all: bool,
-    slow: bool,
-) -> None:
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**64))
+def test_nothing_unsent_fails_while_somebody_could_take_it(seed: int) -> None:
     """Whatever the pool, its backends and the clients do; and in the end nothing is left behind."""
-    listed = [make_backend(f"n{n}", port=8000 + n, **facts) for n, (facts, _) in enumerate(members)]
+    # Drawn evenly from a seed: of hypothesis' own small examples hardly any has a dead backend and a request for it.
+    random = Random(seed)
+    count = random.randint(2, 5)
+    drawn = [{fact: random.choice(values) for fact, values in FACTS.items()} for _ in range(count)]
+    listed = [make_backend(f"n{n}", port=8000 + n, **facts) for n, facts in enumerate(drawn)]
+    policy = random.choice(["round_robin", "least_conn", "random", "ewma", "hash"])
+    is_sticky, tries_all, slow = (random.random() < 0.3 for _ in range(3))
     crowd = Crowd(
         listed,
-        {f"n{n}": deed for n, (_, deed) in enumerate(members)},
+        {backend.name: random.choice(DEEDS) for backend in listed},
         policy=policy,
         hash="client_ip" if policy == "hash" else None,
         sticky=Sticky("SRV", ("0123456789abcdef",)) if is_sticky else None,
@@ -201,16 +176,17 @@ def test_nothing_unsent_fails_while_somebody_could_take_it(
         slow_start=20.0 if slow else 0.0,
         outlier=Outlier(5, 10.0, 60.0, 1),
     )
-    for kind, value, which in steps:
-        name = f"n{which % len(listed)}" if which is not None else ""
+    kinds = random.choices(["come", "answer", "time", "change", "stop"], [12, 3, 2, 2, 0.3], k=random.randint(3, 25))
+    for kind in kinds:
+        name = random.choice(listed).name
         if kind == "come" and not crowd.plane.draining:
-            crowd.come(value, name if is_sticky else None)
+            crowd.come(random.choice([GET, POST, LOCK]), name if is_sticky else None)
         elif kind == "answer":
             crowd.answer()
         elif kind == "time":
-            crowd.pass_time(value)
+            crowd.pass_time(random.choice([0.5, 2.0, 6.0]))
         elif kind == "change":
-            crowd.change(name, **value)
+            crowd.change(name, **random.choice(CHANGES))
         elif kind == "stop":
             crowd.plane.drain()
         crowd.play()
