@@ -29,7 +29,10 @@ _NUL: Final = 0
 _NUMBER_SIGN: Final = ord("#")
 _PERCENT: Final = ord("%")
 _DOTS: Final = frozenset({b".", b".."})
-_HIGH: Final = re.compile(rb"[\x80-\xff]")
+#: Without one of these, NUL, backslash, dot and slash, decoding makes nothing that isn't there; to look costs little.
+_SUSPECT: Final = re.compile(rb"%(?:00|5[Cc]|2[EeFf])")
+#: What each byte becomes: a client may send thousands of them, and a function called for each takes 1 µs.
+_WITHOUT_HIGH: Final = [b"%c" % byte if byte < 0x80 else b"%%%02X" % byte for byte in range(256)]
 
 
 def find_target_problem(head: RequestHead) -> ExchangeError | None:
@@ -100,11 +103,7 @@ def encode_high(target: bytes) -> bytes:
     >>> encode_high(b"/caf\xc3\xa9?\xff")
     b'/caf%C3%A9?%FF'
     """
-    return _HIGH.sub(_encode, target)
-
-
-def _encode(byte: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % byte[0][0]
+    return target if target.isascii() else b"".join([_WITHOUT_HIGH[byte] for byte in target])
 
 
 def split_absolute(target: bytes) -> tuple[bytes, bytes, bytes]:
@@ -148,7 +147,7 @@ def clean_path(path: bytes) -> bytes:
     """
     if _BACKSLASH in path:
         raise BadRequest("backslash in the path")
-    if _PERCENT in path:
+    if _PERCENT in path and _SUSPECT.search(path) is not None:
         _check_encoded(path)
     if path.find(b"/.") >= 0:
         path = _without_dot_segments(path)

@@ -1,11 +1,13 @@
 """Pins the one form in which targets are matched and forwarded, and what could mean another path to somebody."""
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyproxy.errors import BadRequest
-from pyproxy.http1.target import encode_high, forwarded_target, is_clean, split_absolute
+from pyproxy.http1.target import clean_path, encode_high, forwarded_target, is_clean, split_absolute
 from pyproxy.routing.rewrite import strip_prefix
 from pyproxy.routing.target import routing_path
 from tests.unit.http1.feeding import read_requests
@@ -107,3 +109,23 @@ def test_what_is_left_of_a_path_needs_no_second_look(path: bytes, depth: int, sl
     prefix = b"/".join(routing_path(target).split(b"/")[: depth + 1]) + (b"/" if slash else b"")
     stripped = strip_prefix(target, prefix)
     assert forwarded_target(stripped, b"GET") == stripped
+
+
+@given(st.text("%02345cCeEfF./a", max_size=20).map(lambda text: b"/" + text.encode()))
+def test_what_is_not_decoded_has_nothing_to_hide(path: bytes) -> None:
+    """A path that passes says the same, NUL, backslashes and dot segments apart, however often it is looked at."""
+    try:
+        clean = clean_path(path)
+    except BadRequest:
+        return
+    decoded = unquote_to_bytes(clean)
+    assert not {0, ord("\\")} & set(decoded)
+    encoded_dots = [part for part in clean.split(b"/") if b"%" in part]
+    assert all({b".", b".."}.isdisjoint(unquote_to_bytes(part).split(b"/")) for part in encoded_dots)
+
+
+def test_every_byte_above_ascii_is_encoded() -> None:
+    """And no other one, whatever stands beside it."""
+    below, above = bytes(range(128)), bytes(range(128, 256))
+    assert encode_high(below) == below
+    assert encode_high(below + above) == below + b"".join(b"%%%02X" % byte for byte in above)
