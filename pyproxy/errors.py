@@ -233,6 +233,8 @@ class DescriptorLimit(UpstreamError):
     status = 503
     end = "RC"
     blames_backend = False
+    retry = Retry.ALWAYS  # another backend may have a connection to spare
+    cause = "connect"
 
 
 class ConnectionReset(UpstreamError):

@@ -33,6 +33,11 @@ _TEXTS = TEXTS | {
     "model_type": "must be an object",
 }
 
+#: Nobody means more than this, and each that is wrong is a line of the answer.
+_KEYS_MAX = 64
+_HEADERS_MAX = 500
+_LINES_MAX = 20
+
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -81,7 +86,9 @@ def _sender(value: str) -> str:
 def _pairs(value: Any) -> Any:
     """Make a mapping a list of pairs; JSON has no tuples."""
     if isinstance(value, dict):
-        return list(value.items())
+        value = list(value.items())
+    if isinstance(value, list) and len(value) > _HEADERS_MAX:
+        raise ValueError(f"must be at most {_HEADERS_MAX}")
     if isinstance(value, list):
         return [tuple(item) if isinstance(item, list) else item for item in value]
     raise ValueError("must be a mapping, or a list of [name, value]")
@@ -123,11 +130,15 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         content = orjson.loads(await request.read())
     except orjson.JSONDecodeError as error:
         raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+    if isinstance(content, dict) and len(content) > _KEYS_MAX:
+        raise InvalidBody([f"must have at most {_KEYS_MAX} keys"])
     try:
         return model.model_validate(content)
     except ValidationError as error:
         problems = [found for found in error.errors(include_url=False) if not is_consequence(found)]
-        raise InvalidBody([_line(found, model) for found in problems]) from error
+        lines = [_line(found, model) for found in problems[:_LINES_MAX]]
+        more = len(problems) - len(lines)
+        raise InvalidBody([*lines, f"and {more} more"] if more else lines) from error
 
 
 def _line(found: ErrorDetails, model: type[BaseModel]) -> str:

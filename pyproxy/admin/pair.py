@@ -13,12 +13,13 @@ PairState = Literal["init", "backup", "master", "fault"]
 
 
 class LinkView(TypedDict):
-    """How the link is; ``refused`` counts what was refused on it, by reason."""
+    """How the link is; ``refused`` counts what was refused on it, by reason, ``fault`` says why it isn't up."""
 
     state: Literal["none", "up", "dead"]
     heard_age: float | None
     speaking: bool
     refused: dict[str, int]
+    fault: str
 
 
 class PeerMachineView(TypedDict):
@@ -35,11 +36,12 @@ class PeerMachineView(TypedDict):
     priority: int | None
     released: bool
     gateway: bool | None
+    witnesses: bool | None
     advert_age: float | None
 
 
 class GuardView(TypedDict):
-    """A guard's last verdict; ``ok`` is None before the first."""
+    """What a guard or a witness said last; ``ok`` is None before the first."""
 
     name: str
     ok: bool | None
@@ -64,6 +66,7 @@ class PairView(TypedDict):
 
     ``drift`` names the sections of the file that differ, ``kept`` the other machine's changes at run time that have
     no place here. ``handover`` is whether one is on its way. ``dropped`` counts adverts that were dropped, by reason.
+    ``age`` is how many seconds ago the speaker said all this, None if it never did.
     """
 
     state: PairState
@@ -83,10 +86,12 @@ class PairView(TypedDict):
     link: LinkView | None
     gateway: bool | None
     witnesses: bool | None
+    witness_states: list[GuardView]
     config_digest: str | None
     kept: list[str]
     handover: bool
     dropped: dict[str, int]
+    age: float | None
 
 
 class HandoverView(TypedDict):

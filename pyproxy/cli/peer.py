@@ -83,6 +83,7 @@ def judge(view: View) -> tuple[int, str]:
 
 def describe(view: View) -> str:
     """Write the pair down for people."""
+    witnesses = view["witness_states"]
     rows = [
         ("state", f"{view['state']} since {view['since']}" + _because(view["reason"])),
         ("addresses", f"{', '.join(view['virtual_ips'])}, {'here' if view['vip_present'] else 'not here'}"),
@@ -90,6 +91,7 @@ def describe(view: View) -> str:
         ("peer", _peer_text(view)),
         ("link", _link_text(view["link"])),
         ("gateway", _reached(view["gateway"])),
+        *[("witness", f"{each['name']}: {_reached(each['ok'])} {each['detail']}".rstrip()) for each in witnesses],
         ("drift", ", ".join(view["drift"]) or "none"),
     ]
     if view["kept"]:

@@ -12,6 +12,7 @@ from pyproxy.config.model_failover import AuthHmac, Failover, Guard, Link, VipEx
 
 _HEX = "hex:"
 _MAX_KEY_BYTES = 1024
+_USUAL_INTERVAL, _LEAST_INTERVAL = 0.25, 0.005  # seconds between two messages of the link
 
 
 def compile_failover(failover: Failover) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def compile_failover(failover: Failover) -> dict[str, Any]:
         },
         "gateway": failover.gateway,
         "witnesses": [_endpoint(item) for item in failover.witnesses],
-        "link": None if failover.link is None else _link(failover.link),
+        "link": None if failover.link is None else _link(failover, failover.link),
         "split_hold": failover.split_hold,
         "guards": [_guard(item) for item in failover.guards],
         "notify": {
@@ -90,12 +91,24 @@ def _endpoint(address: Address) -> dict[str, Any]:
     return {"host": address.host, "port": address.port}
 
 
-def _link(link: Link) -> dict[str, Any]:
+def link_interval(failover: Failover, link: Link) -> float:
+    """
+    Give the seconds between two messages; with ``auto`` the link is dead within two adverts.
+
+    A backup takes over when three adverts are missing, but the last of them may have been due when the master died. So
+    it must know by then that the link is dead, too: it would wait for that otherwise.
+    """
+    if not isinstance(link.interval, str):
+        return link.interval
+    return max(min(_USUAL_INTERVAL, 2 * failover.advert_interval / link.dead_after), _LEAST_INTERVAL)
+
+
+def _link(failover: Failover, link: Link) -> dict[str, Any]:
     return {
         "bind": _endpoint(link.bind),
         "peer": _endpoint(link.peer),
         "key_file": link.key_file,
-        "interval": link.interval,
+        "interval": link_interval(failover, link),
         "dead_after": link.dead_after,
     }
 

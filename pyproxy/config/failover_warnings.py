@@ -8,6 +8,7 @@ whatever the other machine's file says.
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface
 
+from pyproxy.config.compile_failover import link_interval
 from pyproxy.config.model import Config
 from pyproxy.config.model_failover import Failover, Link
 from pyproxy.config.source import Path, Source
@@ -145,7 +146,7 @@ def _link_network(failover: Failover, link: Link) -> Found:
 
 
 def _link_dead_time(failover: Failover, link: Link) -> Found:
-    dead = link.interval * link.dead_after
+    dead = link_interval(failover, link) * link.dead_after
     silence = failover.down_adverts * failover.advert_interval
     if dead > silence + failover.advert_interval:
         yield (
@@ -156,10 +157,10 @@ def _link_dead_time(failover: Failover, link: Link) -> Found:
 
 
 def _undecided(failover: Failover) -> Found:
-    if failover.gateway == "off" and failover.link is not None:
+    if failover.gateway == "off" and not failover.witnesses and failover.link is not None:
         yield (
             ("gateway",),
-            "with off, nothing decides after split_hold: a peer that is cut off and says over the link that it is "
+            "with off and no witnesses, nothing decides after split_hold: a peer that is cut off and says over the link that it is "
             "well keeps the addresses",
         )
 

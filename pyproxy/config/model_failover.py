@@ -44,6 +44,15 @@ def _parse_lease(value: Any) -> str | float:
         raise ValueError("must be auto, off or a duration of at least 1s") from None
 
 
+def _parse_interval(value: Any) -> str | float:
+    if value == "auto":
+        return "auto"
+    try:
+        return float(duration(0.01, 60).parse(value))
+    except ValueError:
+        raise ValueError("must be auto or a duration from 10ms to 60s") from None
+
+
 def _show(value: Any) -> Any:
     return show_duration(value) if isinstance(value, float) else value
 
@@ -77,7 +86,11 @@ class Link(Section):
     bind: Endpoint = Field(description="Address of this machine on the link.")
     peer: Endpoint = Field(description="Address of the other machine on the link.")
     key_file: FilePath = Field(description="File with the shared key, the same on both.")
-    interval: Annotated[float, duration(0.01, 60)] = Field(0.25, description="Time between two messages.")
+    interval: Annotated[str | float, Scalar("auto | duration", _parse_interval, _show, _DURATION_OR)] = Field(
+        "auto",
+        description="Time between two messages; `auto` is 250ms, or less if the adverts are so frequent that the link "
+        "would count as dead later than the master.",
+    )
     dead_after: int = Field(4, ge=1, le=255, description="Missed messages before the link counts as dead.")
 
 

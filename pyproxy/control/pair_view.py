@@ -14,6 +14,7 @@ from pyproxy.admin.pair import AlarmView, GuardView, LinkView, PairState, PairVi
 from pyproxy.control.times import rfc3339
 
 STATES: Final = ("init", "backup", "master", "fault")
+STALE_SECONDS: Final = 3.0  # a speaker tells its status every second
 MAX_REASONS: Final = 32  # kinds of reasons that are counted apart
 
 _END_OF_KIND = re.compile(r"[:;,(0-9]")
@@ -31,6 +32,7 @@ class Known:
     config_digest: str | None = None
     is_handing_over: bool = False
     is_speaking: bool = True  # whether there is a speaker
+    age: float | None = None  # seconds since the status was told
 
 
 def state_of(known: Known) -> str:
@@ -60,10 +62,12 @@ def make_view(known: Known) -> PairView:
         "link": _link(status.get("link")),
         "gateway": status.get("gateway"),
         "witnesses": status.get("witnesses"),
+        "witness_states": [_guard(item) for item in status.get("witness_states") or ()],
         "config_digest": known.config_digest,
         "kept": list(known.kept),
         "handover": known.is_handing_over,
         "dropped": dict(status.get("rejected") or {}),
+        "age": known.age,
     }
 
 
@@ -127,9 +131,14 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
 
 
 def _alarms(known: Known) -> list[Mapping[str, Any]]:
-    """Give the speaker's alarms, and that there is no speaker to raise any."""
-    silent = {"name": "speaker", "text": "the speaker is not running: what is shown is its last word"}
-    return [*(known.status.get("alarms") or ()), *([] if known.is_speaking else [silent])]
+    """Give the speaker's alarms, and that there is no speaker to raise any, or one that says nothing."""
+    found = list(known.status.get("alarms") or ())
+    if not known.is_speaking:
+        found.append({"name": "speaker", "text": "the speaker is not running: what is shown is its last word"})
+    elif known.age is not None and known.age > STALE_SECONDS:
+        text = f"the speaker has said nothing for {known.age:.3g} s: what is shown is its last word"
+        found.append({"name": "speaker", "text": text})
+    return found
 
 
 def _machine(known: Known) -> PeerMachineView:
@@ -147,6 +156,7 @@ def _machine(known: Known) -> PeerMachineView:
         "priority": peer.get("priority"),
         "released": bool(peer.get("released")),
         "gateway": peer.get("gateway"),
+        "witnesses": peer.get("witnesses"),
         "advert_age": peer.get("advert_age"),
     }
 
@@ -159,6 +169,7 @@ def _link(link: Any) -> LinkView | None:
         "heard_age": link.get("heard_age"),
         "speaking": bool(link.get("speaking")),
         "refused": link.get("refused") or {},
+        "fault": str(link.get("fault") or ""),
     }
 
 

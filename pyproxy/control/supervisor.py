@@ -18,6 +18,7 @@ from typing import Any
 
 from pyproxy.admin.app import make_app
 from pyproxy.clock import monotonic
+from pyproxy.config.addresses import Address, parse_address
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
 from pyproxy.control.admin_socket import open_admin
@@ -31,8 +32,10 @@ from pyproxy.control.handover import Emptying
 from pyproxy.control.happenings import tell_addresses, tell_flip, tell_speaker, tell_word, tell_worker
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import open_listeners
+from pyproxy.control.loops import OwnListener, OwnListeners, loop_text
 from pyproxy.control.members import Members
 from pyproxy.control.pair import Facts, Hooks, Pair
+from pyproxy.control.pair_settings import lock_instance
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
@@ -89,6 +92,8 @@ class Supervisor:
         self._seen = Seen()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._leaving: asyncio.Task[None] | None = None
+        self._own = OwnListeners(())
+        self._looped: set[tuple[str, str]] = set()  # pool and address of backends that lead back here
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self._settings.file}>"
@@ -114,6 +119,8 @@ class Supervisor:
 
     def _open(self) -> None:
         config = self._config
+        if self._settings.pair is not None:
+            self._cleanup.callback(lock_instance(self._settings.pair).close)
         self._changes.load()
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)
@@ -123,6 +130,8 @@ class Supervisor:
         self._cleanup.callback(self._close_listeners)
         for listener in self._listeners:
             _log.info("listening on %s (%s)", listener.address, listener.name)
+        bound = [OwnListener(item.name, parse_address(item.address)) for item in self._listeners]
+        self._own = OwnListeners(bound, virtual)
         self._scoreboard = Scoreboard(config.workers, self._layout.size, self._layout.gauges)
         self._scoreboard.used = self._layout.columns_for(self._members.used)
         self._cleanup.callback(self._scoreboard.close)
@@ -206,6 +215,15 @@ class Supervisor:
         self._cleanup.push_async_callback(self._prober.close)
         for pool in self._config.pools:
             self._prober.update(self._members.pool(pool.name))
+            self._warn_of_loops(pool.name)
+
+    def _warn_of_loops(self, name: str) -> None:
+        """Warn once of each backend that is one of our own listeners."""
+        for backend in self._members.pool(name).backends:
+            address = Address(backend.host, backend.port, backend.path)
+            if (name, str(address)) not in self._looped and (listener := self._own.find(address)):
+                self._looped.add((name, str(address)))
+                _log.warning("pool %s: backend %s (%s) %s", name, backend.name, address, loop_text(listener))
 
     def _start_resolver(self) -> None:
         """Look the names among the backends up; they have a moment to be found, but without DNS we start as well."""
@@ -311,6 +329,7 @@ class Supervisor:
         self._tell(pool)
         self._prober.update(self._members.pool(pool))
         self._ejector.follow(pool)
+        self._warn_of_loops(pool)
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
         tell_flip(self._events, pool, self._members.member(pool, seat), health, self._prober.results.get(seat))

@@ -42,8 +42,8 @@ class Adverts:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a socket for every family."""
-        return set(self._sockets) == set(self._dialect.settings.families)
+        """Whether there is a socket, of any family: the others do without."""
+        return bool(self._sockets)
 
     @property
     def own(self) -> frozenset[str]:

@@ -77,7 +77,9 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class HandoverRequested:
-    """The operator wants the other machine to become master."""
+    """The operator wants the other machine to become master; ``reason`` is what that one will say of it."""
+
+    reason: str = "handed over"
 
 
 @dataclass(frozen=True, slots=True)

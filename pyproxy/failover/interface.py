@@ -47,9 +47,13 @@ class Interface:
         return self.is_up and self._kind == ETHERNET and len(self.mac) == 6
 
     @property
-    def is_usable(self) -> bool:
-        """Whether adverts can be sent in every family that the addresses have."""
-        return self.is_up and all(family in self.sources for family in self._settings.families)
+    def fault(self) -> str:
+        """Say why adverts can be sent in none of the families that the addresses have, empty if they can in one."""
+        if not self.index:
+            return f"there is no interface {self.name}"
+        if not self.is_up:
+            return f"interface {self.name} is down"
+        return "" if self.sources else f"interface {self.name} has no address to speak VRRP from"
 
     def refresh(self) -> bool:
         """Look anew; whether anything is different."""

@@ -17,6 +17,7 @@ Messages are lost with the connection they were on: ``on_connect`` is called for
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -71,6 +72,7 @@ class LinkFacts:
     How the link is; ages in seconds.
 
     ``state`` is none before anything was ever heard, then up or dead. ``boot`` is the other machine's, "" if unknown.
+    ``fault`` says why it isn't up, as far as can be told.
     """
 
     state: str
@@ -78,6 +80,7 @@ class LinkFacts:
     is_speaking: bool
     boot: str
     refused: dict[str, int]
+    fault: str = ""
 
     def to_plain(self) -> State:
         """Write it as JSON can hold it."""
@@ -88,6 +91,7 @@ class LinkFacts:
             "speaking": self.is_speaking,
             "boot": self.boot,
             "refused": dict(self.refused),
+            "fault": self.fault,
         }
 
 
@@ -121,6 +125,7 @@ class Link:
         self._heard: float | None = None
         self._is_alive = False
         self._peer_boot = ""
+        self._fault = ""  # why we couldn't connect, or were refused, last
         self._told: dict[str, float] = {}  # when a refusal was last logged, by reason
         self._failures: set[str] = set()  # why we couldn't connect, since we last could
         self._strangers: set[Incoming] = set()
@@ -147,7 +152,18 @@ class Link:
         """Tell how the link is."""
         state = "none" if self._heard is None else "up" if self._is_alive else "dead"
         age = None if self._heard is None else self._now() - self._heard
-        return LinkFacts(state, age, self.is_speaking, self._peer_boot, self.refused)
+        return LinkFacts(state, age, self.is_speaking, self._peer_boot, self.refused, self.fault)
+
+    @property
+    def fault(self) -> str:
+        """Say why the link isn't up, empty if it is."""
+        if self._is_alive:
+            return ""
+        return self._fault or "nothing comes from the peer: it has no power, hangs, or a cable is cut"
+
+    def adapt(self, settings: LinkSettings) -> None:
+        """Go on with another interval or another patience; the addresses are as before."""
+        self._settings = settings
 
     async def start(self) -> None:
         """Begin to listen and to dial; neither has to succeed at once."""
@@ -266,6 +282,7 @@ class Link:
 
     def _hear(self) -> None:
         self._heard = self._now()
+        self._fault = ""
         if not self._is_alive:
             self._is_alive = True
             _log.info("link: the peer is heard")
@@ -347,6 +364,8 @@ class Link:
             reason = f"no answer within {HANDSHAKE_SECONDS:g} s"
         else:
             reason = os.strerror(error.errno) if error.errno else str(error)
+        is_off = error.errno == errno.ECONNREFUSED
+        self._fault = f"{'the program of the peer is not running' if is_off else 'no connection'} ({reason})"
         if reason not in self._failures:
             self._failures.add(reason)
             peer = self._settings.peer
@@ -355,6 +374,8 @@ class Link:
     def refuse(self, reason: str, address: str, detail: str = "") -> None:
         """Count a refusal, and log the first of its kind in a while; ``reason`` is one of few, ``detail`` is not."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
+        if address == self._settings.peer.host:
+            self._fault = f"refused: {reason}"
         why = f"{reason}: {detail}" if detail else reason
         self._tell(f"refused, {why} (from {address}, {self.refused[reason]} so far)", reason)
 

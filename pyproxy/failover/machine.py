@@ -117,6 +117,10 @@ TIMERS: dict[tuple[State, Timer], str] = {
     (FAULT, Timer.WORKER): "_fault_reconsiders",
 }
 
+# Of strangers and their adverts, in whatever state they are heard.
+TIMERS.update({(state, Timer.STRANGER): "_forget_stranger" for state in State})
+TIMERS.update({(state, Timer.DOUBT): "_end_doubt" for state in State})
+
 
 class Machine(MachineBackup, MachineMaster):
     """

@@ -10,7 +10,7 @@ from pyproxy.failover import timing
 from pyproxy.failover.events import Event, State
 from pyproxy.failover.machine_core import MachineCore, Timer
 from pyproxy.failover.packet import Advert
-from pyproxy.failover.takeover import Silence, Verdict, decide, is_isolated, is_offered
+from pyproxy.failover.takeover import Decision, Silence, Verdict, decide, is_isolated, is_offered
 
 _ASK_AGAIN = 0.25  # seconds, at least, between two questions of an overdue backup
 _PROBE_TIME = 1.0
@@ -44,6 +44,9 @@ class MachineBackup(MachineCore):
         cause = self._cause()
         if cause:
             self._enter_fault(cause)
+        elif self.settings.priority == _OWNER and self.facts.ready_workers == 0:
+            self.reason = "waits for a worker"
+            self._arm(Timer.DELAY, _ASK_AGAIN)
         elif self.settings.priority == _OWNER:
             self._claim("priority 255 owns the addresses")
         else:
@@ -83,7 +86,7 @@ class MachineBackup(MachineCore):
 
     def _listen(self, event: on.AdvertHeard) -> None:
         """Learn of the master without taking part."""
-        if event.advert.priority:
+        if event.advert.priority and not self._is_refused(event) and not self._is_doubted(event):
             self._learn(event)
 
     # --- backup -------------------------------------------------------------------------------------------------------
@@ -98,6 +101,8 @@ class MachineBackup(MachineCore):
 
     def _backup_hears(self, event: on.AdvertHeard) -> None:
         advert = event.advert
+        if self._is_refused(event) or self._is_doubted(event):
+            return
         if advert.priority == 0:
             self._hear_farewell(event)
         elif not self._preempts(advert):
@@ -128,6 +133,8 @@ class MachineBackup(MachineCore):
         return self._now >= self._lower_since + settings.preempt_delay
 
     def _backup_reconsiders(self, _: object = None) -> None:
+        if (event := self._recall()) is not None:
+            self._backup_hears(event)
         cause = self._cause()
         if cause:
             self._enter_fault(cause)
@@ -135,26 +142,26 @@ class MachineBackup(MachineCore):
             self._ask()
 
     def _is_offered(self) -> bool:
-        """Whether the link's word is enough: we know by listening that the master isn't a third machine."""
+        """Whether the link's word is enough: we have listened, or heard its adverts, and know who is master."""
         peer = self.facts.linked_peer
         if peer is None or not is_offered(self.facts) or self._claiming:
             return False
+        if self._now - self._listening_since >= self.down_interval():
+            return True
+        # Its own adverts say who is master as well as a whole interval of silence does.
         is_peers = bool(peer.sources & set(self._masters.values()))
-        if self._now - self._listening_since < self.down_interval():
-            # Its own adverts say who is master as well as a whole interval of silence does.
-            return is_peers and self.last_advert is not None and self.last_advert > self._listening_since
-        return is_peers or not peer.sources or not self._is_heard()
+        return is_peers and self.last_advert is not None and self.last_advert > self._listening_since
 
     def _ask(self) -> None:
         """Ask the rule whether to take the addresses, and do what it says."""
         decision = decide(self.settings, self.facts, self._silence())
-        was_cut_off = self._overdue == Verdict.STAY and "isolated" in self.alarms
+        is_back = "isolated" in self.alarms and not is_isolated(self.settings, self.facts)
         if decision.verdict != Verdict.TAKE:
-            self._stay(decision.verdict, decision.reason)
-        elif was_cut_off:
+            self._stay(decision)
+        elif is_back and not self._has_left and not is_offered(self.facts):
             self._listen_anew()
         else:
-            self._take(decision.reason)
+            self._take(decision.reason, is_blind=decision.alarm == "isolated")
 
     def _silence(self) -> Silence:
         heard = self.last_advert if self.last_advert is not None else self._listening_since
@@ -164,19 +171,19 @@ class MachineBackup(MachineCore):
         held = 0.0 if self._held_since is None else self._now - self._held_since
         return Silence(self._now - heard, self._now - self._link_up_at, held, is_preempting, self._has_left)
 
-    def _stay(self, verdict: Verdict, reason: str) -> None:
-        self._overdue, self.reason = verdict, reason
-        if verdict == Verdict.HOLD and self._held_since is None:
+    def _stay(self, decision: Decision) -> None:
+        self._overdue, self.reason = decision.verdict, decision.reason
+        if decision.verdict == Verdict.HOLD and self._held_since is None:
             self._held_since = self._now
-        self._alarm("split", reason if verdict == Verdict.HOLD else "")
-        self._alarm("isolated", reason if is_isolated(self.settings, self.facts) else "")
+        for name in ("split", "isolated"):
+            self._alarm(name, decision.reason if decision.alarm == name else "")
         self._arm(Timer.DOWN, max(self._interval, _ASK_AGAIN))
 
-    def _take(self, reason: str) -> None:
+    def _take(self, reason: str, *, is_blind: bool) -> None:
         """Take the addresses, after fencing where that is wanted: the link is dead and someone has them."""
         settings = self.settings
         if settings.fence is None or self.facts.link != "dead" or self._has_left:
-            self._claim(reason)
+            self._claim(reason, is_blind=is_blind)
             return
         self._claiming = reason
         self._timers.pop(Timer.DOWN, None)
@@ -194,13 +201,13 @@ class MachineBackup(MachineCore):
 
     def _probe_done(self, event: on.ProbeDone) -> None:
         if self._claiming and event.holder is None:
-            self._claim(self._claiming)
+            self._claim(self._claiming, is_blind=is_isolated(self.settings, self.facts))
         elif self._claiming and event.holder is not None:
             self._fence(event.holder)
 
     def _fence_done(self, event: on.FenceDone) -> None:
         if self._claiming and event.ok:
-            self._claim(f"{self._claiming}; the old master is fenced")
+            self._claim(f"{self._claiming}; the old master is fenced", is_blind=is_isolated(self.settings, self.facts))
         elif self._claiming:
             self._listen_anew()
             self.reason = f"fencing failed: {event.detail}"

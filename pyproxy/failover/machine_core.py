@@ -13,13 +13,25 @@ from pyproxy.failover.commands import Command
 from pyproxy.failover.duals import DualWatch
 from pyproxy.failover.events import State
 from pyproxy.failover.packet import Advert
-from pyproxy.failover.peer_gateway import PeerGateway
-from pyproxy.failover.settings import Settings
-from pyproxy.failover.takeover import Facts, PeerFacts, Verdict, fault_cause, is_well
+from pyproxy.failover.reach import Comparison
+from pyproxy.failover.settings import Settings, VirtualIp
+from pyproxy.failover.strangers import contradiction, stranger_word
+from pyproxy.failover.takeover import (
+    Facts,
+    PeerFacts,
+    Verdict,
+    family_word,
+    fault_cause,
+    is_isolated,
+    is_well,
+    silence_word,
+)
 
 RENEW_GAP = 0.25  # twice a second is enough for any lease
 
-_LASTING = frozenset({"worker"})
+_LASTING = frozenset({"worker", "stranger", "doubt"})
+_LEAST_PRIORITY = 1
+_DOUBT = 0.25  # seconds, at least, that the link's word may come after an advert
 _SHORT_LEASE = 1.25  # intervals
 _VIPS_RETRY = 10.0
 
@@ -38,6 +50,8 @@ class Timer(StrEnum):
     DUAL = "dual"  # no foreign advert came any more
     CONFLICT = "conflict"  # nobody else answered for our addresses any more
     RETRY = "retry"  # addresses that could not be had
+    STRANGER = "stranger"  # nobody but the peer was heard any more
+    DOUBT = "doubt"  # the link didn't say what an advert said
 
 
 class MachineCore:
@@ -77,9 +91,15 @@ class MachineCore:
         self._announced_at = float("-inf")
         self._tie_since: float | None = None
         self._deaf_since: float | None = None  # the peer, to our adverts
+        self._answered_at = float("-inf")  # when an advert of somebody was answered with one of ours
+        self._held = settings.virtual_ips  # the addresses that we have while we are master
+        self._blind_until = float("-inf")
+        self._handover_reason = ""
         # of the facts
+        self._doubted: on.AdvertHeard | None = None
         self._no_worker_since: float | None = None
-        self._peer_gateway = PeerGateway()
+        self._gateway_sign, self._witness_sign = Comparison(), Comparison()
+        self._word: PeerFacts | None = None  # the peer's last one, which says nothing new when it is looked at again
         self._link_up_at = float("-inf")
         self._was_linked = False
         self._was_down = False  # the interface, during this fault
@@ -93,6 +113,27 @@ class MachineCore:
         """How long the master may be silent, by the interval that it uses."""
         settings = self.settings
         return timing.down_interval(settings.version, settings.priority, self._interval, settings.down_adverts)
+
+    @property
+    def priority(self) -> int:
+        """
+        What our adverts say.
+
+        It is the lowest for a master that took the addresses although it reaches nobody, and until it has listened
+        for a down interval after that: every other master is a better one.
+        """
+        return _LEAST_PRIORITY if self._now < self._blind_until else self.settings.priority
+
+    @property
+    def active_vips(self) -> tuple[VirtualIp, ...]:
+        """The addresses that a master holds: of the families that it can speak VRRP in, if the kernel has them."""
+        if self.settings.vip_backend != "netlink":
+            return self.settings.virtual_ips
+        return tuple(vip for vip in self.settings.virtual_ips if vip.family in self.facts.sources)
+
+    def is_strange(self, event: on.AdvertHeard) -> bool:
+        """Whether an advert is known to be of somebody who isn't the peer."""
+        return bool(stranger_word(self.settings, self.facts, event.advert, event.source))
 
     def lifetime(self) -> int | None:
         """How many seconds the kernel is to keep the addresses on its own; None is for ever."""
@@ -110,12 +151,14 @@ class MachineCore:
         heard = max((at for at in (self.last_advert, self._lower_at) if at is not None), default=None)
         return PeerFacts(
             state=self.state.value,
-            priority=self.settings.priority,
+            priority=self.priority,
             well=is_well(facts),
             reason=self.reason,
             released=self.released,
             gateway=facts.gateway,
             gateway_age=None if facts.gateway_at is None else now - facts.gateway_at,
+            witnesses=facts.witnesses,
+            witnesses_age=None if facts.witnesses_at is None else now - facts.witnesses_at,
             healthy_backends=facts.healthy_backends,
             advert_age=None if heard is None else now - heard,
             down_adverts=self.settings.down_adverts,
@@ -138,10 +181,89 @@ class MachineCore:
             self._link_up_at = self._now
         if self._yielded == "no_backend" and facts.healthy_backends != 0:
             self._yielded = ""
-        self._peer_gateway.observe(facts, self._now, self._gateway_patience())
+        if self._yielded == "family" and len(facts.sources) >= len(self.settings.families):
+            self._yielded = ""
+        self._compare_signs()
+        self._unlearn_strangers()
         peer = facts.linked_peer
         if peer and peer.state == "master":
             self.released = False
+        if self._now < self._blind_until and is_isolated(self.settings, facts):
+            self._blind_until = self._now + self.down_interval()
+        self._alarm("gateway", silence_word(self.settings, facts))
+        self._alarm("family", family_word(self.settings, facts))
+
+    def _compare_signs(self) -> None:
+        facts, peer, now = self.facts, self.facts.linked_peer, self._now
+        is_new, self._word = peer is not self._word, peer
+        link = self.settings.link
+        beat = link.interval if link else 0.0
+        theirs = peer or PeerFacts("init", 0, False)
+        patience = timing.question_interval(self.down_interval()) + beat
+        self._gateway_sign.observe(
+            facts.gateway, theirs.gateway, theirs.gateway_age, now, patience, is_new=is_new and peer is not None
+        )
+        patience = timing.WITNESS_SECONDS + beat
+        self._witness_sign.observe(
+            facts.witnesses, theirs.witnesses, theirs.witnesses_age, now, patience, is_new=is_new and peer is not None
+        )
+
+    # --- strangers ----------------------------------------------------------------------------------------------------
+
+    def _is_refused(self, event: on.AdvertHeard) -> bool:
+        """Whether an advert isn't the peer's, which is told."""
+        word = stranger_word(self.settings, self.facts, event.advert, event.source)
+        if word:
+            self._suspect(word, event.advert)
+        return bool(word)
+
+    def _is_doubted(self, event: on.AdvertHeard) -> bool:
+        """
+        Whether the link says otherwise than an advert from the peer's address: then the link is believed.
+
+        The advert may have come first. When the link says the same in a moment, the advert counts (``_recall``).
+        """
+        if not contradiction(self.facts, event.advert, event.source):
+            return False
+        if self._doubted is None:
+            link = self.settings.link
+            self._arm(Timer.DOUBT, max(2 * link.interval if link else 0.0, _DOUBT))
+        self._doubted = event
+        return True
+
+    def _recall(self) -> on.AdvertHeard | None:
+        """Give the advert that came before the word of the link that confirms it."""
+        event = self._doubted
+        if event is None or contradiction(self.facts, event.advert, event.source):
+            return None
+        self._doubted = None
+        self._timers.pop(Timer.DOUBT, None)
+        return event
+
+    def _end_doubt(self) -> None:
+        event, self._doubted = self._doubted, None
+        if event is not None and (word := contradiction(self.facts, event.advert, event.source)):
+            self._suspect(word, event.advert)
+
+    def _suspect(self, word: str, advert: Advert) -> None:
+        self._alarm("stranger", word)
+        silence = self.settings.down_adverts * max(advert.interval, self.settings.advert_interval)
+        self._arm(Timer.STRANGER, silence)
+
+    def _forget_stranger(self) -> None:
+        self._alarm("stranger", "")
+
+    def _unlearn_strangers(self) -> None:
+        """Forget a master who turns out not to be the peer: he was heard before the link told who is."""
+        peer = self.facts.peer
+        if peer is None or self.facts.link == "none" or not peer.sources:
+            return
+        if peer.sources.issuperset(self._masters.values()):
+            return
+        self._masters.clear()
+        self._interval, self.last_advert = self.settings.advert_interval, None
+        if Timer.DOWN in self._timers:
+            self._timers[Timer.DOWN] = min(self._timers[Timer.DOWN], self._now + self.down_interval())
 
     def _cause(self, *, is_adopting: bool = False) -> str:
         """Why this machine can't take part at present, empty if it can; who adopts goes on as the master that was."""
@@ -155,13 +277,8 @@ class MachineCore:
             no_worker=since is not None and self._now >= since + wait,
             is_master=is_adopting or self.state == State.MASTER,
             is_fault=self.state == State.FAULT,
-            is_alone=self._peer_gateway.is_confirmed,
+            is_alone=self._gateway_sign.is_confirmed or self._witness_sign.is_confirmed,
         )
-
-    def _gateway_patience(self) -> float:
-        """How long it may take until each machine has asked the gateway again and heard what the other one found."""
-        link = self.settings.link
-        return timing.question_interval(self.down_interval()) + (link.interval if link else 0.0)
 
     def _arm(self, timer: Timer, delay: float) -> None:
         self._timers[timer] = self._now + delay
@@ -171,8 +288,9 @@ class MachineCore:
         before, self.state, self.reason, self.since = self.state, state, reason, self._now
         self._timers = {timer: at for timer, at in self._timers.items() if timer in _LASTING}
         self._overdue = self._held_since = self._lower_since = self._lower_at = None
-        self._claiming = ""
+        self._claiming = self._handover_reason = ""
         self._has_left = False
+        self._blind_until = float("-inf")
         self.duals.leave(self._now)
         for name in ("split", "isolated", "fence", "one_way", "address_conflict", "dual_master"):
             self._alarm(name, "")
@@ -192,11 +310,20 @@ class MachineCore:
 
     def _learn(self, event: on.AdvertHeard) -> None:
         advert = event.advert
+        self._compare_masters(event)
         self._interval = advert.interval if advert.version == 3 else self.settings.advert_interval
         self._masters[advert.family] = event.source
         self.last_advert = self._now
         self.released = self._has_left = False
         self._check_addresses(advert)
+
+    def _compare_masters(self, event: on.AdvertHeard) -> None:
+        """Notice a third machine where no link tells who the second one is; it is obeyed all the same."""
+        before = self._masters.get(event.advert.family, event.source)
+        if before != event.source and self._is_heard() and not self._has_left:
+            advert = event.advert
+            word = f"{event.source} says that it is master with priority {advert.priority}, {before} said so before"
+            self._suspect(f"{word}: one of them isn't the peer", advert)
 
     def _check_addresses(self, advert: Advert) -> None:
         ours = self.settings.addresses(advert.family)
@@ -207,8 +334,12 @@ class MachineCore:
         else:
             self._alarm(f"addresses_v{advert.family}", "")
 
+    def is_heard(self, now: float) -> bool:
+        """Whether there was an advert within the last down interval."""
+        return self.last_advert is not None and now - self.last_advert < self.down_interval()
+
     def _is_heard(self) -> bool:
-        return self.last_advert is not None and self._now - self.last_advert < self.down_interval()
+        return self.is_heard(self._now)
 
     def _listen_anew(self) -> None:
         """Give the master a whole down interval."""
@@ -219,13 +350,17 @@ class MachineCore:
         for name in ("split", "isolated", "fence"):
             self._alarm(name, "")
 
-    def _claim(self, reason: str, *, is_adopted: bool = False) -> None:
+    def _claim(self, reason: str, *, is_adopted: bool = False, is_blind: bool = False) -> None:
         """Become master: the advert first, so that the old master goes, then the addresses, then everyone is told."""
         settings = self.settings
+        blind_until = self._now + self.down_interval() if is_blind else float("-inf")
+        self._blind_until = blind_until
+        self._held = self.active_vips
         self._assert(1 if is_adopted else settings.garp.repeat)
         for family in settings.families:
             self._alarm(f"addresses_v{family}", "")  # of a master that is gone
         self._to(State.MASTER, reason)
+        self._blind_until = blind_until
         self.released = self._is_late = False
         self._yielded = ""
         self._tie_since = self._deaf_since = None
@@ -241,9 +376,8 @@ class MachineCore:
 
     def _assert(self, repeat: int) -> None:
         """Say that we are master, have the addresses, and say where they are."""
-        vips = self.settings.virtual_ips
-        self._out += [do.SendAdvert(self.settings.priority), do.AddVips(vips, self.lifetime())]
-        self._out.append(do.Announce(vips, repeat))
+        self._out += [do.SendAdvert(self.priority), do.AddVips(self._held, self.lifetime())]
+        self._out.append(do.Announce(self._held, repeat))
         self._renewed_at = self._announced_at = self._now
 
     def _arm_renewal(self) -> None:

@@ -10,7 +10,7 @@ from pyproxy.failover import timing
 from pyproxy.failover.events import Event, State
 from pyproxy.failover.machine_core import RENEW_GAP, MachineCore, Timer
 from pyproxy.failover.packet import packed
-from pyproxy.failover.takeover import handover_refusal, loses_to_peer, yield_cause
+from pyproxy.failover.takeover import handover_refusal, loses_to_peer, missing_families, yield_cause
 
 _ANNOUNCE_GAP = 0.25  # between announcements that others cause
 _CONFLICT_GAP = 1.0
@@ -26,11 +26,15 @@ class MachineMaster(MachineCore):
 
     def _master_hears(self, event: on.AdvertHeard) -> None:
         advert = event.advert
+        if self._is_refused(event):
+            return
         if advert.priority == 0:
             self._send_advert_now()
             return
-        wins = self._does_win(event)
         is_late = self._is_late or self._now > self._timers[Timer.ADVERT] + self._lateness()
+        if (is_late or advert.priority >= self.priority) and self._is_doubted(event):
+            return
+        wins = self._does_win(event)
         self.last_advert = self._now
         self._masters[advert.family] = event.source
         self._check_addresses(advert)
@@ -41,7 +45,7 @@ class MachineMaster(MachineCore):
 
     def _does_win(self, event: on.AdvertHeard) -> bool | None:
         """Whether the other master is to stay and we are to go; None if its other family will tell."""
-        advert, ours = event.advert, self.settings.priority
+        advert, ours = event.advert, self.priority
         if advert.priority != ours:
             return advert.priority > ours
         first = self.settings.families[0]
@@ -58,7 +62,7 @@ class MachineMaster(MachineCore):
     def _step_down(self, event: on.AdvertHeard, *, is_beaten: bool) -> None:
         """Leave it to the other master; one advert of ours tells it to announce the addresses again."""
         if is_beaten:
-            self._out.append(do.SendAdvert(self.settings.priority))
+            self._out.append(do.SendAdvert(self.priority))
         self._out.append(do.RemoveVips(self.settings.virtual_ips))
         self._listen_as_backup(f"{event.source} is master with priority {event.advert.priority}")
         self._learn(event)
@@ -67,15 +71,30 @@ class MachineMaster(MachineCore):
     def _assert_against(self, event: on.AdvertHeard) -> None:
         """Tell a master that is to go, and everyone whom it had told that it has the addresses."""
         advert = event.advert
-        self._out.append(do.SendAdvert(self.settings.priority))
+        if self._may_answer():
+            self._out.append(do.SendAdvert(self.priority))
         self._announce_once(_ANNOUNCE_GAP)
         self.duals.hear(self._now, advert.interval)
         self._arm(Timer.DUAL, _LATE_ADVERTS * max(advert.interval, self.settings.advert_interval))
         self._show_dual(f"{event.source} is master too, with priority {advert.priority}")
 
     def _send_advert_now(self) -> None:
-        self._out.append(do.SendAdvert(self.settings.priority))
-        self._arm(Timer.ADVERT, self.settings.advert_interval)
+        """Answer a farewell as the end of an interval would: nobody's adverts keep ours, or the lease, from coming."""
+        if self._may_answer():
+            self._send_and_renew()
+            self._arm(Timer.ADVERT, self.settings.advert_interval)
+
+    def _may_answer(self) -> bool:
+        """Whether it is time to answer anybody: a flood gets few answers."""
+        is_due = self._now - self._answered_at >= min(_ANNOUNCE_GAP, self.settings.advert_interval / 2)
+        if is_due:
+            self._answered_at = self._now
+        return is_due
+
+    def _send_and_renew(self) -> None:
+        self._out.append(do.SendAdvert(self.priority))
+        if self._now - self._renewed_at >= RENEW_GAP:
+            self._renew()
 
     def _advertise(self) -> None:
         """Say at the end of an interval that we are master; after a stall everything is said anew."""
@@ -83,9 +102,7 @@ class MachineMaster(MachineCore):
             self._is_late = False
             self._assert(self.settings.garp.repeat)
         else:
-            self._out.append(do.SendAdvert(self.settings.priority))
-            if self._now - self._renewed_at >= RENEW_GAP:
-                self._renew()
+            self._send_and_renew()
         interval = self.settings.advert_interval
         self._timers[Timer.ADVERT] = max(self._deadline + interval, self._now + interval / 2)
         self._watch_peer()
@@ -104,7 +121,7 @@ class MachineMaster(MachineCore):
     def _renew(self) -> None:
         lifetime = self.lifetime()
         if lifetime is not None:
-            self._out.append(do.RenewLease(self.settings.virtual_ips, lifetime))
+            self._out.append(do.RenewLease(self._held, lifetime))
             self._renewed_at = self._now
             self._arm_renewal()
 
@@ -113,13 +130,13 @@ class MachineMaster(MachineCore):
         due = self._announced_at + gap
         if self._now >= due:
             self._announced_at = self._now
-            self._out.append(do.Announce(self.settings.virtual_ips, 1))
+            self._out.append(do.Announce(self._held, 1))
         else:
             self._timers[Timer.REFRESH] = min(self._timers.get(Timer.REFRESH, due), due)
 
     def _announce_again(self) -> None:
         self._announced_at = self._now
-        self._out.append(do.Announce(self.settings.virtual_ips, self.settings.garp.repeat))
+        self._out.append(do.Announce(self._held, self.settings.garp.repeat))
 
     def _refresh(self) -> None:
         self._announce_once(0.0)
@@ -142,11 +159,9 @@ class MachineMaster(MachineCore):
         self._enter_fault(self._cause())
 
     def _master_takes_settings(self, event: on.Reconfigured) -> None:
-        before, self.settings = self.settings, event.settings
-        gone = tuple(vip for vip in before.virtual_ips if vip not in self.settings.virtual_ips)
-        if gone:
-            self._out.append(do.RemoveVips(gone))
-        self._assert(self.settings.garp.repeat if before.virtual_ips != self.settings.virtual_ips else 1)
+        self.settings = event.settings
+        if not self._follow_families():
+            self._assert(1)
         self._interval = self.settings.advert_interval
         self._arm(Timer.ADVERT, self._interval)
         self._arm_renewal()
@@ -159,27 +174,42 @@ class MachineMaster(MachineCore):
             self._release()
             self._enter_fault(cause)
             return
+        if (event := self._recall()) is not None:
+            self._master_hears(event)
+            if self.state != State.MASTER:
+                return
         better_off = yield_cause(self.settings, self.facts)
         if better_off:
-            self._give_to_peer(better_off, "no_backend")
+            self._give_to_peer(better_off, "family" if missing_families(self.settings, self.facts) else "no_backend")
             return
+        self._follow_families()
         is_linked = self.facts.link == "up"
         if is_linked and not self._was_linked:
             self._announce_once(_ANNOUNCE_GAP)
         self._was_linked = is_linked
         self._watch_peer()
 
+    def _follow_families(self) -> bool:
+        """Hold the addresses of the families that we can speak in, no more and no less; whether that changed."""
+        before, self._held = self._held, self.active_vips
+        gone = tuple(vip for vip in before if vip not in self._held)
+        if gone:
+            self._out.append(do.RemoveVips(gone))
+        if before != self._held:
+            self._assert(self.settings.garp.repeat)
+        return before != self._held
+
     def _give_to_peer(self, reason: str, why: str) -> None:
         self._release()
         self._listen_as_backup(reason)
         self._yielded = why
 
-    def _begin_handover(self, _: Event) -> None:
+    def _begin_handover(self, event: on.HandoverRequested) -> None:
         refusal = handover_refusal(self.facts)
         if refusal:
             self._out.append(do.RefuseHandover(refusal))
         elif not self.is_draining:
-            self.is_draining = True
+            self.is_draining, self._handover_reason = True, event.reason
             self._out.append(do.BeginHandover())
 
     def _drain_done(self, _: Event) -> None:
@@ -190,7 +220,7 @@ class MachineMaster(MachineCore):
             self.is_draining = False
             self._out.append(do.RefuseHandover(refusal))
         else:
-            self._give_to_peer("handed over", "handover")
+            self._give_to_peer(self._handover_reason, "handover")
 
     # --- the other one ------------------------------------------------------------------------------------------------
 
@@ -203,7 +233,7 @@ class MachineMaster(MachineCore):
         )
         is_master = peer is not None and peer.state == "master"
         is_dual = self.duals.hear_link(self._now, is_master=is_master, patience=patience)
-        if peer and is_dual and loses_to_peer(self.facts, peer, settings.priority):
+        if peer and is_dual and loses_to_peer(self.facts, peer, self.priority):
             self._give_to_peer("the link says that the peer is master and better placed", "")
             return
         self._show_dual("the link says that the peer is master too")

@@ -14,6 +14,7 @@ from pyproxy.clock import monotonic
 from pyproxy.failover.link import Link
 from pyproxy.failover.machine import Machine
 from pyproxy.failover.report import Report
+from pyproxy.failover.settings import Settings
 from pyproxy.failover.takeover import peer_from_plain, peer_to_plain
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,11 @@ class PeerLink:
             told = replace(told, well=False, reason="it is stopping")
         self._link.announce({**peer_to_plain(told), "config_digest": self.config_digest})
 
+    def adapt(self, settings: Settings) -> None:
+        """Follow new settings, whose link has the addresses and the key that it had."""
+        if self._link is not None and settings.link is not None:
+            self._link.adapt(settings.link)
+
     def send(self, kind: str, body: Any) -> None:
         """Send a message of the supervisor's; without a connection it is lost, and all is sent after the next."""
         if self._link is not None:
@@ -86,12 +92,15 @@ class PeerLink:
         """Keep the ages fresh that are told."""
         assert self._machine.settings.link is not None
         self._beat = asyncio.get_running_loop().call_later(self._machine.settings.link.interval, self._on_beat)
+        if self._link is not None:
+            self._machine.facts.link_fault = self._link.fault
         self.announce()
 
     def _on_state(self, state: dict[str, Any] | None) -> None:
         self._before()
         facts = self._machine.facts
         facts.link = "dead" if state is None else "up"
+        facts.link_fault = self._link.fault if self._link is not None else ""
         if state is not None:
             digest = state.get("config_digest")
             self._report.peer_digest = digest if isinstance(digest, str) else None

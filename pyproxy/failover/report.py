@@ -6,6 +6,7 @@ writes them for people.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -50,8 +51,8 @@ class Report:
             self.alarms.pop(name, None)
         return {"type": "event", "kind": "alarm", "at": at, "name": name, "on": bool(text), "reason": text}
 
-    def view(self, machine: Machine, now: float) -> dict[str, Any]:
-        """Give all of it as JSON can hold it; ``now`` is monotonic."""
+    def view(self, machine: Machine, now: float, alarms: Mapping[str, str]) -> dict[str, Any]:
+        """Give all of it as JSON can hold it; ``now`` is monotonic, ``alarms`` are those beside the machine's."""
         settings, facts = machine.settings, machine.facts
         return {
             "state": machine.state.value,
@@ -67,7 +68,8 @@ class Report:
             "transitions": list(self.transitions),
             "dual_master_seconds": round(machine.duals.seconds(now), 3),
             "alarms": [
-                {"name": name, "text": text, "since": self.alarms.get(name)} for name, text in machine.alarms.items()
+                {"name": name, "text": text, "since": self.alarms.get(name)}
+                for name, text in {**machine.alarms, **alarms}.items()
             ],
             "facts": facts_to_plain(facts),
         }
@@ -76,15 +78,19 @@ class Report:
         peer = facts.peer
         if peer is None and self.heard_at is None:
             return None
+        # Whoever was heard before the link told who the peer is may have been a stranger.
+        is_its_own = peer is None or not peer.sources or self.heard_from in peer.sources
+        address = self.heard_from if is_its_own else min(peer.sources) if peer else None
         return {
-            "address": self.heard_from,
+            "address": address,
             "state": peer.state if peer else None,
-            "heard": self.heard_at,
+            "heard": self.heard_at if is_its_own else None,
             "well": peer.well if peer else None,
             "reason": peer.reason if peer else "",
             "priority": peer.priority if peer else None,
             "released": peer.released if peer else False,
             "gateway": peer.gateway if peer else None,
+            "witnesses": peer.witnesses if peer else None,
             "healthy_backends": peer.healthy_backends if peer else None,
             "advert_age": peer.advert_age if peer else None,
             "config_digest": self.peer_digest,

@@ -77,6 +77,11 @@ class Link:
     dead_after: int  # missed messages
 
     @property
+    def ends(self) -> tuple[Endpoint, Endpoint, str]:
+        """What can't change while the link is there."""
+        return self.bind, self.peer, self.key_file
+
+    @property
     def dead_time(self) -> float:
         """Seconds without a message after which the link is dead."""
         return self.interval * self.dead_after

@@ -25,7 +25,7 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,10 @@ from pyproxy.failover.overdue import OverdueWatch
 from pyproxy.failover.peer import PeerLink
 from pyproxy.failover.relaying import Relaying
 from pyproxy.failover.report import Report
-from pyproxy.failover.saved import Keeper
+from pyproxy.failover.saved import Keeper, Saved
 from pyproxy.failover.settings import Settings
 from pyproxy.failover.surroundings import Surroundings
+from pyproxy.failover.takeover import serves_elsewhere
 from pyproxy.failover.vips import KernelVips, make_vips
 
 STATUS_EVERY = 1.0
@@ -62,7 +63,7 @@ END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does
 #: Settings that a running speaker can't change: too much was built on them.
 FIXED = (
     *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
-    *("link", "guards", "witnesses", "gateway"),
+    *("guards", "witnesses", "gateway"),
 )
 
 _log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Beginning:
     link_key: bytes
     boot_id: str
     directory: Path
+    saved: Saved | None = None  # what the one before could be gone on from, as the supervisor knows it
 
 
 class Speaker:
@@ -101,9 +103,11 @@ class Speaker:
         self._overdue = OverdueWatch(self._loop, self._drain, self._on_overdue)
         self._status: asyncio.Handle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._alarms: dict[str, str] = {}  # beside the machine's
         self._ahead = boottime() - monotonic()
         self._collected_at = self._asked_at = monotonic()
         self._report = Report()
+        self.facts_version: int | None = None  # of what the supervisor told last
         self._around = Surroundings(
             settings,
             self._run_guard,
@@ -120,7 +124,7 @@ class Speaker:
         tools = Tools(self._adverts, self._vips, self._around.neighbours, self._notifier, self._report, jobs)
         self._peer = PeerLink(self.machine, self._report, tell, self._drain, self._on_peer)
         self._hands = Hands(self.machine, tools, self.handle, tell, self._peer.announce)
-        self._keeper = Keeper(beginning.directory, beginning.digest, self.machine.down_interval())
+        self._keeper = Keeper(beginning.directory, beginning.digest, self.machine.down_interval(), beginning.saved)
 
     def __repr__(self) -> str:
         return f"<Speaker {self.machine!r}>"
@@ -128,7 +132,9 @@ class Speaker:
     async def start(self) -> None:
         """Begin, as the successor of a speaker that was master a moment ago if there was one."""
         self._adverts.refresh()
+        self._look_at_link_up()
         self._around.start()
+        self._around.apply()
         lease = self.machine.lifetime() if isinstance(self._vips, KernelVips) else None
         refusal = await adoption.refusal(
             self._keeper, lease, self.machine.settings.advert_interval, self._adoption_obstacle
@@ -137,7 +143,6 @@ class Speaker:
             _log.info("nothing to adopt: %s", refusal)
             await self._around.look_for_strangers(lambda: self._report.heard_at is not None)
             await self._around.guards.settle(GUARDS_SECONDS)
-        self._look_at_link_up()
         self._around.apply()
         self._is_started = True
         self._drain()
@@ -149,10 +154,10 @@ class Speaker:
 
     def _adoption_obstacle(self) -> str:
         """Say what keeps this process from going on as master at present, "" if nothing does."""
-        if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.settings.virtual_ips):
+        if isinstance(self._vips, KernelVips) and self._vips.missing(self.machine.active_vips):
             return "the addresses are gone"
-        if not (self._around.interface.is_usable and self._adverts.is_ready):
-            return "the interface can't be used"
+        if not self.machine.facts.own_link_up:
+            return self.machine.facts.own_link_fault
         self._drain()
         heard = (event.advert for event in self._events if isinstance(event, on.AdvertHeard))
         return "another master is heard" if any(advert.priority for advert in heard) else ""
@@ -244,9 +249,11 @@ class Speaker:
             _log.warning("this machine was suspended for %.3g s", asleep)
             self.handle(on.Resumed(asleep))
         for advert, source in self._adverts.read():
-            self._report.hear(source)
-            self._overdue.hear(advert.interval)
-            self.handle(on.AdvertHeard(advert, source))
+            event = on.AdvertHeard(advert, source)
+            if not self.machine.is_strange(event):
+                self._report.hear(source)
+                self._overdue.hear(advert.interval)
+            self.handle(event)
 
     def _on_overdue(self, heard: float) -> None:
         """Find out whether we are cut off, so that it is known when the down timer ends."""
@@ -264,9 +271,13 @@ class Speaker:
             self.handle(on.FactsChanged())
 
     def _look_at_link_up(self) -> bool:
-        before = self.machine.facts.own_link_up
-        self.machine.facts.own_link_up = self._around.interface.is_usable and self._adverts.is_ready
-        return self.machine.facts.own_link_up != before
+        facts, interface = self.machine.facts, self._around.interface
+        before = facts.own_link_up, facts.own_link_fault
+        facts.own_link_fault = interface.fault
+        if not facts.own_link_fault and not self._adverts.is_ready:
+            facts.own_link_fault = f"no socket to speak VRRP on {interface.name} can be opened"
+        facts.own_link_up = not facts.own_link_fault
+        return (facts.own_link_up, facts.own_link_fault) != before
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
@@ -277,19 +288,21 @@ class Speaker:
         """Hear of the interface and its addresses; what is late comes before what the kernel has done about it."""
         self._catch_up()
         interface = self._around.interface
-        was_up, mac = interface.is_up, interface.mac
+        was_up, mac, index = interface.is_up, interface.mac, interface.index
         gone: list[AddressState] = []
         is_changed = interface.read_events(gone.append)
-        if interface.has_missed_events and self._vips.is_held:  # an address may be gone
-            vips = self.machine.settings.virtual_ips
-            self._hands.carry_out(do.AddVips(vips, self.machine.lifetime()))
-            self._hands.carry_out(do.Announce(vips, 1))
         if is_changed:
             self._adverts.refresh()
             self._around.adapt(was_up=was_up)
             self._on_facts()
+        is_remade = interface.is_up and interface.index != index
+        if (interface.has_missed_events or is_remade) and self._vips.is_held:  # an address may be gone
+            vips = self.machine.active_vips
+            self._hands.carry_out(do.AddVips(vips, self.machine.lifetime()))
+            self._hands.carry_out(do.Announce(vips, 1))
+        if is_changed:
             if interface.mac != mac and self._vips.is_held:
-                self._around.neighbours.announce(addresses_of(self.machine.settings.virtual_ips))
+                self._around.neighbours.announce(addresses_of(self.machine.active_vips))
         for event in gone:
             self._put_back(event)
 
@@ -323,11 +336,11 @@ class Speaker:
         self._drain()
         match message["type"]:
             case "facts":
-                self._take_facts(message)
+                self.take_facts(message)
             case "peer_out":
                 self._peer.send(str(message["kind"]), message["body"])
             case "handover":
-                self.handle(on.HandoverRequested())
+                self.handle(on.HandoverRequested(str(message.get("reason") or "handed over")))
             case "hold_syns":
                 self._relaying.hold()
             case "pass_syns":
@@ -339,7 +352,9 @@ class Speaker:
             case kind:
                 _log.error("the supervisor says %r, which means nothing here", kind)
 
-    def _take_facts(self, message: dict[str, Any]) -> None:
+    def take_facts(self, message: dict[str, Any]) -> None:
+        """Take what the supervisor says of the program; may be called before ``start``."""
+        self.facts_version = message.get("version")
         facts = self.machine.facts
         facts.ready_workers = message["ready_workers"]
         facts.healthy_backends = message["healthy_backends"]
@@ -348,6 +363,38 @@ class Speaker:
         self.handle(on.FactsChanged())
         self._peer.announce()
 
+    def saved(self) -> dict[str, Any] | None:
+        """Give what a successor could go on from, as JSON can hold it."""
+        saved = self._keeper.now()
+        return None if saved is None or self._is_ended else asdict(saved)
+
+    def note_supervisor(self, *, hangs: bool) -> None:
+        """Take note whether the supervisor hangs."""
+        if hangs != self.machine.facts.supervisor_hangs:
+            self._drain()
+            self.machine.facts.supervisor_hangs = hangs
+            self._set_alarm("supervisor", "the supervisor hangs: nobody replaces a worker that ends" if hangs else "")
+            self.handle(on.FactsChanged())
+            self._peer.announce()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether clients may have nobody but this machine: it is master, or knows of no other one that serves."""
+        if self.machine.state != State.BACKUP:
+            return self.machine.state == State.MASTER
+        return not serves_elsewhere(self.machine.facts, is_heard=self.machine.is_heard(monotonic()))
+
+    def _set_alarm(self, name: str, text: str) -> None:
+        """Begin or end an alarm that the machine knows nothing of."""
+        if text == self._alarms.get(name, ""):
+            return
+        if text:
+            self._alarms[name] = text
+        else:
+            del self._alarms[name]
+        self._tell(self._report.alarm(name, text))
+        self._tell_soon()
+
     def reconfigure(self, beginning: Beginning) -> bool:
         """Go on with other settings; False, and nothing is changed, if that takes another process."""
         old, new = self.machine.settings, beginning.settings
@@ -355,9 +402,12 @@ class Speaker:
             return False
         if self._jobs is None and has_commands(new):
             return False
+        if (old.link and old.link.ends) != (new.link and new.link.ends):
+            return False
         self._drain()
         self._adverts.reconfigure(Dialect(new, beginning.advert_keys))
         self._notifier.settings = new
+        self._peer.adapt(new)
         self.handle(on.Reconfigured(new))
         self._keeper.digest, self._keeper.freshness = beginning.digest, self.machine.down_interval()
         self._tell_soon()
@@ -373,7 +423,7 @@ class Speaker:
         self._tell(
             {
                 "type": "status",
-                **self._report.view(self.machine, monotonic()),
+                **self._report.view(self.machine, monotonic(), self._alarms),
                 "vip_present": self._vips.is_present,
                 "link": self._peer.to_plain(),
                 "guards": self._around.guards.to_plain(),
@@ -397,6 +447,7 @@ class Speaker:
         if not isinstance(self._vips, KernelVips) and now - self._asked_at >= ASK_AROUND_EVERY:
             self._asked_at = now
             self._asking = asyncio.ensure_future(self._ask_around())
+        self._set_alarm("state_file", self._keeper.problem)
         self._tell_soon()
 
     async def _ask_around(self) -> None:

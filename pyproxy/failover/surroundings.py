@@ -38,7 +38,7 @@ class Surroundings:
     See the module's docstring; made inside a running event loop.
 
     ``run`` runs a command. ``facts`` are changed by ``apply``, and ``on_change`` is called when there is a reason to;
-    only when the gateway answered last is written at once. ``on_claim`` is called when another machine claims one of
+    only when the gateway or a witness answered last is written at once. ``on_claim`` is called when another machine claims one of
     the addresses.
     """
 
@@ -57,7 +57,7 @@ class Surroundings:
         loop = asyncio.get_running_loop()
         self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval, loop)
         self.guards = Guards(settings.guards, run, on_change)
-        self.witnesses = Witnesses(settings.witnesses, on_change)
+        self.witnesses = Witnesses(settings.witnesses, on_change, self._on_witness)
         self._settings = settings
         self._facts = facts
         self._down_interval = down_interval
@@ -79,11 +79,11 @@ class Surroundings:
     def apply(self) -> bool:
         """Write what is known into the facts; whether any of them changed."""
         facts = self._facts
-        seen = (self.interface.sources, self.gateway.is_ok, self.witnesses.verdict(), self._stranger)
+        seen = (dict(self.interface.sources), self.gateway.is_ok, self.witnesses.verdict(), self._stranger)
         found = (*seen, *self.guards.verdict())
         before = (facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason)
         facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason = found
-        facts.gateway_at = self.gateway.answered_at
+        facts.gateway_at, facts.witnesses_at = self.gateway.answered_at, self.witnesses.answered_at
         return found != before
 
     def adapt(self, *, was_up: bool) -> None:
@@ -152,6 +152,9 @@ class Surroundings:
         addresses: set[Ip] = {ip_address(vip.address) for vip in self._settings.virtual_ips}
         self.neighbours.watch(addresses | ({found} if found is not None else set()))
         return found
+
+    def _on_witness(self) -> None:
+        self._facts.witnesses_at = self.witnesses.answered_at
 
     def _on_claim(self, claim: Claim) -> None:
         if claim.address == self.gateway.address:

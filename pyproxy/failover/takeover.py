@@ -15,8 +15,11 @@ from ipaddress import ip_address
 from typing import Any, Literal
 
 from pyproxy.failover.packet import packed
+from pyproxy.failover.reach import Reach
 from pyproxy.failover.settings import Settings
 
+_ISOLATED = "isolated: neither the gateway nor a witness answers"
+_MAX_REASON = 160  # characters of the other machine's, which may quote ours
 _NONE = type(None)
 _PEER_REQUIRED = ("priority", "well")
 _PEER_TYPES: dict[str, tuple[type, ...]] = {
@@ -27,6 +30,8 @@ _PEER_TYPES: dict[str, tuple[type, ...]] = {
     "gateway": (bool, _NONE),
     "healthy_backends": (int, _NONE),
     "gateway_age": (int, float, _NONE),
+    "witnesses": (bool, _NONE),
+    "witnesses_age": (int, float, _NONE),
     "advert_age": (int, float, _NONE),
     "down_adverts": (int, _NONE),
 }
@@ -47,6 +52,18 @@ class PeerFacts:
     down_adverts: int | None = None
     sources: frozenset[str] = frozenset()  # addresses that its adverts come from
     gateway_age: float | None = None  # seconds since its gateway answered; None = unknown
+    witnesses: bool | None = None  # whether any witness answers it; None = it has none, or unknown
+    witnesses_age: float | None = None  # seconds since one answered; None = unknown
+
+    @property
+    def reach(self) -> Reach:
+        """What it reaches of the world outside."""
+        return Reach(self.gateway, self.witnesses)
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The address families that it speaks VRRP in."""
+        return frozenset(6 if ":" in source else 4 for source in self.sources)
 
 
 def peer_to_plain(peer: PeerFacts) -> dict[str, Any]:
@@ -82,18 +99,27 @@ def _address(text: str) -> str:
 class Facts:
     """What is known at present. The speaker sets fields and tells the machine ``FactsChanged``."""
 
-    own_link_up: bool = True  # the interface is up and has a carrier
+    own_link_up: bool = True  # the interface is up, has a carrier and an address in at least one family
+    own_link_fault: str = ""  # what is wrong with it otherwise, in words
     sources: dict[int, str] = field(default_factory=dict)  # family → address that our adverts come from
     gateway: bool | None = None  # None = off, or not known yet
     gateway_at: float | None = None  # when it answered last; None = unknown
     witnesses: bool | None = None  # whether any of them answers; None = there are none, or not known yet
+    witnesses_at: float | None = None  # when one answered last; None = unknown
     guards: Literal["ok", "refuse", "last_resort"] = "ok"  # the worst verdict of all
     guard_reason: str = ""
     stranger: str = ""  # who has the addresses and sends no adverts, in words
     ready_workers: int | None = None  # None = there is no proxy beside this speaker
+    supervisor_hangs: bool = False
     healthy_backends: int | None = None
     link: Literal["none", "up", "dead"] = "none"  # none = not configured
+    link_fault: str = ""  # why a link that is dead doesn't come back, as far as can be told
     peer: PeerFacts | None = None  # kept when the link dies
+
+    @property
+    def reach(self) -> Reach:
+        """What this machine reaches of the world outside."""
+        return Reach(self.gateway, self.witnesses)
 
     @property
     def linked_peer(self) -> PeerFacts | None:
@@ -126,26 +152,40 @@ class Decision:
 
     verdict: Verdict
     reason: str
+    alarm: Literal["", "split", "isolated"] = ""  # what the operator is told of it, with the reason
 
 
 def is_isolated(settings: Settings, facts: Facts) -> bool:
-    """Whether everything that a connected machine reaches is out of reach; what isn't known isn't held against us."""
-    asked = []
-    if settings.gateway != "off":
-        asked.append(facts.gateway)
-    if settings.witnesses:
-        asked.append(facts.witnesses)
-    return bool(asked) and all(answer is False for answer in asked)
+    """Whether all that a connected machine reaches is out of reach; what isn't known isn't held against us."""
+    is_known = not settings.witnesses or facts.witnesses is not None
+    gateway = None if settings.gateway == "off" else facts.gateway
+    return is_known and Reach(gateway, facts.witnesses).is_cut_off
 
 
 def is_well(facts: Facts) -> bool:
     """
     Whether this machine is fit to be master: what the other one hears as ``well``.
 
-    Its gateway is no part of it: that is told on its own and weighed against the other's.
+    What it reaches is no part of it: that is told on its own and weighed against the other's.
     """
     has_worker = facts.ready_workers is None or facts.ready_workers > 0
-    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger
+    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger and not impairment(facts)
+
+
+def impairment(facts: Facts) -> str:
+    """
+    Say what is wrong with this machine that doesn't keep it from serving, empty if nothing is.
+
+    It gives the addresses away for it if the other machine can have them, and takes them if nobody else can: what is
+    wrong may well be wrong on both.
+    """
+    return "the supervisor hangs" if facts.supervisor_hangs else ""
+
+
+def serves_elsewhere(facts: Facts, *, is_heard: bool) -> bool:
+    """Whether the other machine is master and well, by its word, or by its adverts where there is no link."""
+    peer = facts.linked_peer
+    return is_heard if facts.link == "none" else peer is not None and peer.state == "master" and peer.well
 
 
 def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
@@ -155,11 +195,18 @@ def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
         return Decision(Verdict.STAY, refusal)
     if facts.guards == "last_resort":
         return _as_last_resort(settings, facts, silence)
+    if offer := is_offered(facts):  # nobody else will have them, however little we reach
+        return Decision(Verdict.TAKE, offer)
+    if silence.has_left and not silence.is_preempting:
+        return Decision(Verdict.TAKE, "the master left")
     peer = facts.linked_peer
+    if is_isolated(settings, facts) and not _is_blind_too(facts.peer):
+        if peer is None:
+            return _as_isolated(settings, facts, silence)
+        if peer.well:
+            return Decision(Verdict.STAY, _ISOLATED, "isolated")
     if silence.is_preempting:
         return _preempt(facts, peer)
-    if silence.has_left:
-        return Decision(Verdict.TAKE, "the master left")
     if peer is None:
         return Decision(Verdict.TAKE, f"no advert for {silence.adverts:.3g} s{_link_word(facts)}")
     return _by_link(settings, facts, peer, silence)
@@ -171,7 +218,7 @@ def is_offered(facts: Facts) -> str:
     if peer is None:
         return ""
     if peer.released:
-        return "the peer released the addresses"
+        return f"the peer released the addresses{_because(peer)}"
     if peer.state == "fault":
         return f"the peer is in fault{_because(peer)}"
     return ""
@@ -189,33 +236,50 @@ def fault_cause(
     """
     Say why this machine can be neither master nor backup, empty if it can.
 
-    ``no_worker`` is whether none has been ready for ``release_when.no_worker``. Guards bind a backup only. A lost
-    gateway is a fault only of a master whose peer is well and has its own, and while it then stays so; ``is_alone`` is
-    whether it is sure that the gateway answers the peer and not us (``peer_gateway``).
+    ``no_worker`` is whether none has been ready for ``release_when.no_worker``. Guards bind a backup only. A gateway or
+    witnesses that are lost are a fault only of a master whose peer is well and reaches more, and while it then stays
+    so; ``is_alone`` is whether it is sure that they answer the peer and not us (``reach``).
     """
     if not facts.own_link_up:
-        return f"interface {settings.interface} is down"
+        return _link_down(settings, facts)
     if no_worker:
         return "no worker is ready"
     if not is_master and (unfit := _unfit(facts)):
         return unfit
     peer = facts.linked_peer
-    has_gateway = peer is not None and peer.gateway is True
-    if facts.gateway is False and has_gateway and peer is not None:
-        can_take = peer.state == "backup" and peer.well
-        if (is_master and can_take and is_alone) or is_fault:
-            return "the gateway doesn't answer, and the peer reaches it"
+    if peer is not None and peer.well and peer.reach.is_better_than(facts.reach):
+        can_take = peer.state == "backup"
+        if (is_master and can_take and is_alone) or (is_fault and (can_take or peer.state == "master")):
+            return facts.reach.lacks(peer.reach)
     return ""
 
 
 def yield_cause(settings: Settings, facts: Facts) -> str:
     """Say why a master gives the addresses to a peer that is better off, though nothing is wrong with itself."""
     peer = facts.linked_peer
-    if not settings.release_when.no_backend or facts.healthy_backends != 0:
+    if peer is None or peer.state != "backup" or not peer.well or facts.reach.is_better_than(peer.reach):
         return ""
-    if peer is None or peer.state != "backup" or not peer.well or not peer.healthy_backends or peer.gateway is False:
+    if reason := impairment(facts):
+        return reason
+    if settings.release_when.no_backend and facts.healthy_backends == 0 and peer.healthy_backends:
+        return f"no backend is healthy here, {peer.healthy_backends} at the peer"
+    missing = missing_families(settings, facts)
+    if missing and set(settings.families) <= peer.families:
+        return f"{_no_source(settings, missing)}, and the peer has one"
+    return ""
+
+
+def missing_families(settings: Settings, facts: Facts) -> list[int]:
+    """Name the families in which we have addresses to hold and none to speak VRRP from."""
+    return [family for family in settings.families if family not in facts.sources]
+
+
+def family_word(settings: Settings, facts: Facts) -> str:
+    """Say which family is left out, empty if none is."""
+    missing = missing_families(settings, facts)
+    if not missing or not facts.own_link_up:
         return ""
-    return f"no backend is healthy here, {peer.healthy_backends} at the peer"
+    return f"{_no_source(settings, missing)}, so its virtual addresses are left out"
 
 
 def handover_refusal(facts: Facts) -> str:
@@ -229,8 +293,9 @@ def handover_refusal(facts: Facts) -> str:
         return f"the other machine is {peer.state}{_because(peer)}"
     if not peer.well:
         return f"the other machine is not fit{_because(peer)}"
-    if peer.gateway is False and facts.gateway is not False:
-        return "the other machine doesn't reach its gateway"
+    if facts.reach.is_better_than(peer.reach):
+        what = "its gateway" if facts.gateway and peer.gateway is False else "any of its witnesses"
+        return f"the other machine doesn't reach {what}"
     if facts.healthy_backends and peer.healthy_backends == 0:
         return "the other machine sees no healthy backend"
     return ""
@@ -238,20 +303,48 @@ def handover_refusal(facts: Facts) -> str:
 
 def loses_to_peer(facts: Facts, peer: PeerFacts, priority: int) -> bool:
     """Whether of two masters that only hear each other over the link this one should go."""
-    if facts.gateway is not None and peer.gateway is not None and facts.gateway != peer.gateway:
-        return peer.gateway
+    if peer.reach.is_better_than(facts.reach) or facts.reach.is_better_than(peer.reach):
+        return peer.reach.is_better_than(facts.reach)
     if priority != peer.priority:
         return priority < peer.priority
     ours, theirs = sorted(map(packed, facts.sources.values())), sorted(map(packed, peer.sources))
     return bool(ours) and bool(theirs) and ours < theirs
 
 
+def silence_word(settings: Settings, facts: Facts) -> str:
+    """Say that nobody outside answers this machine, and what follows from it; empty if somebody does."""
+    if not is_isolated(settings, facts):
+        return ""
+    if _is_blind_too(facts.peer):
+        return "neither machine reaches a gateway or a witness, so these decide nothing"
+    return "neither the gateway nor a witness answers this machine"
+
+
 def _own_refusal(settings: Settings, facts: Facts) -> str:
     if not facts.own_link_up:
-        return f"interface {settings.interface} is down"
-    if is_isolated(settings, facts):
-        return "isolated: neither the gateway nor a witness answers"
-    return _unfit(facts)
+        return _link_down(settings, facts)
+    return "no worker is ready" if facts.ready_workers == 0 else _unfit(facts)
+
+
+def _link_down(settings: Settings, facts: Facts) -> str:
+    return facts.own_link_fault or f"interface {settings.interface} is down"
+
+
+def _no_source(settings: Settings, families: list[int]) -> str:
+    return f"{settings.interface} has no IPv{' and no IPv'.join(map(str, families))} address to speak VRRP from"
+
+
+def _is_blind_too(peer: PeerFacts | None) -> bool:
+    """Whether the peer reaches as little, by its last word, so that what is silent is itself at fault."""
+    return peer is not None and peer.reach.is_cut_off
+
+
+def _as_isolated(settings: Settings, facts: Facts, silence: Silence) -> Decision:
+    """Nobody says whether it is us: a master that is cut off harms nobody, and a better one makes it go."""
+    if silence.is_preempting or silence.adverts < settings.split_hold:
+        return Decision(Verdict.STAY, f"{_ISOLATED}; that is waited for {settings.split_hold:g} s", "isolated")
+    word = f"no advert for {silence.adverts:.3g} s, and nobody else answers either{_link_word(facts)}"
+    return Decision(Verdict.TAKE, word, "isolated")
 
 
 def _unfit(facts: Facts) -> str:
@@ -266,33 +359,41 @@ def _unfit(facts: Facts) -> str:
 def _as_last_resort(settings: Settings, facts: Facts, silence: Silence) -> Decision:
     quiet = 0.0 if facts.link == "up" or silence.is_preempting else min(silence.adverts, silence.link)
     why = f" ({facts.guard_reason})" if facts.guard_reason else ""
+    if is_isolated(settings, facts):
+        return Decision(Verdict.STAY, _ISOLATED, "isolated")
     if quiet >= settings.split_hold:
         return Decision(Verdict.TAKE, f"last resort{why}: the peer has been silent on every path for {quiet:.3g} s")
     return Decision(Verdict.STAY, f"last resort{why}: waits for {settings.split_hold:g} s of silence on every path")
 
 
 def _preempt(facts: Facts, peer: PeerFacts | None) -> Decision:
+    if reason := impairment(facts):
+        return Decision(Verdict.STAY, reason)
     if peer is not None and (facts.healthy_backends or 0) < (peer.healthy_backends or 0):
         return Decision(Verdict.STAY, "the master sees more healthy backends than we do")
     return Decision(Verdict.TAKE, "preempts a master with a lower priority")
 
 
 def _by_link(settings: Settings, facts: Facts, peer: PeerFacts, silence: Silence) -> Decision:
-    offer = is_offered(facts)
-    if offer:
-        return Decision(Verdict.TAKE, offer)
     if peer.state != "master":
         return Decision(Verdict.TAKE, f"no advert for {silence.adverts:.3g} s, and the peer is {peer.state}")
     if not peer.well:
         return Decision(Verdict.TAKE, f"no advert for {silence.adverts:.3g} s, and the peer isn't well{_because(peer)}")
-    if silence.held >= settings.split_hold and facts.gateway is True and peer.gateway is False:
-        return Decision(Verdict.TAKE, "no advert, and only we reach the gateway")
-    return Decision(Verdict.HOLD, "adverts don't come, but the link says that the peer is master and well")
+    if silence.held >= settings.split_hold and facts.reach.is_better_than(peer.reach):
+        what = "the gateway" if facts.gateway and peer.gateway is False else "a witness"
+        return Decision(Verdict.TAKE, f"no advert, and only we reach {what}")
+    return Decision(Verdict.HOLD, "adverts don't come, but the link says that the peer is master and well", "split")
 
 
 def _because(peer: PeerFacts) -> str:
-    return f": {peer.reason}" if peer.reason else ""
+    return f": {peer.reason[:_MAX_REASON]}" if peer.reason else ""
 
 
 def _link_word(facts: Facts) -> str:
-    return ", and the link is dead" if facts.link == "dead" else ""
+    if facts.link != "dead":
+        return ""
+    last = ""
+    if facts.peer is not None:
+        why = "" if facts.peer.state == "master" else _because(facts.peer)  # its own takeover is no news
+        last = f"; its last word was {facts.peer.state}{why}"
+    return f", and the link is dead{': ' if facts.link_fault else ''}{facts.link_fault}{last}"

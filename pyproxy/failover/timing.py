@@ -7,6 +7,7 @@ Must not know states. Everything is in seconds.
 from math import floor
 
 GATEWAY_QUESTIONS = 3  # without an answer until the gateway counts as lost
+WITNESS_SECONDS = 2.0  # until a witness was asked again, and has answered or not
 LEAST_QUESTION, MOST_QUESTION = 0.05, 1.0  # seconds between two of them
 
 _LEAST_LEASE = 1  # the kernel counts lifetimes in whole seconds

@@ -15,6 +15,7 @@ and the command is run until they agree: one at a time, in order, repeated with 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -67,6 +68,7 @@ class KernelVips:
         self._netlink = netlink
         self._interface = interface
         self._held: dict[VirtualIp, int | None] = {}  # with the lifetime that was given last
+        self._places: dict[VirtualIp, int] = {}  # the interface that each was put on: its name may move to another
         self._restored: deque[float] = deque(maxlen=RESTORES)
 
     def __repr__(self) -> str:
@@ -90,14 +92,17 @@ class KernelVips:
     def add(self, vips: Sequence[VirtualIp], lifetime: int | None, reason: str) -> None:
         for vip in vips:
             self._held[vip] = lifetime
-            self._netlink.set_address(self._interface.index, ip_interface(str(vip)), lifetime)
+            self._put(vip)
 
     def remove(self, vips: Sequence[VirtualIp], reason: str) -> None:
         failures = []
         for vip in vips:
             self._held.pop(vip, None)
+            index = self._places.pop(vip, self._interface.index)
+            if not index:
+                continue
             try:
-                self._netlink.remove_address(self._interface.index, ip_interface(str(vip)))
+                self._netlink.remove_address(index, ip_interface(str(vip)))
             except VipFailed as error:
                 failures.append(str(error))
         if failures:
@@ -111,8 +116,18 @@ class KernelVips:
             raise VipFailed(f"{vip} was taken away {RESTORES} times in {RESTORE_SECONDS:g} s by another program")
         self._restored.append(now)
         _log.warning("%s was taken away by another program, or has expired; it is put back", vip)
-        self._netlink.set_address(self._interface.index, ip_interface(str(vip)), self._held[vip])
+        self._put(vip)
         return True
+
+    def _put(self, vip: VirtualIp) -> None:
+        """Put an address on the interface that has our name now, and off the one that had it before."""
+        index = self._interface.index
+        before = self._places.get(vip, index)
+        if before != index:
+            with contextlib.suppress(VipFailed):  # most often it is gone with its interface
+                self._netlink.remove_address(before, ip_interface(str(vip)))
+        self._places[vip] = index
+        self._netlink.set_address(index, ip_interface(str(vip)), self._held[vip])
 
     async def close(self) -> None:
         pass

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyproxy.clock import wall
+from pyproxy.clock import monotonic, wall
 from pyproxy.failover.settings import Endpoint
 
 INTERVAL = 1.0
@@ -51,9 +51,17 @@ class WitnessState:
 
 
 class Witnesses:
-    """Ask all witnesses again and again; ``start`` and ``close`` inside a running event loop."""
+    """
+    Ask all witnesses again and again; ``start`` and ``close`` inside a running event loop.
 
-    def __init__(self, endpoints: Sequence[Endpoint], on_change: Callable[[], None]) -> None:
+    ``on_answer`` is called when one has answered, ``on_change`` after that when what is known of one has changed.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], on_change: Callable[[], None], on_answer: Callable[[], None] = lambda: None
+    ) -> None:
+        self.answered_at: float | None = None  # monotonic; when any of them answered last
+        self._on_answer = on_answer
         self.states = [WitnessState(endpoint) for endpoint in endpoints]
         self._on_change = on_change
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,7 +107,11 @@ class Witnesses:
 
     async def _watch(self, state: WitnessState) -> None:
         while True:
-            if state.record(await _ask(state, self._patience)):
+            failure = await _ask(state, self._patience)
+            if not failure:
+                self.answered_at = monotonic()
+                self._on_answer()
+            if state.record(failure):
                 _log.info("witness %s is %s %s", state.endpoint, "reached" if state.is_ok else "lost:", state.detail)
                 self._on_change()
             if state.failures in (0, FALL):

@@ -32,7 +32,13 @@ _SPELLED: Final = {
 FRAMING_FIELDS: Final = frozenset(
     {b"connection", b"proxy-connection", b"content-length", b"transfer-encoding", b"upgrade"}
 )
+#: What fits into 63 bits, as with nginx and HAProxy; a number with more digits is refused even if these are zeros.
+LENGTH_MAX: Final = 2**63 - 1
+LENGTH_DIGITS_MAX: Final = 19
 _UNDERSCORE: Final = ord("_")
+#: A quoted string, up to the end where nobody closes it.
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?$)', re.DOTALL)
+_CONNECTION_SCHEME: Final = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -44,6 +50,31 @@ def tokens(value: bytes) -> list[bytes]:
     [b'keep-alive', b'x-foo']
     """
     return [member for member in (part.strip() for part in value.lower().split(b",")) if member]
+
+
+def agrees(chosen: bytes | None, offered: bytes | None) -> bool:
+    """
+    Whether a 101 names one protocol, and one that was offered (RFC 9110, section 7.8).
+
+    >>> agrees(b"WebSocket", b"websocket, x"), agrees(b"h2c", b"websocket"), agrees(b"x, y", b"x, y")
+    (True, False, False)
+    """
+    if chosen is None or offered is None:
+        return False
+    named = tokens(chosen)
+    return len(named) == 1 and named[0] in tokens(offered)
+
+
+def offers_connection_login(challenges: bytes) -> bool:
+    """
+    Whether one of the challenges is a login that holds for the connection, which HTTP itself knows nothing of.
+
+    >>> offers_connection_login(b'Basic realm="NTLM, or what", negotiate')
+    True
+    >>> offers_connection_login(b'Basic realm="a, NTLM"'), offers_connection_login(b"Ntlmish, Basic ntlm=x")
+    (False, False)
+    """
+    return _CONNECTION_SCHEME.search(_QUOTED.sub(b"", challenges)) is not None
 
 
 def without_nominated(lines: list[bytes], nominated: set[bytes]) -> list[bytes]:
@@ -71,7 +102,12 @@ def _proxy_connection(head: Head, _name: bytes, value: bytes) -> bool:
 
 
 def _content_length(head: Head, _name: bytes, value: bytes) -> bool:
-    head.content_length = int(value)  # the parser has refused everything but digits and blanks around them
+    digits = value.strip()  # the parser has refused everything but digits and blanks around them
+    # Digits are counted first: int() takes quadratic time for them, and refuses thousands even of zeros.
+    if len(digits) > LENGTH_DIGITS_MAX or int(digits) > LENGTH_MAX:
+        head.problem = head.problem or head.make_problem("Content-Length is too large")
+        return False
+    head.content_length = int(digits)
     return False
 
 
@@ -118,6 +154,12 @@ def _request_id(head: RequestHead, _name: bytes, value: bytes) -> bool:
     return False
 
 
+def _authorization(head: RequestHead, _name: bytes, value: bytes) -> bool:
+    if value[:1] in b"Nn" and offers_connection_login(value):
+        head.logs_in = True
+    return True
+
+
 def _referer(head: RequestHead, _name: bytes, value: bytes) -> bool:
     head.referer = value
     return True
@@ -139,9 +181,26 @@ def _forwarding(head: RequestHead, name: bytes, value: bytes) -> bool:
 
 
 def _response_transfer_encoding(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    # The parser knows no tab behind it, and would let two fields pass for one.
+    if head.chunked or value.strip(b" ").lower() != b"chunked":
+        head.problem = head.problem or BadResponse("transfer coding other than one chunked")
     head.chunked = True
-    if value.strip().lower() != b"chunked":
-        head.problem = head.problem or BadResponse("transfer coding other than chunked")
+    return False
+
+
+def _date(head: ResponseHead, _name: bytes, _value: bytes) -> bool:
+    head.has_date = True
+    return True
+
+
+def _authenticate(head: ResponseHead, _name: bytes, value: bytes) -> bool:
+    if offers_connection_login(value):
+        head.asks_login = True
+    return True
+
+
+def _proxy_authenticate(head: ResponseHead, name: bytes, value: bytes) -> bool:
+    _authenticate(head, name, value)
     return False
 
 
@@ -160,6 +219,7 @@ _REQUEST: Final[dict[bytes, RequestHandler]] = {
     b"te": _te,
     b"expect": _expect,
     b"x-request-id": _request_id,
+    b"authorization": _authorization,
     b"referer": _referer,
     b"user-agent": _user_agent,
     b"x-forwarded-for": _forwarding,
@@ -182,8 +242,10 @@ _RESPONSE: Final[dict[bytes, ResponseHandler]] = {
     b"transfer-encoding": _response_transfer_encoding,
     b"upgrade": _upgrade,
     b"trailer": _trailer,
+    b"date": _date,
     b"keep-alive": _drop,
-    b"proxy-authenticate": _drop,
+    b"www-authenticate": _authenticate,
+    b"proxy-authenticate": _proxy_authenticate,
     b"te": _drop,
 }
 
@@ -211,3 +273,5 @@ RESPONSE_FIELDS: Final[dict[bytes, ResponseHandler | None]] = dict(_RESPONSE)
 #: What the tables are asked with; as Final a C variable where this is compiled, unlike a function's own name.
 LEARN_REQUEST_FIELD: Final[RequestHandler] = learn_request_field
 LEARN_RESPONSE_FIELD: Final[ResponseHandler] = learn_response_field
+#: By which the reader knows a Date without calling anything: nearly every answer has one.
+DATE: Final[ResponseHandler] = _date

@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Final
 
-from pyproxy.errors import ExchangeError
+from pyproxy.errors import BadRequest, BadResponse, ExchangeError
 
 
 class Framing(IntEnum):
@@ -55,6 +55,10 @@ class Head:
         self.upgrade: bytes | None = None
         self.problem: ExchangeError | None = None
 
+    def make_problem(self, text: str) -> ExchangeError:
+        """Say whose mistake a malformed field is."""
+        raise NotImplementedError
+
 
 class RequestHead(Head):
     """
@@ -70,6 +74,7 @@ class RequestHead(Head):
         "handled",
         "has_body",
         "host",
+        "logs_in",
         "method",
         "referer",
         "request_id",
@@ -91,15 +96,19 @@ class RequestHead(Head):
         self.forwarded: list[tuple[bytes, bytes]] | None = None
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
+        self.logs_in = False  # with credentials that hold for the connection (NTLM, Negotiate)
+
+    def make_problem(self, text: str) -> ExchangeError:
+        return BadRequest(text)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode()} {self.target!r} HTTP/{self.version / 10}>"
 
 
 class ResponseHead(Head):
-    """A response's head, checked."""
+    """A response's head, checked; ``asks_login`` says that it asks for a login that holds for the connection."""
 
-    __slots__ = ("framing", "reason", "status", "trailer")
+    __slots__ = ("asks_login", "framing", "has_date", "reason", "status", "trailer")
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +116,11 @@ class ResponseHead(Head):
         self.reason = b""
         self.framing: Framing = NO_BODY
         self.trailer: bytes | None = None
+        self.has_date = False
+        self.asks_login = False
+
+    def make_problem(self, text: str) -> ExchangeError:
+        return BadResponse(text)
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.reason!r} {self.framing.name}>"

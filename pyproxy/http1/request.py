@@ -1,9 +1,12 @@
 """
 Read requests from a client's bytes. Knows nothing of routes, sockets or time.
 
-Obligations of the caller: after an ExchangeError event nothing more is fed. After a RequestHead with
-``upgrade`` set the reader is suspended: the caller keeps what arrives until the answer is known, then either
+Obligations of the caller: after an ExchangeError event nothing more is fed. After a request with ``upgrade`` set,
+body included, the reader is suspended: the caller keeps what arrives until the answer is known, then either
 never feeds again (a tunnel) or calls ``resume()`` and feeds ``rest`` and what it kept.
+
+The parser takes a head with Upgrade for the end of HTTP and would skip a body behind it. That body is therefore
+framed here: by its length, without a parser, or by a new parser that is led to the beginning of a chunked one.
 """
 
 import re
@@ -37,6 +40,10 @@ _REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
 _NUMBER_SIGN: Final = ord("#")
 #: How far counting may run ahead: the feed that completes one message may begin the next.
 _FEED_SLACK_BYTES: Final = 16 * 1024
+#: Leads a parser to where a chunked body begins; only of the body anything is reported.
+_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: Where a chunked body may end: behind an empty line.
+_EMPTY_LINE: Final = re.compile(rb"(?<=\n)\r\n")
 #: Fields that Connection may name without any of ``lines`` having to go.
 _HANDLED: Final = frozenset({b"upgrade", b"te", b"http2-settings"})
 
@@ -72,6 +79,8 @@ class RequestReader(MessageReader):
         "_limits",
         "_parser",
         "_size",
+        "_skipped",
+        "_suspends",
         "rest",
         "suspended",
     )
@@ -84,6 +93,8 @@ class RequestReader(MessageReader):
         self._fed = 0  # bytes fed before this feed of an incomplete head
         self._size = 0  # of the present feed
         self._begun = b""  # the present feed while it is known to begin with the message that is read
+        self._skipped = False  # the parser has left the body of this message unread
+        self._suspends = False  # the body that is being read belongs to an upgrade
         self.suspended = False
         self.rest = b""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -114,6 +125,9 @@ class RequestReader(MessageReader):
         parser = self._parser
         if self._failed or parser is None:
             return events  # closed or refused: the caller may still be in the middle of something
+        if self._suspends:
+            self._feed_upgrade_body(data)
+            return events
         self._size = len(data)
         if self._head is None and not self._fed and data[:1] > b" ":
             self._begun = data
@@ -121,6 +135,7 @@ class RequestReader(MessageReader):
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._handle_upgrade(data[upgrade.args[0] :])
+            return events
         except httptools.HttpParserError as error:
             self._handle_parser_error(error, data)
         self._begun = b""
@@ -133,7 +148,7 @@ class RequestReader(MessageReader):
     def pass_by(self) -> None:
         """Take what remains of a plain body for read: it went another way."""
         self._remaining = 0
-        self._parser = httptools.HttpRequestParser(self)
+        self._end_body(b"")
 
     def resume(self) -> None:
         """Read requests again after an upgrade that came to nothing."""
@@ -144,10 +159,41 @@ class RequestReader(MessageReader):
         events: list[Event] = [self._take_plain(data)]
         if not self._remaining:
             events.append(END)
-            self._parser = httptools.HttpRequestParser(self)
-            if len(data) > len(events[0]):
-                events += self.feed(data[len(events[0]) :])
+            rest = data[len(events[0]) :] if len(data) > len(events[0]) else b""
+            self._end_body(rest)
+            if rest and not self.suspended:
+                events += self.feed(rest)
         return events
+
+    def _end_body(self, rest: bytes) -> None:
+        """Go on behind a body that the parser hasn't seen, or was led to."""
+        self._parser = httptools.HttpRequestParser(self)
+        if self._suspends:
+            self._suspends = False
+            self.suspended = True
+            self.rest = rest
+
+    def _feed_upgrade_body(self, data: bytes) -> None:
+        """Feed a chunked body in pieces that end where it may end: what follows it is not to be parsed."""
+        parser, size, begin = self._parser, len(data), 0
+        assert parser is not None
+        # What leads to the empty line may have begun in the last feed.
+        ends = [
+            *range(1, min(size, 4)),
+            *[found.end() for found in _EMPTY_LINE.finditer(data) if found.end() > 3],
+            size,
+        ]
+        try:
+            for end in ends:
+                parser.feed_data(data[begin:end])
+                begin = end
+                if self._head is None:
+                    self._end_body(data[end:])
+                    return
+        except httptools.HttpParserError as error:
+            self._handle_parser_error(error, data)
+            return
+        self._handle_unfinished(size)
 
     def _fail(self, error: ExchangeError) -> None:
         """Report the error with as much of the request line as was valid."""
@@ -204,7 +250,7 @@ class RequestReader(MessageReader):
         head.keep_alive = parser.should_keep_alive()
         # The parser is asked only where the answer can be yes.
         upgrading = (head.upgrade is not None or head.method == b"CONNECT") and parser.should_upgrade()
-        problem = self._find_problem(head, upgrading=upgrading)
+        problem = self._find_problem(head)
         if problem is not None:
             self._fail(problem)
             return
@@ -213,6 +259,7 @@ class RequestReader(MessageReader):
         if head.upgrade is not None:
             asked = upgrading and head.nominated is not None and b"upgrade" in head.nominated
             head.upgrade = _offered_upgrade(head, head.upgrade) if asked else None
+        self._skipped = upgrading and head.has_body
         self._complete = True
         self._fed = 0
         if head.has_body:
@@ -236,7 +283,7 @@ class RequestReader(MessageReader):
         """End the message: what follows is another one."""
         head, self._head = self._head, None
         self._complete = False
-        if head is not None and head.has_body and not self._failed:
+        if head is not None and head.has_body and not self._failed and not self._skipped:
             self._length = 0
             self._flush_body()
             self._events.append(END)
@@ -247,14 +294,28 @@ class RequestReader(MessageReader):
         """Go on behind a head with Upgrade: the parser says that it is over and has skipped any body."""
         if self._failed:
             return
-        head = self._events[-1]
-        if head.upgrade is not None:
+        events = self._events
+        head = events[-1]
+        if self._skipped:
+            self._skipped = False
+            self._suspends = head.upgrade is not None
+            if head.chunked:
+                self._begin_chunked()
+            else:
+                self._remaining, self._length = self._length, 0
+        elif head.upgrade is not None:
             self.suspended = True
             self.rest = rest
-        elif rest:
-            events = self._events
+            return
+        if rest:
             events += self.feed(rest)
             self._events = events
+
+    def _begin_chunked(self) -> None:
+        """Let a new parser stand at the beginning of a chunked body."""
+        parser = self._parser = httptools.HttpRequestParser(self)
+        self._events = []
+        parser.feed_data(_CHUNKED_HEAD)
 
     def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> None:
         text = str(error)
@@ -286,7 +347,7 @@ class RequestReader(MessageReader):
             self._fail(BadRequest("chunk extensions or trailers too large"))
         self._flush_body()
 
-    def _find_problem(self, head: RequestHead, *, upgrading: bool) -> ExchangeError | None:
+    def _find_problem(self, head: RequestHead) -> ExchangeError | None:
         if not head.version:
             return VersionUnsupported()
         limits = self._limits
@@ -303,8 +364,6 @@ class RequestReader(MessageReader):
             return BadRequest("Transfer-Encoding in HTTP/1.0")
         if head.problem is not None:
             return head.problem
-        if upgrading and head.has_body:
-            return BadRequest("upgrade with a body")
         return _find_target_problem(head)
 
     @staticmethod

@@ -11,6 +11,7 @@ from typing import Final
 from pyproxy.http1.head import LENGTH, NO_BODY, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+_CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 #: By status: the reason phrase that came with it first, and the line that they make. Backends choose the phrases,
 #: but hardly ever differ.
 _REASONS: Final[list[bytes | None]] = [None] * 600
@@ -82,6 +83,8 @@ def response_head(head: ResponseHead, *, version: int, keep: bool, trailers: boo
         tail += b"Transfer-Encoding: chunked\r\n"
         if trailers and head.trailer is not None:
             tail += b"Trailer: %b\r\n" % head.trailer
+    if head.upgrade is not None and head.status == 426:  # without it nobody knows what is required
+        tail += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     return b"%b%b%b\r\n" % (_status_line(head.status, head.reason), b"".join(head.lines), tail)
 
 
@@ -124,7 +127,8 @@ def own_response(status: int, lines: list[bytes], content: bytes, *, version: in
 def _status_line(status: int, reason: bytes) -> bytes:
     if _REASONS[status] == reason:
         return _STATUS_LINES[status]
-    line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    # Of all that comes from a backend the parser lets control characters pass here alone.
+    line = b"HTTP/1.1 %d %b\r\n" % (status, reason.translate(None, _CONTROLS))
     if _REASONS[status] is None:
         _REASONS[status] = reason
         _STATUS_LINES[status] = line

@@ -17,10 +17,14 @@ class Attempt:
     """
     ``backend`` is its name, ``status`` 0 is no answer.
 
-    Times are seconds, from ``started`` on, None for what did not happen.
+    Times are seconds, from ``started`` on, None for what did not happen. ``is_unreachable`` says that no connection
+    came to be, so that nothing was sent; ``counts`` that it is one of ``retry.attempts``.
     """
 
-    __slots__ = ("backend", "connect_time", "duration", "header_time", "on", "started", "status")
+    __slots__ = (
+        *("backend", "connect_time", "counts", "duration", "header_time", "is_unreachable", "on", "started"),
+        "status",
+    )
 
     def __init__(self, on: Backend, started: float) -> None:
         self.on = on
@@ -30,6 +34,8 @@ class Attempt:
         self.connect_time: float | None = None
         self.header_time: float | None = None
         self.duration = 0.0
+        self.counts = True
+        self.is_unreachable = False
 
     def begin(self, row: memoryview) -> None:
         """Count the attempt as active."""

@@ -141,7 +141,7 @@ class Ending:
         """Finish an exchange that had become a tunnel."""
         if not self.finished:
             self.why = TUNNEL_ENDS[end]
-            self._end_attempt(flush=end == "--")
+            self._end_attempt(flush=end in {"--", "CD"})
             self._finish(end, CUT)
 
     def _give_reason(self, error: ExchangeError) -> None:
@@ -152,7 +152,8 @@ class Ending:
 
     def _cut(self, error: ExchangeError, end: str = "") -> None:
         self._give_reason(error)
-        self._finish(end or error.end, RESET if self._unframed else CUT)
+        fate = RESET if self._unframed else LINGER if self.request is REQUEST_BODY else CUT
+        self._finish(end or error.end, fate)
 
     def _finish(self, end: str, fate: Fate) -> None:
         """Count, log, and leave the client's connection to its fate: the one place where an exchange ends."""

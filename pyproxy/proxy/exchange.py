@@ -20,7 +20,9 @@ from pyproxy.errors import (
     ExchangeError,
     GatewayStatus,
     MethodNotAllowed,
+    Retry,
 )
+from pyproxy.http1.fields import agrees
 from pyproxy.http1.head import CHUNKED, END, UNTIL_EOF, RequestHead, ResponseHead
 from pyproxy.http1.reader import Event
 from pyproxy.http1.writer import chunk, interim_head, last_chunk, request_head, response_head
@@ -180,7 +182,7 @@ class Exchange(Ending):
         backend = served.pick(self)
         if backend is not None:
             self.begin(backend)
-        elif not served.pool.eligible and not served.pool.is_checking:
+        elif not served.has_another(self) and not served.pool.is_checking:
             self.fail(refusals.no_backend(served.pool))
         elif served.line.join(self):
             self.response = QUEUED
@@ -192,8 +194,16 @@ class Exchange(Ending):
         """Give the backends of the attempts so far."""
         return [attempt.on for attempt in self.attempts] if self.attempts else ()
 
+    def unreachable(self) -> Sequence["Backend"]:
+        """Give the backends to which no connection could be made."""
+        return [attempt.on for attempt in self.attempts if attempt.is_unreachable] if self.attempts else ()
+
     def own(self) -> "Backend | None":
-        """Give the backend that the client sticks to."""
+        """Give the backend that the client sticks to, first of all the one that its login on a connection is for."""
+        if self.downstream.own is not None and self.served is not None:
+            pinned = self.downstream.pinned_to(self.served)
+            if pinned is not None:
+                return pinned
         return self.bond.own() if self.bond is not None else None
 
     def begin(self, backend: "Backend") -> None:
@@ -206,13 +216,30 @@ class Exchange(Ending):
         attempt.begin(plane.row)
         served.pool.active += 1
         keepalive: Keepalive[Upstream] = backend.keepalive
-        if served.send_proxy is not None:
+        if served.send_proxy is not None or self.downstream.own is not None:
             keepalive = self.downstream.find_keepalive(backend, served)
         upstream = keepalive.take()
+        if upstream is not None and (self._body is not None or self.head is None or self.head.method != b"GET"):
+            upstream = self._find_open(upstream, keepalive)
         if upstream is not None:
             self._send(upstream, attempt)
         else:
-            self._dial = plane.dial(self, backend, keepalive, served.timeouts.connect)
+            self._dial = plane.dial(self, backend, keepalive, min(served.timeouts.connect, self._time_left(served)))
+
+    def _find_open(self, upstream: "Upstream | None", keepalive: "Keepalive[Upstream]") -> "Upstream | None":
+        """
+        Pass over kept connections whose end is in the kernel already, but hasn't been told yet.
+
+        Only for what may not be sent again: it costs 1 µs.
+        """
+        while upstream is not None and (upstream.deadline <= self.plane.now or upstream.has_news()):
+            upstream.close()
+            upstream = keepalive.take()
+        return upstream
+
+    def _time_left(self, served: "ServedPool") -> float:
+        """Give the seconds that are left for all attempts together."""
+        return self.attempts[0].started + served.retry.timeout - self.plane.now
 
     def connected(self, upstream: "Upstream") -> None:
         """Take a connection that was made for this exchange."""
@@ -235,10 +262,19 @@ class Exchange(Ending):
         if self.request is REQUEST_DONE:
             self.expect_more(upstream)
         if self._body is None:
+            if len(self.attempts) > 1:
+                self._hurry(upstream)
             upstream.send(self._request_bytes)
         else:
             upstream.send_parts([self._request_bytes, *self._body.release()])
             self.downstream.release_body()
+
+    def _hurry(self, upstream: "Upstream") -> None:
+        """Give what is sent again no more than what is left of the time for all attempts."""
+        served = self.served
+        assert served is not None
+        if any([attempt.counts for attempt in self.attempts[:-1]]):
+            upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
     def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
         route = self.route
@@ -252,12 +288,17 @@ class Exchange(Ending):
         """End a failed attempt; try another backend if there is one and that is allowed, else tell the client."""
         if self.finished:
             return
-        served = self.served
+        served, attempt = self.served, self.attempts[-1]
         assert served is not None
         begun = self.response >= ANSWERING
         self._count_failure(served, error)
         if self.bond is not None:
-            self.bond.failed(self.attempts[-1], error)
+            self.bond.failed(attempt, error)
+        if error.retry is Retry.ALWAYS:
+            attempt.is_unreachable, attempt.counts = True, False
+        elif attempt.was_closed_as_idle(error):
+            # What is kept is closed at any time; but only once for nothing, in case it is this request that does it.
+            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])
         self._end_attempt(failed=True)
         if begun:
             self._cut(error, error.end if error.end in {"SD", "sD"} else "SD")
@@ -269,19 +310,30 @@ class Exchange(Ending):
     def _count_failure(self, served: "ServedPool", error: ExchangeError) -> None:
         """Hold an error against the backend, unless it was to be expected or is held against it already."""
         attempt = self.attempts[-1]
+        if attempt.status >= 400 and self.request is REQUEST_BODY:
+            return  # it refuses the upload, and need not wait for its end
         if attempt.status not in GATEWAY_ERRORS and not attempt.was_closed_as_idle(error):
             served.count_failure(attempt, error)
 
     def _may_retry(self, served: "ServedPool", error: ExchangeError) -> bool:
         head, body = self.head, self._body
-        if head is None or self.plane.draining or self._response_begun or (body is not None and body.is_consumed):
+        if head is None or self._response_begun or (body is not None and body.is_consumed):
             return False
-        if not served.has_any_for(self):
+        is_free = not self.attempts[-1].counts
+        if (self.plane.draining and not is_free) or not served.has_another(self):
             return False
-        return retry.decide(served.retry, served.budget, error, method=head.method, attempts=len(self.attempts))
+        return retry.decide(
+            served.retry,
+            served.budget,
+            error,
+            method=head.method,
+            attempts=sum([attempt.counts for attempt in self.attempts]),
+            elapsed=self.plane.now - self.attempts[0].started,
+            is_free=is_free,
+        )
 
     def _retry(self, served: "ServedPool") -> None:
-        served.budget.retries += 1
+        served.budget.retries += self.attempts[-1].counts
         self.plane.row[served.retries_column] += 1
         if self.head is not None and self.head.host is None:
             self._request_bytes = b""  # it carries the backend's own address as Host
@@ -361,6 +413,10 @@ class Exchange(Ending):
             elif self.request is REQUEST_DONE:
                 upstream.deadline = self.plane.now + served.timeouts.response
 
+    def reads_apart(self) -> bool:
+        """Whether the answer's body passes inside the kernel, and the backend's transport doesn't read."""
+        return self._splice is not None and self._splice.reads(self.upstream)
+
     def splice_ended(self) -> None:
         """Take it that a body has passed: the other one may pass in the same way now."""
         self._splice = None
@@ -371,9 +427,10 @@ class Exchange(Ending):
             self.downstream.send_parts(out)
 
     def _handle_head(self, head: ResponseHead, out: list[bytes]) -> None:
-        request, served, plane = self.head, self.served, self.plane
+        request, served, plane, upstream = self.head, self.served, self.plane, self.upstream
         assert request is not None
         assert served is not None
+        assert upstream is not None
         status = head.status
         if status < 200:
             self._handle_interim(request, head)
@@ -383,6 +440,10 @@ class Exchange(Ending):
             return
         self.response = ANSWERING
         self.status = status
+        if head.asks_login or request.logs_in:
+            self._keep_to(upstream, served)
+        if not head.has_date:
+            head.lines.append(b"Date: %b\r\n" % plane.date)
         framing = head.framing
         if framing is CHUNKED or framing is UNTIL_EOF:
             self._chunking = request.version == 11
@@ -396,6 +457,10 @@ class Exchange(Ending):
         self._change(request, head)
         trailers = request.te_trailers and framing is CHUNKED
         out.append(response_head(head, version=request.version, keep=keep, trailers=trailers))
+
+    def _keep_to(self, upstream: "Upstream", served: "ServedPool") -> None:
+        """Let nobody else have a connection that a login may hold for, or held for."""
+        upstream.keepalive = self.downstream.pin(upstream.backend, served)
 
     def _is_tried_again(self, served: "ServedPool", error: GatewayStatus) -> bool:
         """Take an answer that says no more than that there is none; False if the client has to do with it."""
@@ -426,8 +491,11 @@ class Exchange(Ending):
             if request.version == 11:
                 self._flush([interim_head(head)])
             return
-        if request.upgrade is None or head.upgrade is None:
-            self.upstream_failed(BadResponse("101 that nobody asked for"))
+        if not agrees(head.upgrade, request.upgrade):
+            self.upstream_failed(BadResponse("101 to a protocol that was not offered"))
+            return
+        if self.request is REQUEST_BODY:
+            self.upstream_failed(BadResponse("101 before the request's body was sent"))
             return
         self.attempts[-1].answered(self.plane.row, head.status, self.plane.now)
         self.status = head.status

@@ -19,12 +19,14 @@ from pyproxy.http1.request import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import WIDTH, bucket_of
+from pyproxy.observe.logging_setup import dropped_lines
 from pyproxy.observe.metrics import ENDS, Layout
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
 from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.lingering import Lingering
 from pyproxy.proxy.log_lines import combined, escape, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.splice import SPLICE_BYTES, AnswerSplice, BodySplice, Pipe, Pipes
@@ -32,6 +34,10 @@ from pyproxy.proxy.tunnel import Tunnel
 from pyproxy.proxy.upstream import Dial, Upstream
 from pyproxy.routing.networks import Networks
 from pyproxy.routing.table import RouteTable
+
+#: Connections of one worker that linger at a time: after an answer to a request, and after "too many connections".
+LINGERING_MAX: Final = 256
+REFUSED_MAX: Final = 32
 
 _log = logging.getLogger("worker")
 
@@ -77,6 +83,9 @@ class DataPlane:
         self._report = report
         self.draining = False
         self.keeps_clients = True  # whether a client's connection may carry another request
+        self.pins = 0  # clients' logins that hold for a backend's connection
+        self.lingering = Lingering(LINGERING_MAX)
+        self.refused = Lingering(REFUSED_MAX)
         self.pipes = Pipes()
         self.splice_bytes = SPLICE_BYTES
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
@@ -256,8 +265,8 @@ class DataPlane:
                 # Behind a machine that lost its power they look open for as long as nothing is sent.
                 for upstream in backend.keepalive.clear():
                     upstream.close()
-            if served.send_proxy is not None and (gone or fallen):
-                self._close_private({*gone, *fallen})
+            if (gone or fallen) and (served.send_proxy is not None or self.pins):
+                self._close_own({*gone, *fallen})
             if served.resets:
                 self._reset({backend for backend in fallen if backend.health == "down"})
 
@@ -268,12 +277,11 @@ class DataPlane:
         seen = {name: served.sticky.take_seen() for name, served in self.pools.items() if served.sticky is not None}
         return {name: backends for name, backends in seen.items() if backends}
 
-    def _close_private(self, backends: set[Backend]) -> None:
-        """Close the idle connections that belong to one client each."""
+    def _close_own(self, backends: set[Backend]) -> None:
+        """Close the connections that belong to one client each."""
         for watched in list(self.sweeper.watched):
-            if isinstance(watched, Upstream) and watched.is_idle and watched.backend in backends:
-                watched.keepalive.discard(watched)
-                watched.close()
+            if isinstance(watched, Downstream):
+                watched.forget(backends)
 
     def _reset(self, backends: set[Backend]) -> None:
         """End what is in flight on these, as if they had reset every connection."""
@@ -329,8 +337,9 @@ class DataPlane:
 
     @property
     def connections(self) -> int:
-        """Client connections of this worker."""
-        return sum(self.row[column] for column in self._connection_columns)
+        """Client connections of this worker, with those that only linger."""
+        counted = sum(self.row[column] for column in self._connection_columns)
+        return counted + len(self.lingering) + len(self.refused)
 
     def close(self, timeout: float) -> None:
         """Stop the sweeper and write what is left of the log for at most ``timeout`` seconds."""
@@ -342,9 +351,11 @@ class DataPlane:
         self.now = now
         self._epoch = wall() - now
         self.row[self._layout.loop_lag_ns] = int(lag * 1e9)
+        lost = dropped_lines()
         if self.log_writer is not None:
             self.log_writer.flush()
-            self.row[self._layout.lines_dropped] = self.log_writer.dropped
+            lost += self.log_writer.dropped
+        self.row[self._layout.lines_dropped] = lost
         for served in self._rising:
             served.pool.rise(now)  # a line that waits looks for room by itself
         if now >= self._next_second:

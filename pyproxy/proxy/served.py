@@ -107,9 +107,7 @@ class ServedPool:
         )
         self.pool.start_slowly(config.slow_start, plane.now)
         self.sticky = ServedSticky(config.sticky, self.pool) if config.sticky is not None else None
-        self.line = WaitingLine(
-            plane, self.pool, config.queue, layout.queued(config.name), layout.queue_head(config.name)
-        )
+        self.line = WaitingLine(plane, self, config.queue, layout.queued(config.name), layout.queue_head(config.name))
 
     def pick(self, exchange: "Exchange") -> Backend | None:
         """
@@ -119,15 +117,21 @@ class ServedPool:
         free. Nor is anybody refused for the sake of another worker's queue, which may hang, while there is room. Who
         sticks to a backend that gets no other clients takes nothing from those who wait.
         """
+        if exchange.attempts:
+            return self.pick_another(exchange)
         own = exchange.own()
-        if self.must_wait() and not exchange.attempts and (own is None or not self.is_apart(own)):
+        if self.must_wait() and (own is None or not self.is_apart(own)):
             return None
-        return self.pool.pick(exchange.tried(), exchange.key, exchange.plane.now, own)
+        return self.pool.pick((), exchange.key, exchange.plane.now, own)
 
-    def has_any_for(self, exchange: "Exchange") -> bool:
-        """Whether there is anybody for another attempt, if only the one that the client sticks to."""
-        own = exchange.own()
-        return bool(self.pool.eligible) or (own is not None and self.pool.can_serve(own))
+    def pick_another(self, exchange: "Exchange") -> Backend | None:
+        """Give the backend for the next attempt of a request that has met some, or has waited in the line."""
+        tried, unreachable = exchange.tried(), exchange.unreachable()
+        return self.pool.pick(tried, exchange.key, exchange.plane.now, exchange.own(), unreachable)
+
+    def has_another(self, exchange: "Exchange") -> bool:
+        """Whether there is anybody for the next attempt, now or when there is room."""
+        return self.pool.has_another(exchange.unreachable(), exchange.own())
 
     def is_apart(self, own: Backend) -> bool:
         """Whether a backend serves only those who stick to it, and has room for one."""

@@ -60,7 +60,7 @@ class Upstream(Leg):
         self.keepalive = keepalive  # where it waits for its next exchange: its backend's, or one client's own
         self.reader = ResponseReader()
         self.requests = 0
-        self.is_broken = False  # a reset was seen that reading won't report
+        self.is_broken = False  # a write failed, or a splice saw a reset that reading won't report
         self.idle_timeout = idle_timeout  # between two reads or writes of a body
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
@@ -129,6 +129,7 @@ class Upstream(Leg):
             and not plane.draining
             and not self.write_paused
             and self.requests < keepalive.max_requests
+            and not self.is_broken
             and keepalive.put(self)
         ):
             if self.paused_for:
@@ -183,14 +184,27 @@ class Upstream(Leg):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever relied on the connection."""
+        """Tell whoever relied on the connection; that it broke is no verdict on what was said before."""
         self.plane.unwatch(self)
+        if exc is not None and not self.is_idle:
+            self.is_broken = True
+            if self.exchange is not None and self.exchange.reads_apart():
+                self.transport = None  # the splice has a descriptor of its own, and finds the end by itself
+                return
+            self._take_last()
         if self.tunnel is not None:
             self.tunnel.backend_lost(exc)
         else:
             self._handle_end(clean=False)
         self.transport = None
         self.reader.close()
+
+    def _take_last(self) -> None:
+        """Take what came before the connection broke, as if it had been read in time."""
+        for data in self.read_unread():
+            if self.is_idle:
+                return
+            self.data_received(data)
 
     def _handle_end(self, *, clean: bool) -> None:
         self.plane.now = monotonic()

@@ -151,7 +151,7 @@ async def test_fact_1_head_with_content_length_swallows_nothing(connect: Connect
 )
 async def test_bodiless_statuses(raw: bytes, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """204 and 304 end with their heads whatever these say; the next answer is whole."""
-    origin.play(reply(raw))
+    origin.play(reply(raw), serve())
     client = await connect()
     first = await client.ask(get("solo.test"))
     assert first.status == int(raw[9:12])

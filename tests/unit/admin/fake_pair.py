@@ -43,6 +43,7 @@ def pair_view(**more: Any) -> PairView:
         "kept": [],
         "handover": False,
         "dropped": {},
+        "age": 0.4,
         **more,
     }
     return view  # type: ignore[no-any-return]

@@ -141,3 +141,24 @@ async def test_a_question_is_an_object(content: Any) -> None:
     """Other JSON has nothing to check."""
     expected = {"error": "the request is not valid", "detail": ["must be an object"]}
     assert await ask(Client(), content) == (422, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({f"x{number}": 1 for number in range(5000)}, ["must have at most 64 keys"]),
+        ({"headers": [1] * 5000}, ["headers: must be at most 500"]),
+        ({"headers": {f"x{number}": "a" for number in range(501)}}, ["headers: must be at most 500"]),
+    ],
+)
+async def test_what_nobody_means_is_not_looked_at(changes: dict[str, Any], detail: list[str]) -> None:
+    """Thousands of mistakes cost one line, not one each."""
+    status, answer = await ask(Client(), {**GOOD, **changes})
+    assert (status, answer["detail"]) == (422, detail)
+
+
+async def test_so_many_problems_are_told() -> None:
+    """The first ones, and how many there are beyond them."""
+    status, answer = await ask(Client(), {**GOOD, **{f"x{number}": 1 for number in range(50)}})
+    assert status == 422
+    assert answer["detail"] == [*(f"x{number}: unknown key" for number in range(20)), "and 30 more"]

@@ -37,7 +37,7 @@ def test_a_handover_drains_first_and_then_tells_the_link() -> None:
     commands = rig.give(on.DrainDone())
     assert kinds(commands) == [*RELEASE, "EndHandover"]
     assert (sent(commands), rig.state, rig.machine.released) == ([0], "backup", True)
-    rig.hear(50)
+    rig.peer("master", priority=50)
     assert not rig.machine.released
 
 
@@ -48,6 +48,7 @@ def test_after_a_handover_it_does_not_preempt() -> None:
     rig.peer("backup", priority=50)
     rig.give(on.HandoverRequested())
     rig.give(on.DrainDone())
+    rig.peer("master", priority=50)
     for _ in range(60):
         rig.wait(1.0)
         rig.hear(50)
@@ -90,6 +91,7 @@ def test_a_handover_that_others_end_is_over() -> None:
     """A better master came while it was draining: whoever waits for the handover hears of it."""
     rig = handing()
     rig.give(on.HandoverRequested())
+    rig.peer("master", priority=200)
     assert kinds(rig.hear(200))[-1] == "EndHandover"
     assert not rig.machine.is_draining
 
@@ -150,6 +152,7 @@ def test_without_backends_they_go_to_a_peer_that_has_some() -> None:
     assert rig.know(healthy_backends=0) == []
     commands = rig.peer("backup", priority=50, healthy_backends=2)
     assert (kinds(commands), rig.state) == (RELEASE, "backup")
+    rig.peer("master", priority=50, healthy_backends=2)
     for _ in range(10):
         rig.wait(1.0)
         rig.hear(50)
@@ -237,3 +240,18 @@ def test_a_peer_that_appears_is_told_where_the_addresses_are() -> None:
     rig.know(link="dead")
     rig.wait(1.0)
     assert kinds(rig.know(link="up")) == ["Announce"]
+
+
+def test_a_supervisor_that_hangs_moves_the_address_to_a_fit_peer() -> None:
+    """And not back before it is well again, whoever has the higher priority."""
+    rig = Rig(preempt=True)
+    rig.become_master()
+    rig.know(supervisor_hangs=True)
+    assert rig.state == "master", "nobody else could have it"
+    assert sent(rig.peer("backup", gateway=True, priority=50))[-1:] == [0]
+    assert (rig.state, rig.machine.reason) == ("backup", "the supervisor hangs")
+    rig.peer("master", priority=50)
+    for _ in range(8):
+        rig.hear(50)
+        rig.wait(1.0)
+    assert rig.state == "backup"

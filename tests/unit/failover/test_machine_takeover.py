@@ -104,13 +104,12 @@ def test_adverts_from_before_a_suspension_prove_nothing() -> None:
     assert rig.state == "backup"
 
 
-def test_an_offer_is_none_while_a_third_machine_is_master() -> None:
-    """The adverts come from an address that isn't the peer's."""
+@pytest.mark.parametrize("source", ["10.9.0.2", "10.9.0.3"])
+def test_an_offer_is_taken_whoever_else_is_heard(source: str) -> None:
+    """The master that was heard is the peer, or a stranger who may not keep both machines away."""
     rig = Rig()
     rig.become_backup()
-    rig.peer("fault", sources=frozenset({"10.9.0.3"}))
-    assert rig.state == "backup"
-    rig.peer("fault", sources=frozenset({"10.9.0.2"}))
+    rig.peer("fault", sources=frozenset({source}))
     assert rig.state == "master"
 
 
@@ -120,21 +119,33 @@ def test_an_isolated_backup_stays_and_listens_anew_when_it_is_connected() -> Non
     rig.become_backup()
     rig.know(gateway=False)
     assert alarms(rig.wait(DOWN)) == ["isolated"]
-    rig.wait(60.0)
+    rig.wait(30.0)
     assert rig.state == "backup"
     commands = rig.know(gateway=True)
-    assert (alarms(commands), rig.state) == (["-isolated"], "backup")
+    assert (alarms(commands), rig.state) == (["-gateway", "-isolated"], "backup")
     assert rig.deadline() == pytest.approx(DOWN)
     rig.wait(DOWN)
     assert rig.state == "master"
 
 
-def test_a_farewell_is_believed_against_the_links_last_word() -> None:
-    """Priority 0 comes over the wire before the link says released."""
+def test_a_farewell_counts_when_the_link_confirms_it() -> None:
+    """Priority 0 comes over the wire before the link says that the master is gone."""
     rig = silent()
     rig.hear(0)
+    rig.peer("init")
     rig.wait(SKEW)
     assert rig.state == "master"
+
+
+def test_a_forged_farewell_is_an_alarm_and_no_order() -> None:
+    """It comes from the master's address, and the link says that the master is well; a real one dies later."""
+    rig = silent()
+    rig.hear(0)
+    commands = rig.wait(SKEW)
+    assert (alarms(commands), rig.state) == (["stranger"], "backup")
+    assert "with priority 0" in rig.machine.alarms["stranger"]
+    rig.hear(150)
+    assert "-stranger" in alarms(rig.wait(3.5))
 
 
 def test_a_last_resort_waits_for_silence_on_every_path() -> None:
@@ -176,6 +187,7 @@ def test_preemption_after_a_split_begins_with_listening() -> None:
     """The first lower advert after a split ends the alarm and starts a whole down interval."""
     rig = silent(preempt=True)
     rig.wait(10.0)
+    rig.peer("master", priority=50)
     assert alarms(rig.hear(50)) == ["-split"]
     assert rig.deadline() == pytest.approx(DOWN)
 
@@ -251,3 +263,16 @@ def test_a_living_link_or_a_farewell_needs_no_fence() -> None:
     linked = Rig(fence=["/bin/off"])
     linked.become_backup()
     assert kinds(linked.peer("fault")) == CLAIM
+
+
+@pytest.mark.parametrize("changes", [{"advert_interval": 0.1}, {"priority": 255}])
+def test_a_machine_that_starts_waits_for_its_worker(changes: dict[str, Any]) -> None:
+    """It would take an address that it can't serve; as soon as there is one it takes it."""
+    rig = Rig(**changes)
+    rig.facts.ready_workers = 0
+    rig.start()
+    rig.wait(0.45)
+    assert rig.state != "master"
+    rig.know(ready_workers=1)
+    rig.wait(0.3)
+    assert rig.state == "master"

@@ -11,7 +11,7 @@ from tests.unit.failover.settings import settings
 def test_a_view_of_the_beginning_is_whole() -> None:
     """Every key is there, and all of it is JSON."""
     machine = Machine(settings())
-    view = json.loads(json.dumps(Report().view(machine, 0.0)))
+    view = json.loads(json.dumps(Report().view(machine, 0.0, {})))
     assert view["state"] == "init"
     assert view["virtual_ips"] == ["10.9.0.100/32"]
     assert (view["peer"], view["last_advert"], view["transitions"], view["alarms"]) == (None, None, [], [])
@@ -24,7 +24,7 @@ def test_the_peer_is_what_adverts_and_link_say() -> None:
     report = Report()
     report.hear("10.9.0.2")
     report.peer_digest = "abc"
-    peer = json.loads(json.dumps(report.view(Machine(settings(), facts), 0.0)))["peer"]
+    peer = json.loads(json.dumps(report.view(Machine(settings(), facts), 0.0, {})))["peer"]
     assert (peer["address"], peer["state"], peer["well"], peer["priority"]) == ("10.9.0.2", "master", True, 150)
     assert (peer["advert_age"], peer["config_digest"]) == (0.5, "abc")
     assert peer["heard"] == report.heard_at

@@ -20,6 +20,7 @@ from pyproxy.failover.takeover import (
     loses_to_peer,
     peer_from_plain,
     peer_to_plain,
+    serves_elsewhere,
     yield_cause,
 )
 from tests.unit.failover.settings import settings
@@ -46,9 +47,27 @@ SHORT = Silence(adverts=4.0, link=0.0, held=0.0)
         (Facts(link="dead", peer=WELL), SHORT, TAKE),
         # isolated, unfit
         (Facts(own_link_up=False), LONG, STAY),
-        (Facts(gateway=False), LONG, STAY),
+        (Facts(gateway=False), SHORT, STAY),
+        (Facts(gateway=False), replace(LONG, adverts=44.9), STAY),
+        (Facts(gateway=False), LONG, TAKE),
+        (Facts(gateway=False), replace(LONG, is_preempting=True), STAY),
+        (Facts(gateway=False), replace(SHORT, has_left=True), TAKE),
+        (Facts(gateway=False, link="dead", peer=WELL), SHORT, STAY),
+        (Facts(gateway=False, link="dead", peer=WELL), LONG, TAKE),
+        # blind, with a link: only we, or both
+        (replace(linked(state="backup"), gateway=False), LONG, STAY),
+        (replace(linked(state="backup", gateway=False), gateway=False), SHORT, TAKE),
+        (replace(linked(state="backup", gateway=False), gateway=False, link="dead"), SHORT, TAKE),
+        (replace(linked(gateway=False), gateway=False), LONG, HOLD),
+        (replace(linked(state="backup", well=False), gateway=False), SHORT, TAKE),
+        (replace(linked(state="backup", gateway=None, witnesses=True), gateway=None, witnesses=False), LONG, STAY),
+        (replace(linked(gateway=None, witnesses=False), gateway=None, witnesses=True), SHORT, HOLD),
+        (replace(linked(gateway=None, witnesses=False), gateway=None, witnesses=True), LONG, TAKE),
+        (replace(linked(gateway=False, witnesses=True), gateway=True, witnesses=False), LONG, HOLD),
         (Facts(guards="refuse"), LONG, STAY),
-        (replace(linked(released=True), gateway=False), LONG, STAY),
+        # what is offered is taken
+        (replace(linked(released=True), gateway=False), SHORT, TAKE),
+        (replace(linked(state="fault"), gateway=False), SHORT, TAKE),
         (replace(linked(released=True), guards="refuse"), LONG, STAY),
         # the link's word
         (linked(), SHORT, HOLD),
@@ -276,3 +295,40 @@ def test_nonsense_over_the_link_is_refused(change: dict[str, Any]) -> None:
     """Whoever has the key may still be broken."""
     with pytest.raises(ValueError, match=r"state|can't be|does not appear"):
         peer_from_plain({"state": "init", "priority": 1, "well": True, **change})
+
+
+def test_a_machine_without_a_worker_takes_nothing() -> None:
+    """Neither from a dead master nor, preempting, from one that lives; without a proxy there is no question."""
+    for silence in (SHORT, LONG, replace(SHORT, is_preempting=True), replace(SHORT, has_left=True)):
+        decision = decide(settings(), Facts(ready_workers=0), silence)
+        assert (decision.verdict, decision.reason) == (STAY, "no worker is ready")
+        assert decide(settings(), Facts(ready_workers=1), silence).verdict == TAKE
+        assert decide(settings(), Facts(ready_workers=None), silence).verdict == TAKE
+
+
+def test_a_machine_whose_supervisor_hangs_leaves_it_to_the_other() -> None:
+    """If that one can have the addresses; if nobody else can, its workers still serve."""
+    can_take = replace(linked(state="backup"), supervisor_hangs=True)
+    assert yield_cause(settings(), can_take) == "the supervisor hangs"
+    assert not is_well(can_take)
+    for peer in ({"state": "master"}, {"state": "fault"}, {"well": False}, {"gateway": False}):
+        assert yield_cause(settings(), replace(linked(**{"state": "backup", **peer}), supervisor_hangs=True)) == ""
+    assert yield_cause(settings(), Facts(supervisor_hangs=True)) == ""
+    assert decide(settings(), Facts(supervisor_hangs=True), SHORT).verdict == TAKE
+    assert decide(settings(), Facts(supervisor_hangs=True), replace(SHORT, is_preempting=True)).verdict == STAY
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_heard", "serves"),
+    [
+        (linked(), False, True),
+        (linked(well=False), True, False),
+        (linked(state="backup"), True, False),
+        (Facts(link="dead", peer=WELL), True, False),
+        (Facts(), True, True),
+        (Facts(), False, False),
+    ],
+)
+def test_whether_the_other_machine_serves(facts: Facts, is_heard: bool, serves: bool) -> None:
+    """By its word where there is a link, else by its adverts: a machine that may be the last one isn't ended."""
+    assert serves_elsewhere(facts, is_heard=is_heard) is serves

@@ -279,11 +279,65 @@ def test_the_old_version_cannot_upgrade() -> None:
     assert isinstance(second, RequestHead)
 
 
-def test_upgrade_with_a_body_is_refused() -> None:
-    """The parser wouldn't read the body: what looks like one could be a request (smuggling)."""
-    for framing in ("Content-Length: 5", "Transfer-Encoding: chunked"):
-        raw = request("Connection: upgrade", "Upgrade: websocket", framing, start="POST / HTTP/1.1")
-        assert isinstance(refusal(raw + b"hello"), BadRequest)
+LOOKS_LIKE_MORE = b"GET /smuggled HTTP/1.1\r\n\r\n0\r\n\r\n"
+UPGRADE_BODIES = {
+    "length": request(f"Content-Length: {len(LOOKS_LIKE_MORE)}", body=LOOKS_LIKE_MORE),
+    "chunked": request("Transfer-Encoding: chunked", body=b"%x;a=b\r\n%b\r\n" % (len(LOOKS_LIKE_MORE), LOOKS_LIKE_MORE))
+    + b"0\r\n\r\n",
+    "trailers": request("Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n" % (len(LOOKS_LIKE_MORE), LOOKS_LIKE_MORE))
+    + b"0\r\nA: b\r\nC: d\r\n\r\n",
+}
+
+
+def upgrading(raw: bytes, protocol: bytes) -> bytes:
+    """Add an upgrade to a request."""
+    line = (
+        b"POST / HTTP/1.1\r\nConnection: upgrade, http2-settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAM\r\n" % protocol
+    )
+    return raw.replace(b"GET / HTTP/1.1\r\n", line, 1)
+
+
+@pytest.mark.parametrize("raw", UPGRADE_BODIES.values(), ids=UPGRADE_BODIES.keys())
+@pytest.mark.parametrize("protocol", [b"h2c", b"H2C"])
+def test_what_offers_only_h2c_is_a_request_with_a_body(raw: bytes, protocol: bytes) -> None:
+    """The parser skips a body behind Upgrade (fact 2): it is read all the same, and so is the next request."""
+    for segments in every_cut(upgrading(raw, protocol) + PLAIN):
+        events, kept = read_requests(segments)
+        head, *body, end, following = events
+        assert (head.upgrade, b"".join(body), end, following.method, kept) == (None, LOOKS_LIKE_MORE, END, b"GET", b"")
+
+
+@pytest.mark.parametrize("raw", UPGRADE_BODIES.values(), ids=UPGRADE_BODIES.keys())
+def test_behind_the_body_of_an_upgrade_nothing_is_parsed(raw: bytes) -> None:
+    """It may belong to a tunnel, or be the next request: it is kept until the answer tells."""
+    for segments in every_cut(upgrading(raw, b"tcp") + PLAIN):
+        events, kept = read_requests(segments)
+        head, *body, end = events
+        assert (head.upgrade, b"".join(body), end, kept) == (b"tcp", LOOKS_LIKE_MORE, END, PLAIN)
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"tcp"])
+@pytest.mark.parametrize("framing", ["Content-Length: 2", "Transfer-Encoding: chunked"])
+def test_reading_goes_on_behind_a_declined_upgrade(framing: str, protocol: bytes) -> None:
+    """As soon as the caller resumes; a body that went another way counts as read."""
+    reader = RequestReader(HeadLimits(LIMITS))
+    events = reader.feed(upgrading(request(framing), protocol))
+    if framing.startswith("Content"):
+        assert reader.remaining == 2
+        reader.pass_by()
+    else:
+        events += reader.feed(b"0\r\n\r\n")
+    assert reader.suspended == (protocol == b"tcp")
+    reader.resume()
+    (following,) = reader.feed(PLAIN)
+    assert following.method == b"GET"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"tcp"])
+@pytest.mark.parametrize("body", [b"x\r\n", b"5\r\nhelloX", b"5\nhello\n", b"0\r\nConnection: close\n\n"])
+def test_a_bad_body_of_an_upgrade_is_refused(body: bytes, protocol: bytes) -> None:
+    """As any other, and what was good of it was reported before."""
+    assert isinstance(refusal(upgrading(request("Transfer-Encoding: chunked"), protocol) + body), BadRequest)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pyproxy.config.runtime import Limits, Retry, Route
+from pyproxy.config.runtime import HeaderChanges, Limits, Retry, Route
 from pyproxy.observe.metrics import ENDS
 from tests.unit.proxy.planes import Stage, make_backend, make_config, make_pool
 
@@ -199,12 +199,18 @@ def test_nothing_to_pick() -> None:
 
 
 def test_no_retry_while_stopping() -> None:
-    """Who wants to stop begins nothing new."""
+    """Who wants to stop sends nothing again; what was never sent still goes to another backend."""
     stage = two()
     origin = stage.start(GET)
     stage.plane.drain()
     stage.answer(origin, RST)
     assert stage.ends == [(502, "SH")]
+    stage = two()
+    stage.ask(GET)
+    stage.plane.drain()
+    stage.refuse()
+    stage.answer(stage.accept(), OK)
+    assert stage.ends == [(200, "--")]
 
 
 # refusals of ours
@@ -308,6 +314,36 @@ def test_trailers_only_for_those_who_take_them() -> None:
         stage = Stage()
         stage.answer(stage.start(GET[:-2] + te + b"\r\n"), raw)
         assert stage.got.endswith(b"a\r\n" + tail)
+
+
+def test_an_answer_gets_a_date() -> None:
+    """If it has none; one that is there stays as it is, and what is not the final answer gets none."""
+    stage = Stage()
+    origin = stage.start(GET)
+    stage.answer(origin, b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+    stage.ask(GET)
+    stage.answer(origin, OK.replace(b"OK\r\n", b"OK\r\ndaTe: Sun, 06 Nov 1994 08:49:37 GMT\r\n"))
+    hints, first, second = bytes(stage.client.sent).lower().split(b"http/1.1 ")[1:]
+    date = b"date: %b\r\n" % stage.plane.date.lower()
+    assert [part.count(b"date: ") for part in (hints, first, second)] == [0, 1, 1]
+    assert date in first
+    assert b"date: sun, 06 nov 1994" in second
+
+
+def test_a_route_has_the_last_word_on_the_date() -> None:
+    """Also on one that is ours."""
+    stage = Stage(make_config(routes=(Route(None, None, "web", response_headers=HeaderChanges((), ("date",))),)))
+    stage.answer(stage.start(GET), OK)
+    assert b"Date:" not in stage.client.sent
+
+
+@pytest.mark.parametrize(("status", "is_told"), [(b"426", True), (b"200", False), (b"101", False)])
+def test_what_a_client_must_upgrade_to(status: bytes, is_told: bool) -> None:
+    """A 426 says it (RFC 9110, 15.5.22); in other answers it is an offer that is ours to make."""
+    stage = Stage()
+    lines = b" X\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+    stage.answer(stage.start(GET), b"HTTP/1.1 " + status + lines)
+    assert (b"Connection: upgrade\r\nUpgrade: websocket\r\n" in stage.got) == is_told
 
 
 def test_interim_answers_are_passed_on() -> None:
