@@ -15,6 +15,7 @@ def test_address(host: str, address: bytes) -> None:
     assert backend.address == address
     assert (backend.host, backend.port, backend.path, backend.weight, backend.backup) == (host, 81, "", 3, True)
     assert (backend.max_conns, backend.active, backend.latency) == (5, 0, None)
+    assert (backend.failures, backend.counts_from) == (0, 0.0)
 
 
 def test_unix_address() -> None:

@@ -140,9 +140,12 @@ async def test_a_weight_of_the_peers_ends_no_ejection() -> None:
     await one.changes.patch("web", "a", {"weight": 7}, Origin("alice"), lambda: None)
     await two.changes.merge(one.told[0])
     assert (two.members.pool("web").backends[0].weight, two.readied) == (7, [])
-    await one.set("drain")
+    await one.changes.patch("web", "a", {"weight": None}, Origin("alice"), lambda: None)
     await two.changes.merge(one.told[1])
+    assert (two.members.pool("web").backends[0].weight, two.readied) == (1, [])
+    await one.set("drain")
+    await two.changes.merge(one.told[2])
     assert two.readied == []
     await one.set("ready")
-    await two.changes.merge(one.told[2])
+    await two.changes.merge(one.told[3])
     assert two.readied == [("web", "a")]
