@@ -16,7 +16,14 @@ from difflib import unified_diff
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS: tuple[str, ...] = ("http1", "balance", "routing", "health/counter.py", "health/outlier.py", "failover/machine*.py")
+ROOMS: tuple[str, ...] = (
+    "http1",
+    "balance",
+    "routing",
+    "health/counter.py",
+    "health/outlier.py",
+    "failover/machine*.py",
+)
 ROOMS += tuple(f"proxy/{name}.py" for name in ("retry", "attempt", "outcome", "request_body", "sticky", "refusals"))
 ROOMS += tuple(f"control/{name}.py" for name in ("overrides", "changes", "replication"))
 SECONDS = 60.0
