@@ -14,11 +14,12 @@ HAS_ALL := import os, pip, sys, sysconfig, venv; assert sys.version_info >= (3, 
     os.stat(os.path.join(sysconfig.get_path("include"), "Python.h")); os.stat("/etc/debian_version")
 COMPILED_PATH = $(shell /usr/bin/python3 -c '$(HAS_ALL)' 2>/dev/null && echo /usr/bin:)$(PATH)
 
-.PHONY: help run test test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages bench-hostile lab-measure lab-chaos clean
+.PHONY: help run test mutants test-installed check format docs bench bench-quick bench-instructions bench-scale bench-memory bench-outages bench-hostile lab-measure lab-chaos clean
 
 help:
 	@echo 'make run     three web nodes and the proxy in front of them, on your machine; Ctrl-C stops all of it'
 	@echo 'make test    every test (those that need nginx, curl, wrk, keepalived or root skip where these are missing)'
+	@echo 'make mutants 100 random changes to the code that no test may miss (SEED=1 for the same ones again)'
 	@echo 'make check   lint, format, types, Dockerfile, architecture'
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make docs    write docs/configuration.md anew from the model'
@@ -45,6 +46,10 @@ SOURCES_ONLY := alerts alone child control demo events lookup openapi pair runne
 
 test-installed: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal tests/integration $(SOURCES_ONLY:%=--ignore=tests/integration/test_%.py)
+
+# Random changes to the pure rooms, each against the tests of its module; those that nobody notices are printed.
+mutants: $(VENV)/installed-dev
+	$(BIN)/python -m tests.mutants $(SEED)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

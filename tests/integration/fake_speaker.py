@@ -28,6 +28,7 @@ class FakeSpeaker:
         self.state, self.reason = "init", ""
         self.peer: Message | None = None
         self.facts: Message = {}
+        self.ready_workers: list[Any] = []  # each number that was told, in order
         self.settings: Settings
         self.link: Link | None = None
         self.released = False
@@ -42,6 +43,7 @@ class FakeSpeaker:
                 self.wire.send({"type": "pong", "facts": self.facts.get("version")})
             case "facts":
                 self.facts = message
+                self.ready_workers.append(message["ready_workers"])
                 self.tell()
             case "peer_out" if self.link is not None:
                 self.link.send(message["kind"], message["body"])
@@ -108,7 +110,7 @@ class FakeSpeaker:
                 "peer": self.peer,
                 "link": self.link.facts().to_plain() if self.link is not None else None,
                 "transitions": self.transitions,
-                "facts": {"told": self.facts},
+                "facts": {"told": self.facts, "ready_workers": self.ready_workers},
             }
         )
 

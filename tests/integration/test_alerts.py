@@ -1,17 +1,15 @@
 """The alert rules as Prometheus' own tool reads them, and when they fire; without promtool there is nothing to ask."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-RULES = Path(__file__).parents[2] / "config" / "prometheus-alerts.yml"
-PROMTOOL = shutil.which("promtool")
+from tests.integration.nginx import require
 
-pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+RULES = Path(__file__).parents[2] / "config" / "prometheus-alerts.yml"
 
 BACKEND = 'instance="lb1",pool="web",backend="a"'
 
@@ -81,8 +79,7 @@ CASES = {
 
 def run(*arguments: str | Path) -> str:
     """Run promtool, which must agree; return what it says."""
-    assert PROMTOOL is not None
-    result = subprocess.run([PROMTOOL, *map(str, arguments)], capture_output=True, text=True, check=False)
+    result = subprocess.run([require("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

@@ -24,7 +24,7 @@ async def test_what_a_backend_did_is_in_the_log(
     """Each cause in its own words, with a piece of what was sent, where nothing can harm a terminal."""
     origin.play(reply(raw, then="close"))
     client = await connect()
-    await client.send(get("once.test"))
+    await client.send(get("once.test", "/", "Connection: close"))
     await client.read_rest()
     (line,) = await proxy.log.await_lines(1, client.source)
     assert line.why == why

@@ -92,6 +92,20 @@ def test_what_expires_is_gone_with_all_that_depended_on_it() -> None:
     assert module.expire([WEB], changed, 200.0) == {}
 
 
+def test_what_expires_leaves_the_others_alone() -> None:
+    """Of one backend another setting, and the same setting of another backend or pool."""
+    api = pool(backend("a"), name="api")
+    changed = module.patch(WEB, {}, "a", {"weight": 7}, replace(NOTE, expires=200.0))
+    changed = module.patch(WEB, changed, "a", {"state": "drain"}, NOTE)
+    changed = module.patch(WEB, changed, "b", {"weight": 8}, replace(NOTE, expires=300.0))
+    changed = module.patch(api, changed, "a", {"weight": 9}, NOTE)
+    assert module.expire([WEB, api], changed, 199.9) == changed
+    left = module.expire([WEB, api], changed, 200.0)
+    assert changed.keys() - left.keys() == {("web", "a", "weight")}
+    assert shown(WEB, left) == [("a", "drain", 1), ("b", "ready", 8)]
+    assert shown(api, left) == [("a", "ready", 9)]
+
+
 @pytest.mark.parametrize(
     ("now", "is_held"),
     [

@@ -28,7 +28,8 @@ class Machine:
         self.shared = SharedChanges(host, self.told.append)
         self.journal = Journal(str(directory) if directory else None)
         self.published: list[str] = []
-        reach = Reach(self.publish, lambda _p, _n: 0, Events())
+        self.readied: list[tuple[str, str]] = []
+        reach = Reach(self.publish, lambda _p, _n: 0, Events(), lambda pool, name: self.readied.append((pool, name)))
         self.changes = LiveChanges(config, settings, self.members, self.journal, reach, self.shared)
         self.changes.load()
 
@@ -131,3 +132,20 @@ async def test_what_this_version_cannot_read_is_left_out(caplog: pytest.LogCaptu
     await two.changes.merge([*one.told[0], {"from": "the future"}])
     assert two.states()["a"] == "drain"
     assert "1 changes that this version can't read" in caplog.text
+
+
+async def test_a_weight_of_the_peers_ends_no_ejection() -> None:
+    """Only who says that a backend is ready says that nothing is to be held against it."""
+    one, two = Machine("lb1"), Machine("lb2")
+    await one.changes.patch("web", "a", {"weight": 7}, Origin("alice"), lambda: None)
+    await two.changes.merge(one.told[0])
+    assert (two.members.pool("web").backends[0].weight, two.readied) == (7, [])
+    await one.changes.patch("web", "a", {"weight": None}, Origin("alice"), lambda: None)
+    await two.changes.merge(one.told[1])
+    assert (two.members.pool("web").backends[0].weight, two.readied) == (1, [])
+    await one.set("drain")
+    await two.changes.merge(one.told[2])
+    assert two.readied == []
+    await one.set("ready")
+    await two.changes.merge(one.told[3])
+    assert two.readied == [("web", "a")]

@@ -118,6 +118,18 @@ def test_a_fight_over_an_address_ends() -> None:
     assert vips.lost(gone(FIRST), RESTORE_SECONDS + 1)
 
 
+@pytest.mark.parametrize("start", [0.0, 0.5, 5.0])
+def test_a_machine_that_has_just_booted_fights_as_long_as_any(start: float) -> None:
+    """Its clock is near 0, which must not look like a fight that is going on."""
+    vips, _ = kernel_vips()
+    vips.add((FIRST,), 2, "why")
+    for _ in range(RESTORES):
+        assert vips.lost(gone(FIRST), start)
+    with pytest.raises(VipFailed, match="taken away"):
+        vips.lost(gone(FIRST), start + RESTORE_SECONDS - 0.1)
+    assert vips.lost(gone(FIRST), start + RESTORE_SECONDS + 0.1)
+
+
 class FakeJobs:
     """Commands that end when a test says how."""
 

@@ -75,3 +75,26 @@ def test_a_kept_connection_may_just_have_been_closed_as_idle() -> None:
     assert not attempt.was_closed_as_idle(DialFailed())
     attempt.connect_time = 0.1
     assert not attempt.was_closed_as_idle(ConnectionReset())
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "failures"),
+    [(200, False, 0), (404, False, 0), (200, True, 4), (0, True, 4), (502, False, 4), (0, False, 4), (101, False, 4)],
+)
+def test_only_a_whole_answer_clears_the_failures(status: int, failed: bool, failures: int) -> None:
+    """What failed since a tunnel began, a week ago perhaps, is not made good by its end."""
+    attempt, backend, row = an_attempt()
+    if status:
+        attempt.answered(row, status, 100.5)  # type: ignore[arg-type]
+    backend.failures = 4
+    attempt.end(row, 101.0, failed=failed)  # type: ignore[arg-type]
+    assert backend.failures == failures
+
+
+@pytest.mark.parametrize(("status", "failures"), [(101, 0), (200, 4), (404, 4)])
+def test_a_tunnel_that_begins_is_an_answer(status: int, failures: int) -> None:
+    """It may last too long to wait for its end; any other answer may still be cut short."""
+    attempt, backend, row = an_attempt()
+    backend.failures = 4
+    attempt.answered(row, status, 100.5)  # type: ignore[arg-type]
+    assert backend.failures == failures

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
 from pyproxy.config.runtime import Listener, Retry
 from pyproxy.http1.head import RequestHead
 from pyproxy.proxy.exchange import Exchange
@@ -180,3 +182,19 @@ def test_what_is_left_is_reset() -> None:
     stage.plane.run()
     assert stage.ends == [(503, "PD")]
     assert stage.plane.connections == 0
+
+
+def test_what_others_did_wrong_is_in_the_programs_log(caplog: pytest.LogCaptureFixture) -> None:
+    """With client or backend and reason, at a bounded number of lines a second; what was left out is counted."""
+    plane = FakePlane()
+    caplog.set_level("INFO", "worker")
+    for _ in range(13):
+        plane.connect().receive(b'GET / HTTP/1.1\r\nHost: a\r\nHost"x: b\r\n\r\n')
+        plane.run()
+    line = "a field's name has a character that may not be there: Host\\x22x (id=-)"
+    assert caplog.messages == [f"192.0.2.1: {line}"] * 10
+    caplog.clear()
+    plane.fake_loop.advance(1.2)
+    assert caplog.messages == ["3 more requests failed; the access log has them"]
+    plane.fake_loop.advance(1.2)
+    assert len(caplog.messages) == 1

@@ -1,5 +1,7 @@
 """The reasons of our own refusals: which route, pool or limit."""
 
+from typing import Any
+
 from pyproxy.balance.backend import Backend
 from pyproxy.balance.pool import Pool
 from pyproxy.http1.head import RequestHead
@@ -7,10 +9,10 @@ from pyproxy.proxy import refusals
 from tests.unit.proxy.planes import make_backend
 
 
-def make_pool(*changes: dict[str, object]) -> Pool:
+def make_pool(*changes: dict[str, Any]) -> Pool:
     """Make a pool of backends that differ in these values."""
     names = [f"web{number}" for number in range(1, len(changes) + 1)]
-    configs = [make_backend(name, **values) for name, values in zip(names, changes, strict=True)]  # type: ignore[arg-type]
+    configs = [make_backend(name, **values) for name, values in zip(names, changes, strict=True)]
     return Pool("web", "round_robin", [Backend("web", config) for config in configs])
 
 
