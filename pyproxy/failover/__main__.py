@@ -49,6 +49,7 @@ class Program:
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._speaker: Speaker | None = None
         self._facts: dict[str, Any] = {}  # the last ones, until there is a speaker
+        self._supervisor = os.getppid()
         self._silence: Silence | None = None  # the supervisor's, from its first question on
         self._asked_at = 0.0
         self._commands: set[Command] = set()  # that the runner runs
@@ -147,18 +148,19 @@ class Program:
         if self._ended.done():
             return
         self._loop.call_later(EVERY, self._watch_supervisor, silence)
-        now, supervisor = monotonic(), os.getppid()
+        now = monotonic()
         if now - self._asked_at < 2 * EVERY:
             silence.end(now)
         else:
-            silence.watch(now, look(supervisor))
+            silence.watch(now, look(self._supervisor))
         hangs = silence.seconds >= HUNG
         if self._speaker is None:
             return
         self._speaker.note_supervisor(hangs=hangs)
-        if hangs and not self._speaker.is_needed:
-            _log.error("the supervisor (pid %d) hangs: it doesn't answer, killing it", supervisor)
-            os.kill(supervisor, signal.SIGKILL)
+        # When it has died the parent is another process, which is none of our business.
+        if hangs and not self._speaker.is_needed and os.getppid() == self._supervisor:
+            _log.error("the supervisor (pid %d) hangs: it doesn't answer, killing it", self._supervisor)
+            os.kill(self._supervisor, signal.SIGKILL)
 
     def _tell(self, message: dict[str, Any]) -> None:
         if message["type"] != "status" or self._wire.unsent_bytes < MAX_UNSENT_BYTES:

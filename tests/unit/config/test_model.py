@@ -103,6 +103,9 @@ failover:
   link: {bind: 10.1.0.1:9901, peer: 10.1.0.2:9901, key_file: /etc/link.key, interval: 250ms, dead_after: 4}
   split_hold: 45s
   guards: [{run: [grep, -q, UpToDate/UpToDate, /proc/drbd], timeout: 2s, interval: 5s, on_fail: refuse}]
+  track: [{run: null, tcp: null, http: "http://127.0.0.1/", interval: 2s, timeout: 1s, rise: 2, fall: 3,
+           on_fail: release, by: 50}]
+  track_interfaces: []
   notify: {master: [/bin/true], backup: null, fault: null}
   notify_timeout: 30s
   vip_backend: exec
