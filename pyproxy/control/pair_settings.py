@@ -20,6 +20,7 @@ from pyproxy.control.drift import Sections, make_sections
 from pyproxy.control.startup import StartError
 
 MIN_LINK_KEY_BYTES = 16
+_ZERO = "00000000"  # an IPv4 address in /proc
 RUN = Path("/run/pyproxy")
 
 
@@ -89,6 +90,11 @@ def machine_warnings(settings: PairSettings) -> list[str]:
     name = speaker["interface"]
     if name not in (known for _, known in socket.if_nameindex()):
         found.append(f"failover.interface: there is no interface {name} on this machine")
+    elif speaker["gateway"] == "auto" and not speaker["witnesses"] and not _has_default_route(name):
+        found.append(
+            f"failover.gateway: no default route leads through {name}, so auto asks nobody, and there are no witnesses: "
+            "nothing tells this machine whether it is cut off"
+        )
     keys = [("auth_hmac.keys", file) for _, file in (speaker["auth_hmac"] or {"keys": ()})["keys"]]
     if speaker["link"] is not None:
         keys.insert(0, ("link.key_file", speaker["link"]["key_file"]))
@@ -97,6 +103,21 @@ def machine_warnings(settings: PairSettings) -> list[str]:
             if Path(file).stat().st_mode & stat.S_IROTH:
                 found.append(f"failover.{key}: everybody on this machine may read {file}; chmod o-r it")
     return found
+
+
+def _has_default_route(interface: str) -> bool:
+    """Look in the kernel's tables; a machine that hides them is believed to have one."""
+    try:
+        v4 = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
+    except OSError:
+        return True
+    v6: list[list[str]] = []
+    with contextlib.suppress(OSError):  # a kernel without IPv6
+        v6 = [line.split() for line in Path("/proc/net/ipv6_route").read_text().splitlines()]
+    # Name, destination, gateway, flags, …, mask; and destination, length, source, length, gateway, …, name.
+    return any(row[0] == interface and row[1] == row[7] == _ZERO and row[2] != _ZERO for row in v4) or any(
+        row[9] == interface and row[1] == "00" and row[4].strip("0") for row in v6
+    )
 
 
 def make_directory(path: Path) -> None:

@@ -204,9 +204,7 @@ class MachineBackup(MachineCore):
 
     def _fence_done(self, event: on.FenceDone) -> None:
         if self._claiming and event.ok:
-            self._claim(
-                f"{self._claiming}; the old master is fenced", is_blind=is_isolated(self.settings, self.facts)
-            )
+            self._claim(f"{self._claiming}; the old master is fenced", is_blind=is_isolated(self.settings, self.facts))
         elif self._claiming:
             self._listen_anew()
             self.reason = f"fencing failed: {event.detail}"

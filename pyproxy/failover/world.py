@@ -185,7 +185,7 @@ class World:
             if other is node or not other.machine:
                 continue
             for delay in self._wire(node.name, other.name, self.now):
-                for family in settings.families:
+                for family in [family for family in settings.families if family in node.facts.sources]:
                     advert = Advert(
                         family,
                         settings.version,

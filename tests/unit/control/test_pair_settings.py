@@ -80,6 +80,7 @@ def test_what_of_the_machine_can_hardly_be_meant_is_said(
     assert settings is not None
     (tmp_path / "link").chmod(0o640)
     (tmp_path / "hmac").chmod(0o600)
+    settings.speaker["gateway"] = "off"
     assert machine_warnings(settings) == []
     (tmp_path / "link").chmod(0o644)
     monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth1")])
@@ -131,3 +132,34 @@ def test_where_run_can_not_be_written_the_state_dir_serves(
     settings = make_pair_settings(with_state)
     assert settings is not None
     assert settings.directory == Path("/var/lib/pyproxy/vrid-51")
+
+
+V4_HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+V4_ROUTE = "eth0\t00000000\tFE00090A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+V6_ROUTE = f"{'0' * 32} 00 {'0' * 32} 00 fe8{'0' * 28}1 00000400 00000001 00000000 00450003     eth0\n"
+V6_NOWHERE = f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} ffffffff 00000001 00000000 00200200       lo\n"
+
+
+@pytest.mark.parametrize(
+    ("v4", "v6", "changes", "is_warned"),
+    [
+        (V4_HEAD + V4_ROUTE, "", {}, False),
+        (V4_HEAD, V6_ROUTE + V6_NOWHERE, {}, False),
+        (V4_HEAD, V6_NOWHERE, {}, True),
+        (V4_HEAD + V4_ROUTE.replace("eth0", "eth1"), "", {}, True),
+        (V4_HEAD + V4_ROUTE.replace("FE00090A", "00000000"), "", {}, True),
+        (V4_HEAD, "", {"gateway": "10.9.0.254"}, False),
+        (V4_HEAD, "", {"witnesses": [{"host": "r", "port": 1}]}, False),
+    ],
+)
+def test_a_gateway_that_nobody_finds_is_warned_of(
+    v4: str, v6: str, changes: dict[str, object], is_warned: bool, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``auto`` without a default route and without witnesses asks nobody whether this machine is cut off."""
+    settings = make_pair_settings(config)
+    assert settings is not None
+    settings.speaker.update(changes)
+    files = {"/proc/net/route": v4, "/proc/net/ipv6_route": v6}
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(2, "eth0")])
+    monkeypatch.setattr(Path, "read_text", lambda path: files[str(path)])
+    assert any("failover.gateway" in warning for warning in machine_warnings(settings)) is is_warned

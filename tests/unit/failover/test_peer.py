@@ -24,6 +24,7 @@ class FakeLink:
     """A link that takes down what it is told."""
 
     made: list["FakeLink"]
+    fault = "a cable is cut"
 
     def __init__(
         self, settings: object, key: bytes, boot: str, on_state: Any, on_message: Any, on_connect: Any
