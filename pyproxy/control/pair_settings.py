@@ -92,7 +92,7 @@ def machine_warnings(settings: PairSettings) -> list[str]:
         found.append(f"failover.interface: there is no interface {name} on this machine")
     elif speaker["gateway"] == "auto" and not speaker["witnesses"] and not _has_default_route(name):
         found.append(
-            f"failover.gateway: no default route leads through {name}, so auto asks nobody, and there are no witnesses: "
+            f"failover.gateway: no default route leads through {name}, so auto asks nobody, and without witnesses "
             "nothing tells this machine whether it is cut off"
         )
     keys = [("auth_hmac.keys", file) for _, file in (speaker["auth_hmac"] or {"keys": ()})["keys"]]

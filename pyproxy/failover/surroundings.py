@@ -38,8 +38,8 @@ class Surroundings:
     See the module's docstring; made inside a running event loop.
 
     ``run`` runs a command. ``facts`` are changed by ``apply``, and ``on_change`` is called when there is a reason to;
-    only when the gateway or a witness answered last is written at once. ``on_claim`` is called when another machine claims one of
-    the addresses.
+    only when the gateway or a witness answered last is written at once. ``on_claim`` is called when another machine
+    claims one of the addresses.
     """
 
     def __init__(
