@@ -7,6 +7,7 @@ Whether, not when; but for the last test, which does in the lab what `peer simul
 import json
 from contextlib import nullcontext
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ STRANGER = "10.9.0.3"
 BOTH = Pair(virtual_ips=(f"{VIP6_LOCAL}/64", f"{VIP6}/128", f"{VIP}/32"))
 
 
-def start(lab: Lab, pair: Pair = MULTICAST, **options: object) -> tuple[Proxy, Proxy]:
+def start(lab: Lab, pair: Pair = MULTICAST, **options: Any) -> tuple[Proxy, Proxy]:
     """Start two proxies with a link, ``a`` as master."""
     master = Proxy(lab.a, pair, 100, **options)
     master.await_state("master")
