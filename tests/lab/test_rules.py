@@ -154,6 +154,7 @@ def test_what_is_simulated_happens(proxied_lab: Lab, fail: str) -> None:
     backup = Proxy(lab.b, pair, 100, gateway=gateways["b"])
     backup.await_state("backup")
     await_true(lambda: master.peer["peer"]["advert_age"] is not None and backup.peer["gateway"], "no link")
+    await_true(lambda: master.ask("GET", "/api/v1/peer/facts")[1]["facts"]["ready_workers"], "it knows of no worker")
     capture = lab.capture()
     code, said = master.run_verb("peer", "simulate", "--json", "--fail", fail)
     assert code == 0, said
