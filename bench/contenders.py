@@ -89,8 +89,8 @@ def python() -> list[str]:
 
 
 def ask_python(code: str) -> str:
-    """Let the interpreter that is measured tell versions; add its own, and whether jemalloc is there."""
-    code = f"{code}; import platform; print('CPython', platform.python_version())"
+    """Let the interpreter that is measured tell versions; add its own, its build, and whether jemalloc is there."""
+    code += f"; import sys; sys.path.append({str(stage.ROOT)!r}); from bench import stage; print(stage.interpreter())"
     said = subprocess.run([*python(), "-c", code], capture_output=True, text=True, check=False, cwd=stage.ROOT)
     if said.returncode:
         raise stage.StageError(f"can't tell its version: {said.stderr.strip()}")

@@ -325,7 +325,9 @@ def compare(result: Mapping[str, Any]) -> tuple[bool, list[str]]:
     """Return whether no scenario is too far above the baseline, and a line on each."""
     if not BASELINE.exists():
         raise stage.StageError(f"there is no {BASELINE.name} yet: store one with --write; counted: {result}")
-    baseline = json.loads(BASELINE.read_text())[result["kind"]]
+    baseline = json.loads(BASELINE.read_text()).get(result["kind"])
+    if baseline is None:
+        return True, [f"not comparable: there is no baseline of {result['kind']} yet; --write stores one"]
     ours, theirs = result["python"], baseline["python"]
     if _minor(ours) != _minor(theirs):
         return True, [f"not comparable: this is Python {ours}, the baseline was counted with {theirs}"]
@@ -339,8 +341,9 @@ def compare(result: Mapping[str, Any]) -> tuple[bool, list[str]]:
 
 
 def kind() -> str:
-    """Tell whether it is the sources that are counted, as they lie here, or what the image has."""
-    return "sources" if exchange.__file__.endswith(".py") else "compiled"
+    """Tell whether it is the sources that are counted, as they lie here, or what the image has, and on which build."""
+    what = "sources" if exchange.__file__.endswith(".py") else "compiled"
+    return f"{what}, optimised Python" if stage.is_optimised() else what
 
 
 def write(result: Mapping[str, Any]) -> None:

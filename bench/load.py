@@ -182,7 +182,8 @@ def _run(command: Sequence[str], seconds: float, core: int) -> str:
     except subprocess.TimeoutExpired as error:
         raise stage.StageError(f"{name} was not over {SPARE_SECONDS:.0f} s after its round") from error
     if done.returncode:
-        raise stage.StageError((done.stderr or done.stdout).strip() or f"{name} failed")
+        kind = stage.RateNotHeld if done.returncode == stage.RATE_NOT_HELD else stage.StageError
+        raise kind((done.stderr or done.stdout).strip() or f"{name} failed")
     return done.stdout
 
 

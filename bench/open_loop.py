@@ -146,7 +146,7 @@ class Score:
         share = self.sent_in_time / self.total
         late_p99_ms = self.lateness.percentile_ms(99)
         if share < LEAST_SHARE:
-            raise stage.StageError(
+            raise stage.RateNotHeld(
                 f"only {share:.1%} of {self.total} requests were sent by the end (lateness of the generator: "
                 f"p99 {late_p99_ms:.3f} ms)"
             )

@@ -42,6 +42,7 @@ class Cell:
 
     samples: list[Mapping[str, float]] = field(default_factory=list)
     failed: str = ""
+    is_rate_not_held: bool = False  # why: its load couldn't be sent in time
 
     def median(self, figure: str) -> float:
         """Return the median of the rounds; NaN if nobody measured it."""
@@ -113,11 +114,19 @@ class Result:
     @property
     def failures(self) -> list[str]:
         """What could not be measured, a line each."""
+        return self._failed(is_rate_not_held=False)
+
+    @property
+    def rates_not_held(self) -> list[str]:
+        """What could not be measured because its load couldn't be sent in time, a line each."""
+        return self._failed(is_rate_not_held=True)
+
+    def _failed(self, *, is_rate_not_held: bool) -> list[str]:
         return [
             f"{outcome.scenario.name}, {name}: {cell.failed}"
             for outcome in self.outcomes
             for name, cell in outcome.cells.items()
-            if cell.failed
+            if cell.failed and cell.is_rate_not_held is is_rate_not_held
         ]
 
 
@@ -209,6 +218,7 @@ def plain(result: Result) -> dict[str, Any]:
         ],
         "skipped": result.skipped,
         "failures": result.failures,
+        "rates_not_held": result.rates_not_held,
     }
 
 
@@ -256,9 +266,10 @@ def markdown(result: Result, plots: Sequence[tuple[str, str]]) -> str:
 
 
 def _missing(result: Result) -> Iterator[str]:
-    if result.skipped or result.failures:
+    lines = [*result.skipped, *result.failures, *(f"rate not held: {line}" for line in result.rates_not_held)]
+    if lines:
         yield "## Not measured"
-        yield "\n".join(f"- {line}" for line in [*result.skipped, *result.failures])
+        yield "\n".join(f"- {line}" for line in lines)
 
 
 def _markdown_outcome(outcome: Outcome) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """
 The benchmark: pyproxy beside other proxies with the same features on, in every scenario, in one run.
 
-Exit code 1 if a bar is missed, 2 if something that should have been measured could not be. Must not know how a
-contender is started or a figure is taken.
+Exit code 1 if a bar is missed, 2 if something that should have been measured could not be. A load that this machine
+could not send at the rate that was asked for is reported, and is neither. Must not know how a contender is started or
+a figure is taken.
 
 The contenders of a scenario all run, each with one worker, on the first core; web nodes and clients share the second.
 They take turns (A B C A B C …) so that a noisy neighbour disturbs all of them, and the medians of the rounds are
@@ -56,6 +57,7 @@ class Turn:
             first, *rest = str(error).strip().splitlines() or [type(error).__name__]
             # Of a traceback or a log, the last line is the one that says it.
             self.cell.failed = f"{first} {rest[-1]}" if rest else first
+            self.cell.is_rate_not_held = isinstance(error, stage.RateNotHeld)
 
 
 class Progress:
@@ -297,6 +299,8 @@ def finish(result: report.Result, options: argparse.Namespace) -> int:
     verdicts = report.verdicts(result.outcomes)
     for verdict in verdicts:
         print(f"bar: {verdict}")
+    for line in result.rates_not_held:
+        print(f"rate not held: {line}")
     for line in result.failures:
         print(f"failed: {line}")
     if result.failures:

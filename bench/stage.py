@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import platform
 import random
 import resource
 import shutil
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
+RATE_NOT_HELD = 3  # as an exit code
 
 #: What a browser sends; with Host, which every client here adds itself, these are 15.
 BROWSER_HEADERS = (
@@ -80,6 +83,10 @@ class Missing(StageError):
         self.package = package
 
 
+class RateNotHeld(StageError):
+    """The load could not be sent at the rate that was asked for: on this machine, now, nothing is known."""
+
+
 class Cpu(NamedTuple):
     """Seconds of CPU."""
 
@@ -88,14 +95,18 @@ class Cpu(NamedTuple):
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a script to its exit code: 1 is a bar that was missed, 2 is a measurement that couldn't be made."""
+    """
+    Run a script to its exit code.
+
+    1 is a bar that was missed, 2 is a measurement that couldn't be made, 3 is one whose load couldn't be sent.
+    """
     # An exception, so that every `with` block ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = main()
     except StageError as error:
         sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
-        code = 2
+        code = RATE_NOT_HELD if isinstance(error, RateNotHeld) else 2
     except KeyboardInterrupt:
         code = 130
     raise SystemExit(code)
@@ -133,6 +144,25 @@ def raise_file_limit() -> None:
     """Let this process, and what it starts, open as many files as it may."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def is_optimised() -> bool:
+    """
+    Whether this interpreter was built with profiles, as the official images are: a tenth less CPU than without.
+
+    Debian's packages are too, without being configured to.
+    """
+    if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")):
+        return True
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    return base.parent == Path("/usr/bin") and Path("/etc/debian_version").exists()
+
+
+def interpreter() -> str:
+    """Name this interpreter: version, where it is, and how it was built."""
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    build = "built with optimisations" if is_optimised() else "built without optimisations"
+    return f"CPython {platform.python_version()} ({base}, {build})"
 
 
 def two_cores() -> tuple[int, int]:
@@ -235,17 +265,22 @@ def proxy_config(backends: Sequence[int], log: Path, port: int, admin_port: int)
 
 @contextlib.contextmanager
 def proxy(
-    directory: Path, backends: Sequence[int], core: int | None = None, changes: Mapping[str, Any] | None = None
+    directory: Path,
+    backends: Sequence[int],
+    core: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    listeners: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Proxy]:
     """
     Run `pyproxy -c FILE` in front of these ports and wait until it is ready.
 
-    ``changes`` are keys of the file that are used in place of those of ``proxy_config``.
+    ``changes`` are keys of the file that are used in place of those of ``proxy_config``, ``listeners`` further ones.
     """
     directory.mkdir()
-    port, admin_port = free_port(), free_port()
+    port, admin_port = free_ports(2)
     file, output = directory / "lb.yml", directory / "output.txt"
     config = proxy_config(backends, directory / "access.log", port, admin_port)
+    config["listeners"] += listeners
     file.write_text(json.dumps({**config, **(changes or {})}))
     command = [sys.executable, "-P", "-m", "pyproxy", "-c", str(file)]  # what is installed, not what lies here
     with process(command, output, core, cwd=ROOT) as started:
@@ -304,9 +339,18 @@ def core_seconds(core: int) -> float:
 
 def resident_bytes(pids: Sequence[int]) -> int:
     """Return the resident memory of processes; pages that they share count in each."""
+    return sum(resident for resident, _ in map(resident_parts, pids))
+
+
+def resident_parts(pid: int) -> tuple[int, int]:
+    """Return a process's resident memory, and how much of it is its own; the rest are pages of files."""
     # The counter in status lags behind by some pages a thread, this one is summed up when it is read.
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:4] == "Rss:") * 1024
+    found = {"Rss:": 0, "Anonymous:": 0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, *rest = line.split()
+        if name in found:
+            found[name] = int(rest[0]) * 1024
+    return found["Rss:"], found["Anonymous:"]
 
 
 def reset_peak(pids: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ Every error the program raises on purpose.
     ├── ConfigError               a file that can't be used; carries all its problems; exit code 2
     ├── ExchangeError             ends an attempt or an exchange: status, source, retry
     │   ├── DownstreamError       the client's doing
-    │   │   └── BadRequest 400 · RequestTimeout 408 · BodyTooLarge 413 · TargetTooLong 414 · HeadTooLarge 431 · ...
+    │   │   └── BadRequest 400 · RequestTimeout 408 · BodyTooLarge 413 · HeadTooLarge 431 · LoopDetected 508 · ...
     │   ├── UpstreamError         the backend's doing
     │   │   └── DialFailed 502 · DialTimeout 504 · ConnectionStale 502 · ResponseTimeout 504 · BadResponse 502 · ...
     │   └── ProxyError            ours
@@ -23,7 +23,7 @@ access log, ``retry`` the permission that the error gives; whether it is used is
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class Retry(Enum):
@@ -69,8 +69,28 @@ class ConfigError(PyproxyError):
         return [problem.line_in(self.file) for problem in sorted(self.problems)]
 
 
+#: A reason is at most this long, and what it quotes of a message this much.
+WHY_MAX_BYTES: Final = 300
+EXCERPT_MAX_BYTES: Final = 60
+
+
+def excerpt(data: bytes) -> bytes:
+    """
+    Cut what a reason quotes to a length at which it can still be recognised.
+
+    >>> len(excerpt(b"x" * 1000)), excerpt(b"GET /a HTTP/1.1")
+    (63, b'GET /a HTTP/1.1')
+    """
+    return data if len(data) <= EXCERPT_MAX_BYTES else data[:EXCERPT_MAX_BYTES] + b"..."
+
+
 class ExchangeError(PyproxyError):
-    """Something that ends an attempt or the whole exchange; used as a value more often than raised."""
+    """
+    Something that ends an attempt or the whole exchange; used as a value more often than raised.
+
+    ``note`` is what only the operator is to read behind the reason: a piece of what was sent, a limit, who is down.
+    It may hold any bytes, so whoever writes it down escapes it.
+    """
 
     status: ClassVar[int] = 500
     end: ClassVar[str] = "PH"
@@ -82,8 +102,29 @@ class ExchangeError(PyproxyError):
     #: The word of ``retry.on`` in lb.yml that lets this error be retried.
     cause: str = ""
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", note: bytes = b"") -> None:
         super().__init__(detail or (self.__doc__ or "").strip().rstrip("."))
+        self.note = note
+
+    @property
+    def why(self) -> bytes:
+        """
+        The reason as the access log, events and ``explain`` have it; neither escaped nor for the client.
+
+        >>> DialFailed().why, BadRequest("bad Host", b"a b").why
+        (b'the backend refused the connection', b'bad Host: a b')
+        """
+        text = str(self)
+        if text.partition(" ")[0] in _FIRST_WORDS:
+            text = text[0].lower() + text[1:]
+        why = text.encode("utf-8", "backslashreplace")
+        if self.note:
+            why += b": " + self.note
+        return why if len(why) <= WHY_MAX_BYTES else why[:WHY_MAX_BYTES] + b"..."
+
+
+#: How the sentences in this module begin, which stand in the middle of a line.
+_FIRST_WORDS: Final = frozenset({"The", "Checks", "No", "Every", "Too", "Internal"})
 
 
 class DownstreamError(ExchangeError):
@@ -123,6 +164,12 @@ class TargetTooLong(DownstreamError):
     status = 414
 
 
+class LoopDetected(DownstreamError):
+    """The request has come back to this proxy too often (RFC 5842, section 7.2)."""
+
+    status = 508
+
+
 class HeadTooLarge(DownstreamError):
     """The request header fields are too large."""
 
@@ -131,6 +178,12 @@ class HeadTooLarge(DownstreamError):
 
 class TransferCodingUnsupported(DownstreamError):
     """The transfer coding is not supported."""
+
+    status = 501
+
+
+class MethodUnsupported(DownstreamError):
+    """The method is not supported."""
 
     status = 501
 
@@ -192,6 +245,8 @@ class DescriptorLimit(UpstreamError):
     status = 503
     end = "RC"
     blames_backend = False
+    retry = Retry.ALWAYS  # another backend may have a connection to spare
+    cause = "connect"
 
 
 class ConnectionReset(UpstreamError):

@@ -11,7 +11,7 @@ Must not know what the bytes mean, nor how a plane is configured: that is tests/
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from heapq import heappop, heappush
 from typing import Any, Final, cast
 
@@ -373,6 +373,11 @@ class FakeTransport(asyncio.Transport):
         self._is_closing = True
         self._is_reading = False
         self._end(error)
+
+    def read_unread(self) -> Iterator[bytes]:
+        """Give what the other end sent before its RST, as the kernel does."""
+        while self.inbox and isinstance(self.inbox[0], bytes):
+            yield cast(bytes, self.inbox.popleft())
 
     # asyncio.Transport
 

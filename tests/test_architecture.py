@@ -29,11 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "channel": {"errors"},
+    "pulse": set(),
     # the control plane
     "cli": BASE | {"control", "demo", "config", "observe.logging_setup", "failover"},  # failover.simulate
     "demo": BASE | {"observe.logging_setup"},
     "control": BASE
-    | {"admin", "config", "channel", "health", "observe.metrics", "observe.histogram", "observe.logging_setup"},
+    | {"admin", "config", "channel", "pulse", "health", "observe.metrics", "observe.histogram"}
+    | {"observe.logging_setup"},
     "admin": BASE | {"config", "observe.metrics", "observe.histogram"},
     "config": STATE,
     # the data plane
@@ -48,9 +50,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": STATE,
     "observe.metrics": BASE | {"observe.histogram"},
     "observe.histogram": BASE,
-    "observe.logging_setup": BASE,
+    "observe.access_log": BASE,
+    "observe.logging_setup": BASE | {"observe.access_log"},
     # the failover speaker: a program of its own
-    "failover": BASE - {""},
+    "failover": BASE - {""} | {"pulse"},
 }
 
 PURE = (
@@ -61,11 +64,13 @@ PURE = (
     "health.outlier",
     "proxy.answers",
     "proxy.attempt",
+    "proxy.answering",
     "proxy.ending",
     "proxy.exchange",
     "proxy.forwarding",
     "proxy.outcome",
     "proxy.proxy_protocol",
+    "proxy.refusals",
     "proxy.request_body",
     "proxy.retry",
     "proxy.sticky",

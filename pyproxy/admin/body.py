@@ -4,8 +4,12 @@ What comes in with a write: a JSON body, read and checked, every problem with it
 Must not know what is done with it.
 """
 
+import asyncio
+import json
 import re
+from collections import Counter
 from ipaddress import ip_address
+from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -21,6 +25,10 @@ from pyproxy.config.values import did_you_mean
 UNIX_SENDER = "unix:"
 LOCAL_SENDER = "127.0.0.1"
 
+MAX_NESTING = 32
+BODY_SECONDS = 10.0
+
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _ABSOLUTE = re.compile(r"https?://[^/?#@]+([/?#].*)?", re.IGNORECASE)
@@ -32,6 +40,11 @@ _TEXTS = TEXTS | {
     "too_long": "must be [name, value]",
     "model_type": "must be an object",
 }
+
+#: Nobody means more than this, and each that is wrong is a line of the answer.
+_KEYS_MAX = 64
+_HEADERS_MAX = 500
+_LINES_MAX = 20
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -81,7 +94,9 @@ def _sender(value: str) -> str:
 def _pairs(value: Any) -> Any:
     """Make a mapping a list of pairs; JSON has no tuples."""
     if isinstance(value, dict):
-        return list(value.items())
+        value = list(value.items())
+    if isinstance(value, list) and len(value) > _HEADERS_MAX:
+        raise ValueError(f"must be at most {_HEADERS_MAX}")
     if isinstance(value, list):
         return [tuple(item) if isinstance(item, list) else item for item in value]
     raise ValueError("must be a mapping, or a list of [name, value]")
@@ -120,14 +135,47 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
     try:
-        content = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as error:
-        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+        async with asyncio.timeout(BODY_SECONDS):
+            content = parse_json(await request.read())
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="the body did not come in time") from error
+    if isinstance(content, dict) and len(content) > _KEYS_MAX:
+        raise InvalidBody([f"must have at most {_KEYS_MAX} keys"])
     try:
         return model.model_validate(content)
     except ValidationError as error:
         problems = [found for found in error.errors(include_url=False) if not is_consequence(found)]
-        raise InvalidBody([_line(found, model) for found in problems]) from error
+        lines = [_line(found, model) for found in problems[:_LINES_MAX]]
+        more = len(problems) - len(lines)
+        raise InvalidBody([*lines, f"and {more} more"] if more else lines) from error
+
+
+def parse_json(body: bytes) -> Any:
+    """
+    Read JSON that says each thing once (RFC 8259, section 4); all else is a 400.
+
+    orjson takes the last of two equal keys, so what somebody before us has looked at could be another value than the
+    one that counts here.
+    """
+    if _nesting(body) > MAX_NESTING:
+        raise web.HTTPBadRequest(text=f"the body is nested more than {MAX_NESTING} levels deep")
+    try:
+        content = orjson.loads(body)
+        json.loads(body, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+    return content
+
+
+def _nesting(body: bytes) -> int:
+    """Count the levels of brackets, those in texts included: at least as many as there are."""
+    return max(accumulate((_STEPS.get(byte, 0) for byte in body if byte in _STEPS), initial=0))
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    twice = next((name for name, count in Counter(name for name, _ in pairs).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice[:64]!r} is there twice")
 
 
 def _line(found: ErrorDetails, model: type[BaseModel]) -> str:

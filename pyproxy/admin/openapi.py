@@ -28,6 +28,7 @@ _ERRORS = {
     401: "It has no valid token.",
     403: "It is a write by a page of another site; or there is no token, and its Host is a name.",
     404: "There is no such pool or backend, or no other machine.",
+    408: "The body did not come in time.",
     409: "The name is taken, something is in flight, or the other machine isn't fit.",
     412: "It has been changed meanwhile.",
     413: "The body is larger than 64 KiB.",
@@ -36,7 +37,7 @@ _ERRORS = {
     503: "The program can't do that at the moment.",
 }
 _ALWAYS = (401, 403)
-_WRITE = (400, 412, 413, 415, 422, 503)
+_WRITE = (400, 408, 412, 413, 415, 422, 503)
 _TAG = {"ETag": {"required": True, "schema": {"type": "string"}}}
 
 

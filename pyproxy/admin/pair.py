@@ -41,12 +41,13 @@ class PeerMachineView(TypedDict):
 
 
 class GuardView(TypedDict):
-    """What a guard or a witness said last; ``ok`` is None before the first."""
+    """What a guard, track or witness said last, and how many seconds ago; ``ok`` is None before the first verdict."""
 
     name: str
     ok: bool | None
     detail: str
     at: str | None
+    age: float | None
 
 
 TransitionView = TypedDict("TransitionView", {"at": str, "from": str, "to": str, "reason": str})
@@ -66,6 +67,7 @@ class PairView(TypedDict):
 
     ``drift`` names the sections of the file that differ, ``kept`` the other machine's changes at run time that have
     no place here. ``handover`` is whether one is on its way. ``dropped`` counts adverts that were dropped, by reason.
+    ``age`` is how many seconds ago the speaker said all this, None if it never did.
     """
 
     state: PairState
@@ -79,6 +81,7 @@ class PairView(TypedDict):
     peer: PeerMachineView
     drift: list[str]
     guards: list[GuardView]
+    tracks: list[GuardView]
     transitions: list[TransitionView]
     dual_master_seconds: float
     alarms: list[AlarmView]
@@ -90,6 +93,7 @@ class PairView(TypedDict):
     kept: list[str]
     handover: bool
     dropped: dict[str, int]
+    age: float | None
 
 
 class HandoverView(TypedDict):

@@ -10,14 +10,20 @@ import contextlib
 import logging
 import socket
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import hdrs, web
 
 from pyproxy.admin.app import error_response
 
 BACKLOG = 128
+#: Connections at once. One more takes the place of the one that has been idle for longest, or is refused.
+MAX_CONNECTIONS = 128
 
-_KEEPALIVE = 75.0
+#: Until a request's head is whole, and until the next one begins; a scraper that comes less often connects again.
+_KEEPALIVE = 15.0
+#: That a client may take nothing of its answer.
+_WRITE_TIMEOUT = 30.0
 # The answers are made at once: whatever is left after this, its client isn't reading.
 _STOP_TIMEOUT = 1.0
 
@@ -39,7 +45,50 @@ def bind_tcp(host: str, port: int) -> socket.socket:
 
 
 class _Protocol(web.RequestHandler):
-    """Answers what can't be parsed in the API's own form, and without a traceback in the log."""
+    """
+    A connection that counts, and is ended when its client reads nothing.
+
+    Answers what can't be parsed in the API's own form, and without a traceback in the log.
+    """
+
+    __slots__ = ("_connections", "_stalled")
+
+    def __init__(self, connections: "dict[_Protocol, None]", server: web.Server, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._connections = connections
+        self._stalled: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self._current_request is None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections[self] = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.pop(self, None)
+        self._cancel_stalled()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cancel_stalled()
+        self._stalled = asyncio.get_running_loop().call_later(_WRITE_TIMEOUT, self._handle_stalled)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel_stalled()
+
+    def _handle_stalled(self) -> None:
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+    def _cancel_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def handle_error(
         self,
@@ -61,6 +110,21 @@ class _Protocol(web.RequestHandler):
         return response
 
 
+class _Refusal(asyncio.Protocol):
+    """Says no to a connection that is one too many, and ends it at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(_REFUSAL)
+        transport.close()
+
+
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 34\r\n"
+    b'Connection: close\r\n\r\n{"error": "too many connections"}\n'
+)
+
+
 def _address(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
         return f"unix:{sock.getsockname()}"
@@ -80,6 +144,7 @@ class AdminServer:
         self.address = _address(sock)
         self._sock = sock
         self._server: asyncio.Server | None = None
+        self._connections: dict[_Protocol, None] = {}  # in the order in which they came
 
     def __repr__(self) -> str:
         return f"<AdminServer {self.address}>"
@@ -94,10 +159,17 @@ class AdminServer:
         server = self._runner.server
         if server is None:
             raise RuntimeError("the admin server is not set up")
+        if len(self._connections) >= MAX_CONNECTIONS:
+            idle = next((protocol for protocol in self._connections if protocol.is_idle), None)
+            if idle is None:
+                return _Refusal()
+            self._connections.pop(idle)
+            idle.force_close()
         return _Protocol(
+            self._connections,
             server,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # documented: None turns it off
+            access_log=None,
             keepalive_timeout=_KEEPALIVE,
             # A request to this API is short, and so are its headers.
             max_line_size=4096,

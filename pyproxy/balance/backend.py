@@ -35,13 +35,16 @@ class Backend:
 
     ``full_weight`` and ``full_max_conns`` are what it has when no slow start is on; ``rising`` is when that began.
     ``failures`` counts those in a row of attempts that began after ``counts_from``; ``reported`` is when it was told
-    last that there are many. ``ejected`` says that it is passed over for them.
+    last that there are many. ``gateway_answers`` are those of them that were answers of its own, valid while there are
+    failures at all; it belongs to the byte path. ``ejected`` says that it is passed over for them. ``is_own`` says that
+    it is a listener of this very program.
     """
 
     __slots__ = (
         *("active", "address", "backup", "columns", "health", "host", "keepalive", "label", "latency", "max_conns"),
         *("name", "path", "pool", "port", "state", "tunnels", "weight"),
-        *("counts_from", "ejected", "failures", "full_max_conns", "full_weight", "reported", "rising", "seat"),
+        *("counts_from", "ejected", "failures", "full_max_conns", "full_weight", "gateway_answers", "is_own"),
+        *("reported", "rising", "seat"),
     )
 
     def __init__(
@@ -58,6 +61,7 @@ class Backend:
         self.weight = config.weight
         self.backup = config.backup
         self.max_conns = config.max_conns
+        self.is_own = config.is_own
         self.state = config.state
         self.health = config.health
         self.active = 0
@@ -69,6 +73,7 @@ class Backend:
         self.rising = config.rising
         self.ejected = config.ejected
         self.failures = 0
+        self.gateway_answers: Any = None
         self.counts_from = 0.0
         self.reported = float("-inf")
         # The first of an ordinary dict that is emptied from its beginning is found in linear time.

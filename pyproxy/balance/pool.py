@@ -35,13 +35,16 @@ class Pool:
     flight in the pool; whoever begins and ends attempts counts it. With ``tries_all`` health doesn't matter while
     nobody is up. ``is_checking`` says that nobody is eligible only because the first checks aren't done.
 
+    ``spare`` are the backups that would be eligible if the primary backends weren't: a request that has met all of
+    these in vain goes to them.
+
     With ``start_slowly`` a backend that is back gets its share in so many seconds; ``rise`` is to be called now and
     then while ``is_rising``. Meanwhile all weights and the unit are in twentieths of what they were.
     """
 
     __slots__ = (
         *("_in_flight", "_policy_name", "_tries_all", "active", "backends", "eligible", "is_checking", "is_limited"),
-        *("name", "offset", "policy", "random", "unit"),
+        *("name", "offset", "policy", "random", "spare", "unit", "_spare_pool"),
         *("_full_unit", "_slow_start", "is_rising"),
     )
 
@@ -63,6 +66,8 @@ class Pool:
         self.active = 0
         self.random: Random = Random(offset)  # noqa: S311 - nothing secret depends on it
         self.eligible: tuple[Backend, ...] = ()
+        self.spare: tuple[Backend, ...] = ()
+        self._spare_pool: Pool | None = None  # of these alone, made when it is needed
         self.is_limited = False
         self.is_checking = False
         self.policy: Policy | None = None
@@ -121,19 +126,27 @@ class Pool:
         self.is_checking = not candidates and any(backend.health == "checking" for backend in wanted)
         primary = tuple([backend for backend in candidates if not backend.backup])
         self.eligible = primary or tuple(candidates)
+        self.spare = tuple([backend for backend in candidates if backend.backup]) if primary else ()
+        self._spare_pool = None
         self.is_limited = any(backend.max_conns for backend in self.eligible)
         self.policy = POLICIES[self._policy_name](self) if self.eligible else None
 
     def pick(
-        self, tried: Collection[Backend] = (), key: bytes = b"", now: float = 0.0, own: Backend | None = None
+        self,
+        tried: Collection[Backend] = (),
+        key: bytes = b"",
+        now: float = 0.0,
+        own: Backend | None = None,
+        unreachable: Collection[Backend] = (),
     ) -> Backend | None:
         """
         Give the backend for the next attempt.
 
-        One that is in ``tried`` comes only when every other is at its limit or was tried too. None means that nobody
-        is eligible or, if somebody is, that all are at their limits. ``own`` is the one that the client sticks to: it
-        comes first, whatever its weight and tier, if it wasn't tried, can be used and has room; if it was, it comes
-        again when nobody is eligible.
+        One that is in ``tried`` comes only when every other, backups included, is at its limit or was tried too; one
+        that is ``unreachable``, which are some of the tried ones, never. None means that there is nobody, or that all
+        who are left are at their limits (``has_another``). ``own`` is the one that the client sticks to: it comes
+        first, whatever its weight and tier, if it wasn't tried, can be used and has room; if it was, it comes again
+        when nobody is eligible.
         """
         policy = self.policy
         if own is not None and own not in tried and self.can_serve(own):
@@ -141,12 +154,38 @@ class Pool:
                 policy.charge(own)
             return own
         if policy is None:
-            return own if own is not None and self.can_serve(own) else None
+            return own if own is not None and own not in unreachable and self.can_serve(own) else None
         if tried:
-            untried = policy.pick(key, now, lambda backend: backend not in tried and self._has_room(backend))
-            if untried is not None:
-                return untried
+            untried = self._pick_without(tried, key, now)
+            return untried if untried is not None else self._pick_without(unreachable, key, now)
         return policy.pick(key, now, self._has_room if self.is_limited else None)
+
+    def _pick_without(self, passed_over: Collection[Backend], key: bytes, now: float) -> Backend | None:
+        """Pick from the primary backends, then from the backups, as if some weren't there."""
+        policy = self.policy
+        assert policy is not None
+        backend = policy.pick(key, now, lambda backend: backend not in passed_over and self._has_room(backend))
+        if backend is not None or not self.spare:
+            return backend
+        if self._spare_pool is None:
+            self._spare_pool = Pool(
+                self.name,
+                self._policy_name,
+                self.spare,
+                offset=self.offset,
+                unit=self.unit,
+                tries_all=self._tries_all,
+                in_flight=self._in_flight,
+            )
+        return self._spare_pool._pick_without(passed_over, key, now)
+
+    def has_another(self, unreachable: Collection[Backend] = (), own: Backend | None = None) -> bool:
+        """Whether there is anybody for the next attempt, if only one at its limit, or the one that is stuck to."""
+        if own is not None and own not in unreachable and self.can_serve(own):
+            return True
+        if not unreachable:
+            return bool(self.eligible)
+        return any(backend not in unreachable for backend in (*self.eligible, *self.spare))
 
     def keeps(self, backend: Backend) -> bool:
         """Whether the clients that stick to a backend go on doing so, even if it can't serve them right now."""
@@ -193,6 +232,13 @@ class Pool:
             for backend in self.backends
         ]
         return picked.name if picked is not None else None, rows
+
+    def reasons_against(self, most: int) -> list[tuple[str, str]]:
+        """Give the names of the first backends, at most so many, each with why it isn't eligible."""
+        return [
+            (backend.name, self._reason_against(backend, is_eligible=False) or "eligible")
+            for backend in self.backends[:most]
+        ]
 
     def _has_room(self, backend: Backend) -> bool:
         return not backend.max_conns or self._in_flight(backend) < backend.max_conns

@@ -11,10 +11,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyproxy.cli.arguments import UNAVAILABLE, make_parser
 from pyproxy.control.startup import StartError
 from pyproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyproxy.config.source import Source
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 
@@ -79,19 +83,21 @@ def _print_schema() -> int:
 def _check(file: str, *, is_alone: bool) -> int:
     from pyproxy.config.load import load_with_warnings  # noqa: PLC0415 - heavy
     from pyproxy.config.model import Config, SpeakerConfig  # noqa: PLC0415 - heavy
-    from pyproxy.config.runtime import from_plain  # noqa: PLC0415 - as the others
-    from pyproxy.control.check import check_machine  # noqa: PLC0415 - as the others
-    from pyproxy.control.pair_settings import machine_warnings, make_pair_settings  # noqa: PLC0415 - as the others
+    from pyproxy.control.check import check_machine, check_speaker  # noqa: PLC0415 - as the others
+    from pyproxy.control.loops import warn_of_loops  # noqa: PLC0415 - as the others
+    from pyproxy.control.pair_settings import make_pair_settings  # noqa: PLC0415 - as the others
     from pyproxy.control.settings import make_settings  # noqa: PLC0415 - heavy
 
-    loaded = load_with_warnings(file, SpeakerConfig if is_alone else Config)
+    def look(source: "Source") -> None:
+        check_machine(source)
+        warn_of_loops(source)
+
+    model, look_at = (SpeakerConfig, check_speaker) if is_alone else (Config, look)
+    loaded = load_with_warnings(file, model, look_at)
     for warning in loaded.warnings:
         sys.stderr.write(f"{warning.line_in(file, kind='warning')}\n")
-    settings = make_settings(loaded.config, file)
-    pair = make_pair_settings(loaded.config)
-    for text in machine_warnings(pair) if pair is not None else ():
-        sys.stderr.write(f"{file}: warning: {text}\n")
-    check_machine(from_plain(settings.plain), settings.state_dir)
+    make_settings(loaded.config, file)
+    make_pair_settings(loaded.config)
     _say(f"{file}: ok")
     return DONE
 
@@ -121,12 +127,14 @@ def _ask(file: str, arguments: argparse.Namespace) -> int:
 
 
 def _run(file: str) -> int:
-    from pyproxy.config.load import load_config  # noqa: PLC0415 - heavy
+    from pyproxy.config.load import load_with_warnings  # noqa: PLC0415 - heavy
+    from pyproxy.control.check import check_machine  # noqa: PLC0415 - heavy
 
-    config = load_config(file)
+    loaded = load_with_warnings(file, look=check_machine)
     from pyproxy.control.run import run  # noqa: PLC0415 - heavy, and not needed for a bad file
 
-    return run(config, str(Path(file).absolute()))
+    warnings = [warning.line_in(file) for warning in loaded.warnings]
+    return run(loaded.config, str(Path(file).absolute()), warnings)
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,7 @@ OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 #: Alarms under which clients may get nothing, or the wrong machine.
-CRITICAL_ALARMS = frozenset({"dual_master", "address_conflict", "speaker", "fence"})
+CRITICAL_ALARMS = frozenset({"dual_master", "address_conflict", "speaker", "fence", "no_master", "stray_address"})
 
 #: Reasons to drop an advert that say nothing of this pair: our own, and those of other pairs.
 HARMLESS = frozenset({"own", "other_vrid"})
@@ -71,8 +71,13 @@ def judge(view: View) -> tuple[int, str]:
     for alarm in view["alarms"]:
         level = CRITICAL if alarm["name"] in CRITICAL_ALARMS else WARNING
         found.append((level, f"{alarm['name']}: {alarm['text']}"))
-    failing = [guard for guard in view["guards"] if guard["ok"] is False]
-    found += [(WARNING, f"guard {guard['name']} fails: {guard['detail']}") for guard in failing]
+    found += [(WARNING, f"guard {_failure(guard)}") for guard in view["guards"] if guard["ok"] is False]
+    # Clients of a master get what fails; a backup may be well again when it is needed.
+    level = CRITICAL if view["state"] == "master" else WARNING
+    found += [(level, f"track {_failure(track)}") for track in view["tracks"] if track["ok"] is False]
+    if view["gateway"] is False:
+        found.append((WARNING, "the gateway doesn't answer"))
+    found += [(WARNING, f"witness {_failure(each)}") for each in view["witness_states"] if each["ok"] is False]
     found += [(WARNING, text) for text in _peer_problems(view)]
     if not found:
         return OK, f"{view['state']}, {_peer_text(view)}"
@@ -87,16 +92,18 @@ def describe(view: View) -> str:
     rows = [
         ("state", f"{view['state']} since {view['since']}" + _because(view["reason"])),
         ("addresses", f"{', '.join(view['virtual_ips'])}, {'here' if view['vip_present'] else 'not here'}"),
+        ("told", "never" if view["age"] is None else f"{view['age']:.1f} s ago by the speaker"),
         ("router", f"vrid {view['vrid']}, priority {view['priority']}, last advert {view['last_advert'] or 'never'}"),
         ("peer", _peer_text(view)),
         ("link", _link_text(view["link"])),
         ("gateway", _reached(view["gateway"])),
-        *[("witness", f"{each['name']}: {_reached(each['ok'])} {each['detail']}".rstrip()) for each in witnesses],
+        *[("witness", f"{each['name']}: {_reached(each['ok'])} {_said(each)}".rstrip()) for each in witnesses],
         ("drift", ", ".join(view["drift"]) or "none"),
     ]
     if view["kept"]:
         rows.append(("kept", f"without effect here: {', '.join(view['kept'])}"))
-    rows += [("guard", f"{item['name']}: {_verdict(item['ok'])} {item['detail']}".rstrip()) for item in view["guards"]]
+    for kind in ("guard", "track"):
+        rows += [(kind, f"{item['name']}: {_verdict(item['ok'])} {_said(item)}".rstrip()) for item in view[f"{kind}s"]]
     dropped = [f"{count} adverts for {why}" for why, count in sorted(view["dropped"].items()) if why not in HARMLESS]
     if dropped:
         rows.append(("dropped", ", ".join(dropped)))
@@ -154,11 +161,14 @@ def _simulate(api: AdminApi, arguments: Namespace) -> Result:
 def _peer_problems(view: View) -> list[str]:
     found, machine = [], view["peer"]
     if view["link"] is not None and machine["link"] == "down":
-        found.append("the link to the peer is down")
+        fault = view["link"]["fault"]
+        found.append(f"the link to the peer is down: {fault}" if fault else "the link to the peer is down")
     elif view["link"] is not None and machine["state"] == "fault":
         found.append(f"the peer is in fault{_because(machine['reason'])}")
     elif view["link"] is not None and machine["well"] is False:
         found.append(f"the peer is not fit{_because(machine['reason'])}")
+    elif view["link"] is not None and view["state"] == "master" and machine["state"] == "init":
+        found.append("there is no standby: the peer has only begun")
     if view["drift"]:
         found.append(f"the files differ in {', '.join(view['drift'])}")
     return found
@@ -184,6 +194,17 @@ def _link_text(link: View | None) -> str:
     return f"{link['state']}{age}, {'speaking' if link['speaking'] else 'not speaking'}" + (
         f", refused: {refused}" if refused else ""
     )
+
+
+def _failure(item: View) -> str:
+    """Say what fails, why, and since when that is known."""
+    return f"{item['name']} fails: {_said(item)}"
+
+
+def _said(item: View) -> str:
+    age = "" if item["age"] is None else f"{item['age']:.0f} s ago"
+    detail = item["detail"] if item["detail"] != "ok" else ""
+    return f"{detail} ({age})" if detail and age else detail or (f"({age})" if age else "")
 
 
 def _reached(answer: bool | None) -> str:

@@ -17,10 +17,13 @@ def describe_status(pools: Sequence[View]) -> str:
 
 def _pool(pool: View) -> str:
     title = f"{pool['name']} ({pool['policy']}, {pool['available']} of {len(pool['backends'])} available)"
-    return "\n".join([title, *align([_HEAD, *map(_backend, pool["backends"])])])
+    # One that nobody came back to is as good to know beside one that has some.
+    is_sticky = any(backend["sticky_clients"]["60m"] for backend in pool["backends"])
+    rows = [_backend(backend, is_sticky=is_sticky) for backend in pool["backends"]]
+    return "\n".join([title, *align([_HEAD, *rows])])
 
 
-def _backend(backend: View) -> Sequence[str]:
+def _backend(backend: View, *, is_sticky: bool) -> Sequence[str]:
     facts = (
         ("backup", backend["backup"]),
         ("added", backend["origin"] == "runtime"),
@@ -39,7 +42,7 @@ def _backend(backend: View) -> Sequence[str]:
         f"{backend['rate']:.4g}/s",
         str(backend["errors"]),
         _check(backend.get("last_check")),
-        ", ".join([*marks, *_leftover(backend), *_sticky(backend)]),
+        ", ".join([*marks, *_leftover(backend), *(_sticky(backend) if is_sticky else ())]),
     )
 
 
@@ -69,10 +72,8 @@ def show_age(seconds: float) -> str:
 
 
 def _sticky(backend: View) -> Sequence[str]:
-    """Say of a drained backend how many sticky clients it still has; nothing if there were none for an hour."""
+    """Say how many sticky clients came back to a backend."""
     seen = backend["sticky_clients"]
-    if backend["state"] != "drain" or not seen["60m"]:
-        return ()
     return (f"sticky clients: {seen['5m']} in 5m, {seen['60m']} in 60m",)
 
 

@@ -17,6 +17,9 @@ UNIX_SENDERS = "unix:"  # stands among networks for whoever comes in through a u
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
+_PLAIN_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_WITH_PORT = re.compile(r":[0-9]{1,5}$")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _DNS_PORT = 53
 _MAX_UNIX_PATH_BYTES = 107  # sun_path, less its final NUL
@@ -75,15 +78,34 @@ def parse_address(value: Any) -> Address:
     plain = parse_text(value) if isinstance(value, str) else ""
     if plain.startswith("unix:"):
         return Address(path=_unix_path(plain.removeprefix("unix:")))
+    if match := _URL.fullmatch(plain):
+        raise ValueError(_instead_of_url(match))
     host, _, port = plain.rpartition(":")
     if not host or not port:
-        raise ValueError("must be host:port, [v6]:port or unix:/path")
+        hint = "; did you mean unix: before the path?" if plain.startswith("/") else ""
+        raise ValueError(f"must be host:port, [v6]:port or unix:/path{hint}")
+    if " " in plain or port.endswith((";", "/")):
+        raise ValueError("must be host:port and nothing else; weight, backup and all else are keys of their own")
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("must end in a port up to 65535")
     address = Address(_host(host), int(port))
     if not address.has_port:
         raise ValueError("must have a port from 1 to 65535")
     return address
+
+
+def _instead_of_url(match: re.Match[str]) -> str:
+    """Tell who wrote a URL what an address is."""
+    scheme, authority, path = match[1].lower(), match[2], match[3]
+    port = {"https": ":443", "wss": ":443"}.get(scheme, ":80") if not _WITH_PORT.search(authority) else ""
+    text = "must be host:port, not a URL"
+    if _PLAIN_AUTHORITY.fullmatch(authority):  # what stands before an @ may be a password
+        text += f": write {authority}{port}"
+    if scheme in ("https", "wss"):
+        text += "; TLS to the backends is the pool's tls, which is not available yet in this version"
+    if path.strip("/"):
+        text += "; the backend is asked for the path that the client asked for"
+    return text
 
 
 def _unix_path(path: str) -> str:
@@ -120,9 +142,13 @@ def host_name(host: str) -> str:
 
 
 def _bind(value: Any) -> Address:
+    wanted = "must be an IP address and port, such as 0.0.0.0:80 or [::]:80 for all of them, or unix:/path"
+    port = str(value).removeprefix("*").removeprefix(":")
+    if not isinstance(value, bool) and _PORT.fullmatch(port):
+        raise ValueError(f"{wanted}; did you mean 0.0.0.0:{port}?")
     address = parse_address(value)
     if not address.is_unix and not address.is_ip:
-        raise ValueError("must be an IP address and port, such as 0.0.0.0:80 or [::]:80, or unix:/path")
+        raise ValueError(wanted)
     return address
 
 
@@ -200,6 +226,8 @@ def route_host(host: str) -> str:
     >>> route_host("WWW.Example.com:8080"), route_host("*.example.com"), route_host("[0::1]:80")
     ('www.example.com', '*.example.com', '[::1]')
     """
+    if "://" in host or host in ("*", "_") or host.startswith("~"):
+        raise ValueError("must be a host name such as www.example.com or *.example.com; leave host out for any")
     bare, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         bare = host
@@ -216,7 +244,11 @@ def route_host(host: str) -> str:
 def route_path(path: str) -> str:
     """Check a path prefix, written as it is matched: percent-decoded, slashes merged, without dot segments."""
     if not path.startswith("/"):
-        raise ValueError("must begin with /")
+        hint = "; there are no regular expressions and no exact paths" if path[:1] in ("~", "^", "=") else ""
+        raise ValueError(f"must begin with /{hint}")
+    if "*" in path:
+        before = path.partition("*")[0]
+        raise ValueError(f"has a *, but there are no patterns: a path takes all that is below it, so write {before}")
     if "?" in path or "#" in path:
         raise ValueError("must be a path without a query")
     if _ESCAPE.search(path):

@@ -140,11 +140,32 @@ def _check_sticky(source: Source, path: Path, sticky: dict[str, Any]) -> None:
             source.report((*path, "secure"), "browsers drop a cookie with samesite none that isn't secure")
         elif name.startswith(("__secure-", "__host-")):
             source.report((*path, "secure"), "browsers drop a cookie of this name that isn't secure")
+    else:
+        _warn_of_secure(source, path, sticky, name)
     if name.startswith("__host-"):
         if sticky.get("path", "/") != "/":
             source.report((*path, "path"), "must be / for a cookie of this name, or browsers drop it")
         if _is_set(sticky, "domain"):
             source.report((*path, "domain"), "must not be set for a cookie of this name, or browsers drop it")
+
+
+def _warn_of_secure(source: Source, path: Path, sticky: dict[str, Any], name: str) -> None:
+    """Warn of cookies that browsers drop for how their client came (RFC 6265bis, 5.7)."""
+    what = "with samesite none" if sticky.get("samesite") == "none" else "of this name"
+    needs_secure = sticky.get("samesite") == "none" or name.startswith(("__secure-", "__host-"))
+    if sticky.get("secure", "auto") == "auto":
+        if needs_secure:
+            at = "samesite" if sticky.get("samesite") == "none" else "cookie"
+            text = f"browsers drop a cookie {what} that isn't secure, as with secure: auto after plain HTTP; "
+            source.warn((*path, at), f"{text}write secure: true, and serve these clients over HTTPS only")
+    elif sticky.get("secure") is True and not _may_be_https(_mapping(source.data)):
+        text = "browsers drop a secure cookie that comes over plain HTTP, and no listener has tls and nobody is in "
+        source.warn((*path, "secure"), f"{text}trusted_proxies who could say that the client came over HTTPS")
+
+
+def _may_be_https(data: dict[str, Any]) -> bool:
+    listeners = [listener for _, listener in _sections(data.get("listeners"), ("listeners",))]
+    return bool(data.get("trusted_proxies")) or any(_is_set(listener, "tls") for listener in listeners)
 
 
 def _check_port(source: Source, path: Path, address: Address, *, is_srv: bool) -> None:
@@ -244,6 +265,7 @@ def _check_failover(source: Source, failover: dict[str, Any]) -> None:
         source.report(("failover", "vip_exec"), "is missing; vip_backend exec needs it")
     if backend != "exec" and _is_set(failover, "vip_exec"):
         source.report(("failover", "vip_exec"), "is for vip_backend exec only")
+    _check_tracks(source, failover)
     virtual_ips = failover.get("virtual_ips")
     places = _Unique(source, "same address as {first}")
     for index, text in enumerate(virtual_ips if isinstance(virtual_ips, list) else []):
@@ -253,6 +275,17 @@ def _check_failover(source: Source, failover: dict[str, Any]) -> None:
             places.add(address.ip, path)
             if address.version == 6 and failover.get("version", 3) == 2:
                 source.report(path, "must be IPv4 with version 2")
+
+
+def _check_tracks(source: Source, failover: dict[str, Any]) -> None:
+    tracks = failover.get("track")
+    for index, track in enumerate(tracks if isinstance(tracks, list) else []):
+        given = _mapping(track)
+        path = ("failover", "track", index)
+        if sum(_is_set(given, kind) for kind in ("run", "tcp", "http")) != 1:
+            source.report(path, "must have one of run, tcp and http")
+        if given.get("on_fail") == "lower" and failover.get("preempt", False) is False:
+            source.report((*path, "on_fail"), "does nothing with preempt: false, where no priority moves the addresses")
 
 
 def _check_advert_interval(source: Source, failover: dict[str, Any]) -> None:

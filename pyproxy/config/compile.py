@@ -4,7 +4,6 @@ The checked model to plain data, the form in which a configuration travels to th
 Must not know files or workers. The shape is documented in ``runtime``; the admin section stays behind.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import count
@@ -20,16 +19,18 @@ from pyproxy.config.pages import ErrorPage
 _DIGEST_CHARACTERS = 12
 
 
-def compile_config(config: Config, secrets: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Any]:
+def compile_config(
+    config: Config, secrets: Mapping[str, tuple[str, ...]] | None = None, *, cpus: int = 1
+) -> dict[str, Any]:
     """
     Make the plain data that ``runtime.from_plain`` takes.
 
     ``secrets`` are what stands in the ``sticky.secret_file`` of pools that have one, by the pool's name.
-    ``workers: auto`` becomes the number of CPUs that this process may use; with one pool and no routes the
-    one route is added. Only names that lead somewhere are expected: the model came from ``load``.
+    ``workers: auto`` becomes ``cpus``; with one pool and no routes the one route is added.
+    Only names that lead somewhere are expected: the model came from ``load``.
     """
     data: dict[str, Any] = {
-        "workers": len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers,
+        "workers": cpus if config.workers == "auto" else config.workers,
         "user": config.user,
         "shutdown_grace": config.shutdown_grace,
         "log_level": config.log_level,
@@ -128,6 +129,7 @@ def _pool(name: str, pool: Pool, seats: Iterator[int], secrets: tuple[str, ...])
             "on": sorted(set(pool.retry.on)),
             "budget": pool.retry.budget,
             "min": pool.retry.min,
+            "timeout": _retry_timeout(pool),
         },
         "keepalive": {
             "max_idle": pool.keepalive.max_idle,
@@ -143,6 +145,13 @@ def _pool(name: str, pool: Pool, seats: Iterator[int], secrets: tuple[str, ...])
         "when_all_down": pool.when_all_down,
         "sticky": _sticky(pool.sticky, secrets) if pool.sticky is not None else None,
     }
+
+
+def _retry_timeout(pool: Pool) -> float:
+    """Give the time for all attempts; left out, a first one that took its whole time must not be the last."""
+    if pool.retry.timeout is not None:
+        return pool.retry.timeout
+    return pool.timeouts.connect + pool.timeouts.response
 
 
 def _sticky(sticky: Sticky, secrets: tuple[str, ...]) -> dict[str, Any]:

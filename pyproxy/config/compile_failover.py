@@ -6,9 +6,10 @@ Must not know the speaker or open a key file. The shape is documented in ``failo
 
 from ipaddress import ip_interface
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyproxy.config.addresses import Address
-from pyproxy.config.model_failover import AuthHmac, Failover, Guard, Link, VipExec
+from pyproxy.config.model_failover import AuthHmac, Failover, Guard, Link, Track, VipExec
 
 _HEX = "hex:"
 _MAX_KEY_BYTES = 1024
@@ -43,6 +44,8 @@ def compile_failover(failover: Failover) -> dict[str, Any]:
         "link": None if failover.link is None else _link(failover, failover.link),
         "split_hold": failover.split_hold,
         "guards": [_guard(item) for item in failover.guards],
+        "track": [_track(item) for item in failover.track],
+        "track_interfaces": list(failover.track_interfaces),
         "notify": {
             "master": _words(failover.notify.master),
             "backup": _words(failover.notify.backup),
@@ -119,6 +122,27 @@ def _guard(guard: Guard) -> dict[str, Any]:
         "timeout": guard.timeout,
         "interval": guard.interval,
         "on_fail": guard.on_fail,
+    }
+
+
+def _track(track: Track) -> dict[str, Any]:
+    endpoint = None if track.tcp is None else _endpoint(track.tcp)
+    path = ""
+    if track.http is not None:
+        url = urlsplit(track.http)
+        endpoint = {"host": str(url.hostname), "port": url.port or 80}
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return {
+        "run": _words(track.run),
+        "endpoint": endpoint,
+        "url": track.http or "",
+        "path": path,
+        "interval": track.interval,
+        "timeout": track.timeout,
+        "rise": track.rise,
+        "fall": track.fall,
+        "on_fail": track.on_fail,
+        "by": track.by,
     }
 
 

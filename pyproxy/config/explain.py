@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pyproxy.config.foreign import MIGRATION, foreign_hint
 from pyproxy.config.schema import section_at
 from pyproxy.config.source import Path, Source
 from pyproxy.config.values import did_you_mean
@@ -29,6 +30,7 @@ TEXTS = {
     "too_long": "must have at most {max_length} entries",
     "too_short": "must not be empty",
 }
+FOREIGN_FILE = f"{MIGRATION}#the-words"
 _LITERAL = re.compile(r"[^', ]+")
 
 
@@ -64,12 +66,24 @@ def _path(loc: tuple[str | int, ...], source: Source) -> Path:
 def _text(found: ErrorDetails, path: Path) -> str:
     kind, context = found["type"], found.get("ctx", {})
     if kind == "extra_forbidden":
-        return "unknown key" + _suggestion(path)
+        return "unknown key" + (foreign_hint(path[-1]) or _suggestion(path))
     if kind == "value_error":
-        return str(context["error"])
+        return str(context["error"]) + _habit(found["input"])
     if kind == "literal_error":
-        return choice(found["input"], str(context["expected"]))
-    return TEXTS[kind].format(**context) if kind in TEXTS else f"is not valid: {found['msg']}"
+        return choice(found["input"], str(context["expected"])) + _habit(found["input"])
+    if kind == "model_type" and not path and isinstance(found["input"], str):
+        return "must be a mapping; there are neither blocks with { } nor lines with ; as in nginx: see " + FOREIGN_FILE
+    text = TEXTS[kind].format(**context) if kind in TEXTS else f"is not valid: {found['msg']}"
+    if kind == "model_type" and found["input"] is True:
+        return f"{text}; {{}} is one with all defaults"
+    if kind == "bool_type" and found["input"] in ("on", "off", "yes", "no"):
+        return f"{text}; {found['input']} is a text in YAML 1.2"
+    return text + _habit(found["input"])
+
+
+def _habit(value: Any) -> str:
+    """Name what is usual in nginx and not in YAML."""
+    return "; no ; ends a value in YAML" if isinstance(value, str) and value.rstrip().endswith(";") else ""
 
 
 def _suggestion(path: Path) -> str:

@@ -115,6 +115,18 @@ def _last_resort(failover: Failover) -> Found:
             )
 
 
+def _track(failover: Failover) -> Found:
+    if failover.link is not None:
+        return
+    for index, track in enumerate(failover.track):
+        if track.on_fail == "release":
+            yield (
+                ("track", index, "on_fail"),
+                "without a link nobody knows whether the other machine's check passes: what fails on both moves the "
+                "addresses there and back",
+            )
+
+
 def _fence(failover: Failover) -> Found:
     if failover.fence is not None and failover.link is None:
         yield ("fence",), "is never run without a link: it is for a link that is dead"
@@ -167,6 +179,6 @@ def _undecided(failover: Failover) -> Found:
 
 _OF_SECTION: tuple[Callable[[Failover], Found], ...] = (
     *(_owner, _no_worker, _single_advert, _peers, _link_local),
-    *(_last_resort, _fence, _lease, _undecided),
+    *(_last_resort, _track, _fence, _lease, _undecided),
 )
 _OF_LINK: tuple[Callable[[Failover, Link], Found], ...] = (_link_network, _link_dead_time)

@@ -5,7 +5,7 @@ Must not know what is done with the configuration; nothing but the one file and 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,9 @@ class Loaded:
     warnings: tuple[Problem, ...]
 
 
+Look = Callable[[Source], None]
+
+
 def load_config(path: str | os.PathLike[str], model: type[Config] = Config) -> Config:
     """
     Load a configuration file, with ``${NAME}`` taken from this process's environment.
@@ -44,8 +47,12 @@ def load_config(path: str | os.PathLike[str], model: type[Config] = Config) -> C
     return load_with_warnings(path, model).config
 
 
-def load_with_warnings(path: str | os.PathLike[str], model: type[Config] = Config) -> Loaded:
-    """Load a configuration file as ``load_config`` does, and look for what is allowed but can hardly be meant."""
+def load_with_warnings(path: str | os.PathLike[str], model: type[Config] = Config, look: Look | None = None) -> Loaded:
+    """
+    Load a configuration file as ``load_config`` does, and look for what is allowed but can hardly be meant.
+
+    ``look`` may report more, of what the file alone doesn't tell: it is told with all the rest.
+    """
     file = os.fspath(path)
     try:
         with Path(file).open("rb") as stream:
@@ -62,7 +69,7 @@ def load_with_warnings(path: str | os.PathLike[str], model: type[Config] = Confi
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         problem = Problem(before.count(b"\n") + 1, column, "", "is not valid UTF-8")
         raise ConfigError(file, [problem]) from error
-    return _load(text, file, os.environ, model)
+    return _load(text, file, os.environ, model, look)
 
 
 def load_text(text: str, file: str, environ: Mapping[str, str], model: type[Config] = Config) -> Config:
@@ -74,21 +81,21 @@ def load_text(text: str, file: str, environ: Mapping[str, str], model: type[Conf
     return _load(text, file, environ, model).config
 
 
-def _load(text: str, file: str, environ: Mapping[str, str], model: type[Config]) -> Loaded:
+def _load(text: str, file: str, environ: Mapping[str, str], model: type[Config], look: Look | None = None) -> Loaded:
     if len(text) > MAX_FILE_BYTES:
         raise _refused(file, "is larger than 8 MiB")
     try:
         root = parse_tree(text)
         source = read_source(root, environ) if root else None
     except UnreadableError as error:
-        raise ConfigError(file, [error.problem]) from error
+        raise ConfigError(file, error.problems) from error
     if source is None:
         required = "failover is" if model is SpeakerConfig else "listeners and pools are"
         raise _refused(file, f"is empty; {required} required")
-    return _checked(source, file, model)
+    return _checked(source, file, model, look)
 
 
-def _checked(source: Source, file: str, model: type[Config]) -> Loaded:
+def _checked(source: Source, file: str, model: type[Config], look: Look | None) -> Loaded:
     config = None
     try:
         config = model.model_validate(source.data)
@@ -97,14 +104,15 @@ def _checked(source: Source, file: str, model: type[Config]) -> Loaded:
     check_relations(source)
     check_available(source)
     pages = read_pages(source)
+    if look is not None:
+        look(source)
     if config is None or source.problems:
-        # A node that an alias uses twice may have the same problem twice; once is enough.
-        raise ConfigError(file, sorted(set(source.problems)))
+        raise ConfigError(file, sorted(source.problems))
     error_pages = {status: replace(page, body=pages[page.path]) for status, page in config.error_pages.items()}
     config = config.model_copy(update={"error_pages": error_pages})
     variables = frozenset(chain.from_iterable(source.variables.values()))
     config = config.with_origins(find_origins(source, file), variables)
-    return Loaded(config, tuple(sorted(failover_warnings(config, source))))
+    return Loaded(config, tuple(sorted([*source.warnings, *failover_warnings(config, source)])))
 
 
 def _refused(file: str, text: str) -> ConfigError:

@@ -188,7 +188,11 @@ class Config(Section):
     _origins: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
     _variables: frozenset[str] = PrivateAttr(default=frozenset())
 
-    workers: Workers = Field("auto", description="Data-plane processes; `auto` is one per usable CPU.")
+    workers: Workers = Field(
+        "auto",
+        description="Data-plane processes; `auto` is one per usable CPU, by affinity and by the quota of a control "
+        "group (docker, Kubernetes, systemd).",
+    )
     user: User | None = Field(
         None,
         description="User that the workers drop to; needs a start as root. null keeps the starting user.",

@@ -5,6 +5,7 @@ Must not know the rest of the file, nor how VRRP works.
 """
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -66,7 +67,19 @@ def _gateway(value: str) -> str:
         raise ValueError("must be auto, off or an IP address") from None
 
 
+def _http_url(value: str) -> str:
+    url = urlsplit(value)
+    try:
+        is_good = url.scheme == "http" and bool(url.hostname) and url.username is None and url.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or url.fragment or not value.isascii() or " " in value:
+        raise ValueError("must be a URL such as http://127.0.0.1:8080/health")
+    return value
+
+
 Command = Annotated[Items[Text], Field(min_length=1, max_length=256)]
+InterfaceName = Annotated[str, text("interface", r"[!-.0-~]{1,15}", "must be an interface such as eth0")]
 KeyId = Annotated[int, whole(1, 255)]
 
 
@@ -106,6 +119,26 @@ class Guard(Section):
         "silent on "
         "every path for `split_hold`.",
     )
+
+
+class Track(Section):
+    """A check of the service that the addresses are for, on the master and on the backup: one of run, tcp and http."""
+
+    run: Command | None = Field(None, description="A command, as a list of words; exit code 0 is well.")
+    tcp: Witness | None = Field(None, description="`host:port` that must accept a connection.")
+    http: Annotated[str, text("http://host:port/path", check=_http_url)] | None = Field(
+        None, description="URL whose answer must have a status from 200 to 399; without TLS."
+    )
+    interval: Annotated[float, duration(0.1)] = Field(2.0, description="Time between two runs.")
+    timeout: Annotated[float, duration()] = Field(1.0, description="Time that one may take.")
+    rise: int = Field(2, ge=1, le=100, description="Successes in succession until it is well again.")
+    fall: int = Field(3, ge=1, le=100, description="Failures in succession until it fails.")
+    on_fail: Literal["release", "lower"] = Field(
+        "release",
+        description="`release` gives the addresses to the other machine if its checks pass; `lower` lowers the "
+        "priority, which moves them where `preempt` is on.",
+    )
+    by: int = Field(50, ge=1, le=254, description="By how much `lower` lowers the priority, which stays at least 1.")
 
 
 class Notify(Section):
@@ -161,9 +194,7 @@ class AuthHmac(Section):
 class Failover(Section):
     """Two machines, one address: this one's part in the pair."""
 
-    interface: Annotated[str, text("interface", r"[!-.0-~]{1,15}", "must be an interface such as eth0")] = Field(
-        description="Network interface of the virtual addresses."
-    )
+    interface: InterfaceName = Field(description="Network interface of the virtual addresses.")
     virtual_ips: Annotated[Items[InterfaceAddress], Field(min_length=1, max_length=64)] = Field(
         description="Addresses that move, with prefix length; the same on both machines."
     )
@@ -198,6 +229,10 @@ class Failover(Section):
         45.0, description="How long the link's word that the peer is master outweighs missing adverts."
     )
     guards: Items[Guard] = Field((), max_length=16, description="Commands that tell whether it may become master.")
+    track: Items[Track] = Field((), max_length=16, description="Checks of the service itself.")
+    track_interfaces: Items[InterfaceName] = Field(
+        (), max_length=16, description="Further interfaces without which the other machine is the better master."
+    )
     notify: Notify = Field(default_factory=Notify, description="Commands to run on a change of state.")
     notify_timeout: Annotated[float, duration(most=DAY)] = Field(
         30.0, description="Time after which such a command is killed."

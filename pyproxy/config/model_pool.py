@@ -208,18 +208,27 @@ class Outlier(Section):
 class Retry(Section):
     """When a request is tried again on another backend."""
 
-    attempts: int = Field(2, ge=1, le=10, description="Most attempts of one request; the first one counts.")
+    attempts: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="Most attempts of one request; the first one counts, one that found no connection doesn't.",
+    )
     on: Items[RetryOn] = Field(
         ("connect", "reset"),
         max_length=len(_RETRY_ON),
-        description="What is tried again: `connect` no connection, `reset` connection lost before the "
-        "answer, "
-        "`timeout` no answer in time, or an answer with that status. After a `connect` failure any request "
-        "is "
-        "tried again, otherwise only one that is safe to repeat.",
+        description="What is tried again: `connect` no connection, `reset` connection lost before the answer, "
+        "`timeout` no answer in time, or an answer with that status. After a `connect` failure any request goes to "
+        "each other backend and then to the backups until one is reached, whatever `attempts` and `budget` say; "
+        "otherwise only a request that is safe to repeat is tried again.",
     )
     budget: Percent = Field(0.2, description="Share of the requests of the last 10 s of a worker that retries may add.")
     min: int = Field(3, ge=0, le=10_000, description="Retries in 10 s that are allowed whatever the budget says.")
+    timeout: Annotated[float, duration()] | None = Field(
+        None,
+        description="Time for all attempts of one request together; null is `timeouts.response`, and "
+        "`timeouts.connect` on top.",
+    )
 
 
 class Timeouts(Section):
@@ -240,7 +249,9 @@ class Keepalive(Section):
 
     max_idle: int = Field(64, ge=0, le=65536, description="Most idle connections; 0 keeps none.")
     idle: Annotated[float, duration()] = Field(
-        30.0, description="How long one may stay idle; keep it below the backend's own keep-alive timeout."
+        4.0,
+        description="How long one may stay idle, shorter if the backend's `Keep-Alive` says so; keep it below the "
+        "backend's own keep-alive timeout, which is 5 s in many.",
     )
     max_requests: int = Field(1000, ge=1, le=1_000_000_000, description="Requests after which a connection is closed.")
 

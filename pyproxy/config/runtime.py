@@ -19,8 +19,8 @@ and nesting as the classes below; a tuple, frozenset or pairs of header and valu
                               "weight": 1, "backup": False, "max_conns": 0, "seat": 0, "state": "ready",
                               "health": "up", "ejected": False, "rising": 0.0}],
                 "timeouts": {"connect": 3.0, "response": 60.0, "idle": 60.0, "tunnel": 3600.0},
-                "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": 0.2, "min": 3},
-                "keepalive": {"max_idle": 64, "idle": 30.0, "max_requests": 1000},
+                "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": 0.2, "min": 3, "timeout": 60.0},
+                "keepalive": {"max_idle": 64, "idle": 4.0, "max_requests": 1000},
                 "queue": {"size": 128, "timeout": 5.0}, "send_proxy": None,
                 "health": {"type": "http", "path": "/", "host": None, "expect": [[200, 399]], "body": None,
                            "interval": 2.0, "timeout": 1.0, "rise": 2, "fall": 3, "port": None,
@@ -80,10 +80,11 @@ class Timeouts:
 class Retry:
     """When an exchange gets another attempt."""
 
-    attempts: int  # the first one counts
+    attempts: int  # the first one counts, one without a connection doesn't
     on: frozenset[str]  # of connect, reset, timeout, 502, 503, 504
     budget: float  # share of the recent requests: 0.2 is 20 %
     min: int  # retries that the budget always allows
+    timeout: float = 60.0  # for all attempts together, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class Backend:
     health: str = "up"  # what checks say: up, down or checking
     ejected: bool = False  # passed over, because live traffic failed on it
     rising: float = 0.0  # when its slow start began, in monotonic seconds; 0: never
+    is_own: bool = False  # whether it is a listener of this very program
     steered: bool = False  # whether the state is the backend's own word, stricter than the operator's
 
     @property

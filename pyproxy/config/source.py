@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyproxy.config.mistakes import ODD_QUOTE, ODD_SPACE, odd_quote, odd_space
 from pyproxy.config.runtime import VARIABLES
 from pyproxy.config.tree import MAX_DEPTH, Node, UnreadableError
 from pyproxy.errors import Problem
@@ -29,6 +30,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _MAX_NUMBER_CHARACTERS = 18
 _VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
+_ODD_ENDS = re.compile(f"^(?:{ODD_SPACE.pattern}|{ODD_QUOTE.pattern})+|(?:{ODD_SPACE.pattern}|{ODD_QUOTE.pattern})+$")
 _SHOWN_KEY = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,64}")
 
 
@@ -52,10 +54,24 @@ class Source:
     broken: set[Path] = field(default_factory=set)
     variables: dict[Path, tuple[str, ...]] = field(default_factory=dict)  # of the environment, in values only
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    _told: set[tuple[Any, ...]] = field(default_factory=set)
 
     def report(self, path: Path, text: str, *, at_key: bool = False) -> None:
         """Add a problem."""
-        self.problems.append(self.problem(path, text, at_key=at_key))
+        self.add(self.problem(path, text, at_key=at_key), path)
+
+    def warn(self, path: Path, text: str, *, at_key: bool = False) -> None:
+        """Add what isn't wrong but can hardly be meant."""
+        self.warnings.append(self.problem(path, text, at_key=at_key))
+
+    def add(self, problem: Problem, path: Path) -> None:
+        """Add a problem with a place of its own; what an alias brings to a second path is told once."""
+        missing = None if path in self.values else path[-1:]  # of two keys that aren't there each is told
+        told = (problem.line, problem.column, problem.text, missing)
+        if told not in self._told:
+            self._told.add(told)
+            self.problems.append(problem)
 
     def problem(self, path: Path, text: str, *, at_key: bool = False) -> Problem:
         """Make a problem; a path that isn't in the file stands where the mapping is that lacks it."""
@@ -131,7 +147,7 @@ class _Walk:
             if key in result:
                 first = self.source.keys[place][0]
                 text = f"duplicate key; the first is on line {first}"
-                self.source.problems.append(Problem(key_node.line, key_node.column, show_path(place), text))
+                self.source.add(Problem(key_node.line, key_node.column, show_path(place), text), place)
                 continue
             self.source.keys[place] = (key_node.line, key_node.column)
             result[key] = self.value(value_node, place)
@@ -148,13 +164,19 @@ class _Walk:
             problem = "unknown key <<; merge keys are not supported, write the keys out"
         else:
             text, problem = self.substituted(node.text)
+            if not problem and node.is_plain and (odd := _odd_character(node.text)):
+                # What is meant is clear, so what it holds is looked at as well.
+                self.source.add(Problem(node.line, node.column, show_path(path), odd), path)
+                return _ODD_ENDS.sub("", text)
         if problem:
-            self.source.problems.append(Problem(node.line, node.column, show_path(path), problem))
+            self.source.add(Problem(node.line, node.column, show_path(path), problem), path)
             return None
         return text
 
     def scalar(self, node: Node, path: Path) -> Any:
         text, problem = self.substituted(node.text)
+        if node.is_plain and not problem:
+            problem = _odd_character(node.text)
         if problem:
             return self.broken(path, problem)
         if names := [match[1] for match in _VARIABLE.finditer(node.text)]:
@@ -208,6 +230,16 @@ class _Walk:
         self.source.broken.add(path)
         self.source.report(path, text)
         return BROKEN
+
+
+def _odd_character(text: str) -> str:
+    """Say what is wrong with a plain scalar that has a blank that is none, or a quote that is none at its ends."""
+    if text.isascii():
+        return ""
+    if blank := ODD_SPACE.search(text):
+        return f"{odd_space(blank[0])}, or quote the value if it belongs to it"
+    quote = ODD_QUOTE.match(text) or ODD_QUOTE.match(text[-1:])
+    return f"{odd_quote(quote[0])}, or put the whole value into such quotes" if quote else ""
 
 
 def _core_value(text: str) -> tuple[str, Any]:

@@ -24,12 +24,13 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
+from pyproxy.config.mistakes import find_mistake, find_odd_indents, is_foreign
 from pyproxy.errors import Problem
 
 MAX_DEPTH = 32
+FOREIGN = "this looks like a file of nginx or HAProxy: see docs/migration.md#the-words"
 
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NOT_STARTING = "found character that cannot start any token"
 _TOO_DEEP = "exceeded maximum nesting depth"  # libyaml's own limit, 1000, which looks ahead of ours
 _HINT_REACH = 500  # characters to both sides of a problem
 _HINTS = (
@@ -41,10 +42,11 @@ _HINTS = (
 class UnreadableError(Exception):
     """The text isn't one YAML document; nothing more can be said about it."""
 
-    def __init__(self, line: int, column: int, text: str) -> None:
-        """Keep the one problem, line and column counted from 1."""
+    def __init__(self, line: int, column: int, text: str, *more: tuple[int, int, str]) -> None:
+        """Keep the problem, line and column counted from 1, and further ones."""
         super().__init__(text)
-        self.problem = Problem(line, column, "", text)
+        places = ((line, column, text), *more)
+        self.problems = [Problem(at_line, at_column, "", said) for at_line, at_column, said in places]
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +77,9 @@ def parse_tree(text: str) -> Node | None:
         before = text[: bad.start()]
         line, column = before.count("\n") + 1, bad.start() - before.rfind("\n")
         raise UnreadableError(line, column, f"character U+{ord(bad[0]):04X} is not allowed")
+    if odd := find_odd_indents(text):
+        first, *more = [(item.line + 1, item.column + 1, item.text) for item in odd]
+        raise UnreadableError(*first, *more)
     builder = _Builder()
     try:
         for event in yaml.parse(text, yaml.CSafeLoader):
@@ -121,7 +126,7 @@ class _Builder:
     def _anchored(self, event: AliasEvent) -> Node:
         node = self.anchors.get(event.anchor or "")
         if node is None:
-            raise _at(event, f"unknown alias *{event.anchor}")
+            raise _at(event, f"unknown alias *{event.anchor}; quote the value if the * belongs to it")
         if node in self.open:
             raise _at(event, f"alias *{event.anchor} contains itself")
         return node
@@ -151,17 +156,16 @@ def _place(event: Event) -> tuple[int, int]:
 def _unreadable(error: yaml.MarkedYAMLError, text: str) -> UnreadableError:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
-    lines = text.split("\n")
-    shown = lines[line] if line < len(lines) else ""
     problem = error.problem or error.context or "unknown error"
     if problem == _TOO_DEEP:
         return UnreadableError(line + 1, column + 1, f"nested more than {MAX_DEPTH} levels deep")
-    stands_there = shown[column : column + 1]
-    if stands_there == "\t":
-        problem = "a tab can't indent; use spaces"
-    elif problem == _NOT_STARTING:
-        problem = f"{stands_there} can't stand here; quote the value if it belongs to one"
+    lines = text.split("\n")
+    shown = lines[line] if line < len(lines) else ""
+    context = (error.context_mark.line, error.context_mark.column) if error.context_mark else None
+    found = find_mistake(lines, line, column, problem, context)
     # Near the problem only: on a line of a million brackets each of them would be a place to search from.
     near = shown[max(column - _HINT_REACH, 0) : column + _HINT_REACH]
     hints = [hint for pattern, hint in _HINTS if pattern.search(near)]
-    return UnreadableError(line + 1, column + 1, "; ".join([f"not valid YAML: {problem}", *hints]))
+    if is_foreign(text):
+        hints.append(FOREIGN)
+    return UnreadableError(found.line + 1, found.column + 1, "; ".join([found.text, *hints]))

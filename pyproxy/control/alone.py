@@ -15,23 +15,28 @@ import uvloop
 from setproctitle import setproctitle
 
 from pyproxy.admin.app import make_pair_app
-from pyproxy.config.load import load_config
+from pyproxy.config.load import load_with_warnings
 from pyproxy.config.model import SpeakerConfig
 from pyproxy.control.admin_socket import open_admin
+from pyproxy.control.check import check_speaker
 from pyproxy.control.pair import Facts, Hooks, Pair
-from pyproxy.control.pair_settings import PairSettings, make_pair_settings
+from pyproxy.control.pair_settings import PairSettings, lock_instance, make_pair_settings
 from pyproxy.control.settings import AdminSettings, make_admin
 from pyproxy.control.speaker import speaker_program
 from pyproxy.control.worker import Program
-from pyproxy.observe.logging_setup import configure_logging
+from pyproxy.observe.logging_setup import configure_logging, log_stray_output
 
 _log = logging.getLogger(__name__)
 
 
 def run_alone(file: str) -> int:
     """Run until stopped and return the exit code; ``ConfigError`` and ``StartError`` say why it can't start."""
-    config = load_config(file, SpeakerConfig)
+    loaded = load_with_warnings(file, SpeakerConfig, check_speaker)
+    config = loaded.config
     configure_logging(config.log_level, "supervisor")
+    log_stray_output()
+    for warning in loaded.warnings:
+        _log.warning("%s", warning.line_in(file))
     setproctitle("pyproxy: vipd")
     pair = make_pair_settings(config)
     assert pair is not None
@@ -56,6 +61,7 @@ class Alone:
         self._admin = admin
         self._stopped = asyncio.Event()
         self._exit_code = 0
+        self._settings = pair
         self._pair = Pair(pair, speaker or speaker_program(), Hooks(self._handle_hopeless))
 
     def __repr__(self) -> str:
@@ -73,6 +79,7 @@ class Alone:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._handle_stop, number)
         async with contextlib.AsyncExitStack() as cleanup:
+            cleanup.callback(lock_instance(self._settings).close)
             if self._admin is not None:
                 await open_admin(self._admin, make_pair_app(self, self._admin.token, self._pair), cleanup)
             cleanup.push_async_callback(self._pair.close)

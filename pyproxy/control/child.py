@@ -1,7 +1,8 @@
 """
 A child process with a line to it: from exec until it is reaped.
 
-Must not know what the two say to each other, nor what follows from the child's end.
+Must not know what the two say to each other, nor what follows from the child's end. But for one exchange: a ``ping`` is
+answered with a ``pong`` by the loop that does the child's work, so a child that is alive and does nothing is found out.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyproxy.channel import Channel
+from pyproxy.clock import monotonic
+from pyproxy.pulse import Silence, look
 
 # How long a process may outlive its end of the channel: a normal exit closes the one just before the other.
 _CHANNEL_GRACE = 2.0
@@ -60,6 +63,9 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self.started = self._loop.time()
+        self.has_answered = False
+        self._silence = Silence(monotonic())
+        self._owes_answer = self._is_killed = False
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -90,14 +96,35 @@ class Child:
         """Send a message; ``fds`` stay the caller's."""
         self._channel.send(message, fds)
 
+    @property
+    def silence(self) -> float:
+        """Seconds for which it owes an answer, as far as they count (``pulse``)."""
+        return self._silence.seconds
+
+    def check(self) -> float:
+        """Ask for a sign of life, or look at what one does that owes it; give the seconds of its silence."""
+        if self._is_killed:
+            return 0.0
+        if self._owes_answer:
+            return self._silence.watch(monotonic(), look(self.pid))
+        self._owes_answer = True
+        self._silence.end(monotonic())
+        self.send({"type": "ping"})
+        return 0.0
+
     def kill(self) -> None:
         """End the process at once."""
+        self._is_killed = True
         if self.is_alive:
             self._process.kill()
 
     def _on_frame(self, message: dict[str, Any], fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)  # no child has a reason to send any
+        if message.get("type") == "pong":
+            self.has_answered = True
+            self._owes_answer = False
+            self._silence.end(monotonic())
         self._on_message(message)
 
     def _on_channel_close(self) -> None:

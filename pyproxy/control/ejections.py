@@ -5,6 +5,8 @@ Must not know how workers are told: it changes the members and says which pool h
 long is decided in ``health.outlier``; this gives it the facts, the time and a timer.
 
 A worker counts failures in a row for itself and reports when there are enough, again every second while they go on.
+With answers of 502 to 504 it says to which clients and for which paths they came, two of each at most: several workers'
+reports are evidence together.
 Reports of several workers about one backend are one ejection: those that come while it lasts say nothing new. A seat
 in a report is that of the address it was counted for, since no seat is given away before every worker knows.
 """
@@ -72,7 +74,14 @@ class Ejector:
         if member is None or member.state == "maint" or member.health != "up":
             return  # it has left or is out anyway; the report was on its way
         failures = f"{message['failures']} failures in a row, the last: {message['last']}"
-        seconds = ejections.eject(seat, self._able(pool), self._clock())
+        answers, able, now = message.get("answers"), self._able(pool), self._clock()
+        if answers is None or not ejections.needs_answers(message["failures"], answers["count"]):
+            seconds = ejections.eject(seat, able, now)
+        elif ejections.has_evidence(seat, answers["clients"], answers["paths"], now):
+            size = sum(not item.lookup for item in self._members.pool(pool).backends)
+            seconds = ejections.eject_for_answers(seat, able, size, now)
+        else:
+            return  # a single client or path may have brought them about
         if seconds is None:
             self._spare(pool, member, failures)
             return

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from pyproxy.control.files import create_new, read_own
 from pyproxy.control.overrides import Override, from_plain, to_plain
 from pyproxy.control.startup import StartError
 
@@ -47,15 +48,12 @@ class Journal:
         directory = self._path.parent
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
-            content = self._path.read_bytes() if self._path.exists() else None
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise StartError(f"can't use {directory}: it is not writable", key="state_dir")
+            content = read_own(self._path)
+            overrides, self.replica = _read(content) if content is not None else ([], None)
         except OSError as error:
-            raise StartError(f"state_dir: can't use {directory}: {error.strerror}") from error
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise StartError(f"state_dir: can't use {directory}: it is not writable")
-        if content is None:
-            return []
-        try:
-            overrides, self.replica = _read(content)
+            raise StartError(f"can't use {directory}: {error.strerror}", key="state_dir") from error
         except ValueError as error:
             self._put_aside(str(error))
             return []
@@ -70,12 +68,12 @@ class Journal:
         assert self._path is not None
         for number in range(1, 1000):
             aside = self._path.with_name(f"{NAME}.bad-{number}")
-            if not aside.exists():
+            if not os.path.lexists(aside):
                 break
         try:
             self._path.rename(aside)
         except OSError as error:
-            raise StartError(f"state_dir: can't put {self._path} aside: {error.strerror}") from error
+            raise StartError(f"can't put {self._path} aside: {error.strerror}", key="state_dir") from error
         _log.error(
             "%s can't be used: %s; it is kept as %s, and nothing that was changed at run time is in force",
             self._path,
@@ -87,7 +85,7 @@ class Journal:
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file so that whatever happens it has its old or its new content, whole."""
     new = path.with_name(f"{path.name}.new")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+    fd = create_new(new, _MODE)
     try:
         rest = memoryview(content)
         while rest:

@@ -25,6 +25,8 @@ from pyproxy.errors import PyproxyError
 _SERVER_SECONDS = 1.0  # for the first try of a server; the second one gets twice as long
 _SERVER_TRIES = 2
 _SECONDS = 10.0  # however many servers there are
+#: Of one answer so much is looked at: a name server could send thousands of records.
+_LOOKED_AT = 4 * MAX_ADDRESSES
 _GONE = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND}
 
 
@@ -80,10 +82,12 @@ class Lookup:
         # A target of "." says that there is no such service.
         records = [data for record in result.answer if isinstance(data := record.data, pycares.SRVRecordData)]
         records = [record for record in records if record.target.rstrip(".")]
+        records, left_out = _first_records(records)
         targets = sorted({record.target for record in records})
         found = await asyncio.gather(*(self._find_target(dns, target) for target in targets))
         hosts = {target: hosts for target, (hosts, _) in zip(targets, found, strict=True)}
         self._targets = hosts
+        self._good = {target: good for target, good in self._good.items() if target in hosts}
         services = [
             Service(record.priority, record.weight, record.port, hosts[record.target])
             for record in records
@@ -92,7 +96,8 @@ class Lookup:
         if not services:
             raise LookupFailed("none of its targets has an address" if records else "there is no such service")
         count = len({(host, service.port) for service in services for host in service.hosts})
-        return Found(share_services(services), min(ttl, *(ttl for _, ttl in found)), max(count - MAX_ADDRESSES, 0))
+        left_out += max(count - MAX_ADDRESSES, 0)
+        return Found(share_services(services), min(ttl, *(ttl for _, ttl in found)), left_out)
 
     async def _addresses(self, dns: aiodns.DNSResolver, name: str) -> tuple[tuple[str, ...], float]:
         """Ask for all addresses of a name, IPv4 and IPv6, and for how many seconds that is good."""
@@ -123,12 +128,22 @@ class Lookup:
             return self._targets.get(target, ()), 0.0
 
 
+def _first_records(records: list[pycares.SRVRecordData]) -> tuple[list[pycares.SRVRecordData], int]:
+    """Keep the best records, so many that their targets may all be asked for; say how many targets are left out."""
+    records = sorted(records, key=lambda record: (record.priority, -record.weight, record.target, record.port))
+    targets = list(dict.fromkeys(record.target for record in records))
+    kept = set(targets[:MAX_ADDRESSES])
+    return [record for record in records if record.target in kept][:_LOOKED_AT], len(targets) - len(kept)
+
+
 async def _ask(dns: aiodns.DNSResolver, name: str, family: socket.AddressFamily) -> tuple[list[str], float]:
     """Ask for the addresses of a name, and for how many seconds they are good."""
     result = await dns.getaddrinfo(name, family=family, type=socket.SOCK_STREAM)
     hosts = list(dict.fromkeys(node.addr[0].decode() for node in result.nodes))
     if not hosts:
         raise LookupFailed("it has no address")
+    if len(hosts) > _LOOKED_AT:
+        hosts = sorted(hosts)[:_LOOKED_AT]  # the same ones each time, however the server rotates them
     return hosts, float(min([node.ttl for node in result.nodes] + [alias.ttl for alias in result.cnames]))
 
 

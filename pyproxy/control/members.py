@@ -77,6 +77,7 @@ class Members:
         fold: Callable[[int, int], None] = lambda _source, _target: None,
         clock: Callable[[], float] = wall,
         monotonic: Callable[[], float] = monotonic,
+        is_own: Callable[[Backend], bool] = lambda _backend: False,
     ) -> None:
         self.version = 1
         # By pool and name: since when it has been there, as it is now, by the clock on the wall.
@@ -87,6 +88,7 @@ class Members:
         self._fold = fold
         self._clock = clock
         self._monotonic = monotonic
+        self._is_own = is_own
         self._taken: dict[_Place, _Seat] = {}
         self._leaving: dict[_Place, _Seat] = {}
         self._free: dict[_Place, _Seat] = {}  # the one that has been free for longest comes first
@@ -321,7 +323,7 @@ class Members:
             seat.health = "up" if self._pools[place[0]].health is None else "checking"
             seat.ejected, seat.rising, seat.word = False, 0.0, "ready"
             self._taken[place] = seat
-        return _seated(backend, seat)
+        return _seated(replace(backend, is_own=self._is_own(backend)), seat)
 
     def _find_seat(self, place: _Place, label: Label) -> _Seat | None:
         if place in self._leaving:

@@ -19,11 +19,11 @@ from typing import Any
 from pyproxy.admin.changes import Conflict, Origin
 from pyproxy.admin.control import Unavailable
 from pyproxy.admin.pair import DiffView, HandoverView, PairView
-from pyproxy.clock import wall
+from pyproxy.clock import monotonic, wall
 from pyproxy.control.comparison import Comparison
 from pyproxy.control.conversation import Conversation
 from pyproxy.control.handover import Emptying
-from pyproxy.control.pair_settings import PairSettings, machine_warnings, make_directory
+from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.pair_view import Known, Transitions, make_view, render, state_of
 from pyproxy.control.shared_changes import SharedChanges
 from pyproxy.control.speaker import Speaker
@@ -77,6 +77,7 @@ class Pair:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._emptying: Emptying | None = None
         self._conversation: Conversation | None = None
+        self._told_at: float | None = None  # when the speaker last told its status
         self._handing: asyncio.Task[HandoverView] | None = None
         start = {
             "type": "start",
@@ -97,10 +98,7 @@ class Pair:
         return state_of(self._known)
 
     def start(self) -> None:
-        """Start the speaker; raises ``StartError`` if there is no place for its state."""
-        for warning in machine_warnings(self._settings):
-            _log.warning("%s", warning)
-        make_directory(self._settings.directory)
+        """Start the speaker; the caller holds the lock of ``lock_instance``."""
         self._speaker.start()
 
     def set_facts(self, facts: Facts) -> None:
@@ -133,6 +131,8 @@ class Pair:
         known.kept = self._hooks.kept() if self._hooks.kept is not None else ()
         known.is_handing_over = self._handing is not None
         known.is_speaking = self._speaker.is_ready
+        known.now = wall()
+        known.age = round(monotonic() - self._told_at, 3) if self._told_at is not None else None
         return make_view(known)
 
     def metrics(self) -> str:
@@ -251,7 +251,7 @@ class Pair:
     def _handle_message(self, message: Message) -> None:
         match message.get("type"):
             case "status":
-                self._known.status = message
+                self._known.status, self._told_at = message, monotonic()
             case "event":
                 self._handle_event(message)
             case "peer_in":

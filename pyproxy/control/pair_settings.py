@@ -5,10 +5,9 @@ Must not know the speaker. Unlike the other settings it is read only by who runs
 operator who may ask the program needn't be allowed to read the keys.
 """
 
-import contextlib
+import errno
 import os
 import socket
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from pyproxy.config.compile_failover import compile_failover, parse_key
 from pyproxy.config.model import Config
 from pyproxy.config.model_failover import Failover
 from pyproxy.control.drift import Sections, make_sections
+from pyproxy.control.files import read_small
+from pyproxy.control.instance_lock import InstanceLock
 from pyproxy.control.startup import StartError
 
 MIN_LINK_KEY_BYTES = 16
-_ZERO = "00000000"  # an IPv4 address in /proc
 RUN = Path("/run/pyproxy")
 
 
@@ -55,6 +55,7 @@ class PairSettings:
         fence, vip = whole["fence"], whole["vip_exec"]
         return whole | {
             "guards": [guard | {"run": guard["run"][:1]} for guard in whole["guards"]],
+            "track": [item | {"run": item["run"] and item["run"][:1]} for item in whole["track"]],
             "notify": {state: words and words[:1] for state, words in whole["notify"].items()},
             "fence": fence and fence[:1],
             "vip_exec": vip and vip | {"run": vip["run"][:1]},
@@ -79,62 +80,38 @@ def make_pair_settings(config: Config) -> PairSettings | None:
         tuple((number, _read_key(file, f"auth_hmac.keys.{number}")) for number, file in hmac_keys),
         make_sections(config, link_key, _read_secret) if link_key is not None else {},
         socket.gethostname(),
-        _directory(failover.vrid, config.state_dir),
+        _directory(f"vrid-{failover.vrid}-{failover.interface}", config.state_dir),
         config.log_level,
     )
 
 
-def machine_warnings(settings: PairSettings) -> list[str]:
-    """Say what of this machine can hardly be meant: an interface that isn't there, a key that everybody can read."""
-    speaker, found = settings.speaker, []
-    name = speaker["interface"]
-    if name not in (known for _, known in socket.if_nameindex()):
-        found.append(f"failover.interface: there is no interface {name} on this machine")
-    elif speaker["gateway"] == "auto" and not speaker["witnesses"] and not _has_default_route(name):
-        found.append(
-            f"failover.gateway: no default route leads through {name}, so auto asks nobody, and without witnesses "
-            "nothing tells this machine whether it is cut off"
-        )
-    keys = [("auth_hmac.keys", file) for _, file in (speaker["auth_hmac"] or {"keys": ()})["keys"]]
-    if speaker["link"] is not None:
-        keys.insert(0, ("link.key_file", speaker["link"]["key_file"]))
-    for key, file in keys:
-        with contextlib.suppress(OSError):  # it has been read, so it has just gone
-            if Path(file).stat().st_mode & stat.S_IROTH:
-                found.append(f"failover.{key}: everybody on this machine may read {file}; chmod o-r it")
-    return found
-
-
-def _has_default_route(interface: str) -> bool:
-    """Look in the kernel's tables; a machine that hides them is believed to have one."""
-    try:
-        v4 = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
-    except OSError:
-        return True
-    v6: list[list[str]] = []
-    with contextlib.suppress(OSError):  # a kernel without IPv6
-        v6 = [line.split() for line in Path("/proc/net/ipv6_route").read_text().splitlines()]
-    # Name, destination, gateway, flags, …, mask; and destination, length, source, length, gateway, …, name.
-    return any(row[0] == interface and row[1] == row[7] == _ZERO and row[2] != _ZERO for row in v4) or any(
-        row[9] == interface and row[1] == "00" and row[4].strip("0") for row in v6
-    )
+def lock_instance(settings: PairSettings) -> InstanceLock:
+    """See that no other program runs the same virtual router; ``StartError`` says which one does."""
+    make_directory(settings.directory)
+    return InstanceLock(settings.directory, f"vrid {settings.speaker['vrid']} on {settings.speaker['interface']}")
 
 
 def make_directory(path: Path) -> None:
     """Make the speaker's directory, for nobody else's eyes."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(directory).st_uid != os.geteuid():
+                raise OSError(errno.EPERM, "it belongs to somebody else")
+            os.fchmod(directory, 0o700)
+        finally:
+            os.close(directory)
     except OSError as error:
-        raise StartError(f"failover: can't use {path}: {error.strerror}") from error
+        raise StartError(f"can't use {path}: {error.strerror}", key="failover") from error
 
 
-def _directory(vrid: int, state_dir: str | None) -> Path:
+def _directory(name: str, state_dir: str | None) -> Path:
     """Choose a place that is empty after a boot, or one that stays if there is none."""
     parent = RUN if RUN.exists() else RUN.parent
     if not os.access(parent, os.W_OK | os.X_OK) and state_dir is not None:
-        return Path(state_dir) / f"vrid-{vrid}"
-    return RUN / f"vrid-{vrid}"
+        return Path(state_dir) / name
+    return RUN / name
 
 
 def _read_link_key(failover: Failover) -> bytes | None:
@@ -143,16 +120,16 @@ def _read_link_key(failover: Failover) -> bytes | None:
     key = _read_key(failover.link.key_file, "link.key_file")
     if len(key) < MIN_LINK_KEY_BYTES:
         problem = f"{failover.link.key_file} must hold a key of at least {MIN_LINK_KEY_BYTES} bytes"
-        raise StartError(f"failover.link.key_file: {problem}", exit_code=2)
+        raise StartError(problem, exit_code=2, key="failover.link.key_file")
     return key
 
 
 def _read_key(file: str, name: str) -> bytes:
     try:
-        return parse_key(Path(file).read_bytes())
+        return parse_key(read_small(file))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise StartError(f"failover.{name}: can't use {file}: {reason}", exit_code=2) from error
+        raise StartError(f"can't use {file}: {reason}", exit_code=2, key=f"failover.{name}") from error
 
 
 def _read_secret(file: str) -> bytes | None:

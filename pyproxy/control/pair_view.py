@@ -14,6 +14,7 @@ from pyproxy.admin.pair import AlarmView, GuardView, LinkView, PairState, PairVi
 from pyproxy.control.times import rfc3339
 
 STATES: Final = ("init", "backup", "master", "fault")
+STALE_SECONDS: Final = 3.0  # a speaker tells its status every second
 MAX_REASONS: Final = 32  # kinds of reasons that are counted apart
 
 _END_OF_KIND = re.compile(r"[:;,(0-9]")
@@ -31,6 +32,8 @@ class Known:
     config_digest: str | None = None
     is_handing_over: bool = False
     is_speaking: bool = True  # whether there is a speaker
+    age: float | None = None  # seconds since the status was told
+    now: float | None = None  # seconds since 1970
 
 
 def state_of(known: Known) -> str:
@@ -53,18 +56,20 @@ def make_view(known: Known) -> PairView:
         "last_advert": _time(status.get("last_advert")),
         "peer": _machine(known),
         "drift": list(known.drift),
-        "guards": [_guard(item) for item in status.get("guards") or ()],
+        "guards": [_guard(item, known.now) for item in status.get("guards") or ()],
+        "tracks": [_guard(item, known.now) for item in status.get("tracks") or ()],
         "transitions": [_transition(item) for item in status.get("transitions") or ()],
         "dual_master_seconds": float(status.get("dual_master_seconds") or 0.0),
         "alarms": [_alarm(item) for item in _alarms(known)],
         "link": _link(status.get("link")),
         "gateway": status.get("gateway"),
         "witnesses": status.get("witnesses"),
-        "witness_states": [_guard(item) for item in status.get("witness_states") or ()],
+        "witness_states": [_guard(item, known.now) for item in status.get("witness_states") or ()],
         "config_digest": known.config_digest,
         "kept": list(known.kept),
         "handover": known.is_handing_over,
         "dropped": dict(status.get("rejected") or {}),
+        "age": known.age,
     }
 
 
@@ -113,6 +118,9 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
         *_gauges(
             "guard_ok", "1 while a guard passes.", {("guard", g["name"]): g["ok"] is True for g in view["guards"]}
         ),
+        *_gauges(
+            "track_ok", "1 while a track passes.", {("track", t["name"]): t["ok"] is True for t in view["tracks"]}
+        ),
         *_gauges("alarm", "1 for each alarm that is on.", {("name", item["name"]): True for item in view["alarms"]}),
         *_head("dual_master_seconds_total", "counter", "For how long both machines were master."),
         f"pyproxy_peer_dual_master_seconds_total {view['dual_master_seconds']:.3f}",
@@ -128,9 +136,14 @@ def render(view: PairView, transitions: Transitions, restarts: int) -> str:
 
 
 def _alarms(known: Known) -> list[Mapping[str, Any]]:
-    """Give the speaker's alarms, and that there is no speaker to raise any."""
-    silent = {"name": "speaker", "text": "the speaker is not running: what is shown is its last word"}
-    return [*(known.status.get("alarms") or ()), *([] if known.is_speaking else [silent])]
+    """Give the speaker's alarms, and that there is no speaker to raise any, or one that says nothing."""
+    found = list(known.status.get("alarms") or ())
+    if not known.is_speaking:
+        found.append({"name": "speaker", "text": "the speaker is not running: what is shown is its last word"})
+    elif known.age is not None and known.age > STALE_SECONDS:
+        text = f"the speaker has said nothing for {known.age:.3g} s: what is shown is its last word"
+        found.append({"name": "speaker", "text": text})
+    return found
 
 
 def _machine(known: Known) -> PeerMachineView:
@@ -165,12 +178,14 @@ def _link(link: Any) -> LinkView | None:
     }
 
 
-def _guard(item: Mapping[str, Any]) -> GuardView:
+def _guard(item: Mapping[str, Any], now: float | None) -> GuardView:
+    at = item.get("at")
     return {
         "name": str(item.get("name")),
         "ok": item.get("ok"),
         "detail": str(item.get("detail") or ""),
-        "at": _time(item.get("at")),
+        "at": _time(at),
+        "age": round(max(now - at, 0.0), 1) if now is not None and at is not None else None,
     }
 
 

@@ -41,6 +41,7 @@ from pyproxy.control.times import rfc3339
 from pyproxy.control.workers import Workers
 from pyproxy.health.checks import CheckResult
 from pyproxy.observe.histogram import BUCKETS
+from pyproxy.observe.logging_setup import dropped_lines
 from pyproxy.observe.metrics import Layout, render, render_ejections, render_overrides
 
 
@@ -131,6 +132,8 @@ class Report:
     def metrics(self) -> str:
         parts = self._parts
         lag = parts.layout.loop_lag_ns
+        totals = self._totals()
+        totals[parts.layout.lines_dropped] += dropped_lines()  # those of this process; the workers count theirs
         seats = parts.members.seats
         states = {
             (pool.name, backend.name): (backend.state, backend.health)
@@ -141,7 +144,7 @@ class Report:
         return (
             render(
                 parts.layout,
-                self._totals(),
+                totals,
                 digest=parts.config.digest,
                 restarts=parts.workers.restarts,
                 loop_lags={slot: parts.scoreboard.row(slot)[lag] / 1e9 for slot in range(parts.scoreboard.rows)},

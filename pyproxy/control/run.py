@@ -5,6 +5,8 @@ Must not know the command line.
 """
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import uvloop
@@ -15,12 +17,17 @@ from pyproxy.control.pair_settings import make_pair_settings
 from pyproxy.control.settings import Settings, make_settings
 from pyproxy.control.supervisor import Supervisor
 from pyproxy.control.worker import Program
-from pyproxy.observe.logging_setup import configure_logging
+from pyproxy.observe.logging_setup import configure_logging, log_stray_output
+
+_log = logging.getLogger(__name__)
 
 
-def run(config: Config, file: str) -> int:
-    """Run until stopped and return the exit code; raises ``StartError`` if it can't start."""
+def run(config: Config, file: str, warnings: Sequence[str] = ()) -> int:
+    """Run until stopped and return the exit code; raises ``StartError`` if it can't start. ``warnings`` are logged."""
     configure_logging(config.log_level, "supervisor")
+    log_stray_output()
+    for warning in warnings:
+        _log.warning("%s", warning)
     setproctitle("pyproxy: supervisor")
     return run_settings(replace(make_settings(config, file), pair=make_pair_settings(config)))
 

@@ -13,6 +13,7 @@ from pyproxy.config.model import Admin, Config
 from pyproxy.config.model_pool import MIN_STICKY_SECRET
 from pyproxy.config.runtime import join_address
 from pyproxy.config.source import Path
+from pyproxy.control.cpus import usable_cpus
 from pyproxy.control.pair_settings import PairSettings
 from pyproxy.control.startup import read_secrets, read_token
 
@@ -58,7 +59,7 @@ class Settings:
 def make_settings(config: Config, file: str) -> Settings:
     """Compile a configuration and read its secrets; raises ``StartError`` if one of their files is no good."""
     admin = make_admin(config.admin) if config.admin else None
-    plain = compile_config(config, _read_sticky_secrets(config))
+    plain = compile_config(config, _read_sticky_secrets(config), cpus=usable_cpus())
     shown = config.model_dump(mode="json")
     return Settings(plain, file, admin, config.state_dir, shown, config.origins, variables=config.variables)
 

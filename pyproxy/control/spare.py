@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 from pyproxy.control.child import Child
 from pyproxy.control.workers import SHORT_LIFE
+from pyproxy.pulse import HUNG, SILENT
 
 DELAY = 1.0  # after which a spare is made: who has just taken over has better things to do with the processors
 MAX_DELAY = 60.0
+LOAD_SECONDS = 10.0  # that it may be silent while it loads
 
 _log = logging.getLogger(__name__)
 
@@ -45,14 +47,24 @@ class Spare:
         """
         Give away the one that waits, None if there is none; no other is made before ``prepare``.
 
-        One that has just ended, perhaps together with the one that it was to follow, stays to be heard of.
+        One that has just ended or hangs, perhaps as the one that it was to follow, stays to be heard of.
         """
         self._cancel()
         child = self.child
         if child is None or child.has_ended:
             return None
+        if child.silence >= SILENT:
+            child.kill()
+            return None
         self.child = None
         return child
+
+    def check(self) -> None:
+        """Have it show that it lives, and kill it if it hangs: it must not hang when it is needed."""
+        child = self.child
+        if child is not None and child.check() >= (HUNG if child.has_answered else LOAD_SECONDS):
+            _log.error("the spare speaker (pid %d) hangs: it doesn't answer, killing it", child.pid)
+            child.kill()
 
     def handle_end(self, ending: str) -> None:
         """Take note that the one that waits has ended, and make another after a while."""

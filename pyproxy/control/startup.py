@@ -12,8 +12,8 @@ import pwd
 import re
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 
+from pyproxy.control.files import open_for_append, read_small
 from pyproxy.errors import PyproxyError
 
 LOG_MODE = 0o640
@@ -31,11 +31,16 @@ _log = logging.getLogger(__name__)
 
 
 class StartError(PyproxyError):
-    """A reason not to start, as the line for the user; ``exit_code`` is 2 when the configuration is wrong."""
+    """
+    A reason not to start, as the line for the user; ``exit_code`` is 2 when the configuration is wrong.
 
-    def __init__(self, text: str, exit_code: int = 1) -> None:
-        super().__init__(text)
+    ``key`` is the one of lb.yml that it is about, and ``text`` the line without it.
+    """
+
+    def __init__(self, text: str, exit_code: int = 1, *, key: str = "") -> None:
+        super().__init__(f"{key}: {text}" if key else text)
         self.exit_code = exit_code
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +70,22 @@ def raise_nofile(connections: int) -> None:
         _log.warning("open files are limited to %d; %s may need %d", raised, wanted, needed)
 
 
-def find_credentials(user: str | None) -> Credentials | None:
-    """Look up the user that workers run as; None means that they run as who started the program."""
+def find_credentials(user: str | None, *, only_root: bool = True) -> Credentials | None:
+    """
+    Look up the user that workers run as; None means that they run as who started the program.
+
+    Who isn't root can't start workers as another user, which is an error with ``only_root``.
+    """
     if user is None:
         return None
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise StartError(f"user: there is no user {user!r} on this machine") from None
+        raise StartError(f"there is no user {user!r} on this machine", key="user") from None
     if os.geteuid() != 0:
-        if os.geteuid() == entry.pw_uid:
+        if os.geteuid() == entry.pw_uid or not only_root:
             return None
-        raise StartError(f"user: only root can start workers as {user!r}")
+        raise StartError(f"only root can start workers as {user!r}", key="user")
     groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
     return Credentials(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
 
@@ -86,15 +95,9 @@ def open_access_log(to: str) -> int | None:
     if to == "off":
         return None
     try:
-        if to == "stdout":
-            return os.dup(1)
-        # O_NONBLOCK only for the opening: a named pipe that nobody reads is an error then, not a wait.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(to, flags, LOG_MODE)
-        os.set_blocking(fd, True)
+        return os.dup(1) if to == "stdout" else open_for_append(to, LOG_MODE)
     except OSError as error:
-        raise StartError(f"access_log.to: can't open {to}: {error.strerror}") from error
-    return fd
+        raise StartError(f"can't open {to}: {error.strerror}", key="access_log.to") from error
 
 
 def read_token(token: str | None, token_file: str | None) -> str | None:
@@ -104,7 +107,7 @@ def read_token(token: str | None, token_file: str | None) -> str | None:
     text = _read_secret("admin.token_file", token_file)
     if not _VISIBLE.fullmatch(text):
         problem = "must be one line of visible ASCII characters without spaces"
-        raise StartError(f"admin.token_file: {token_file} {problem}", exit_code=2)
+        raise StartError(f"{token_file} {problem}", exit_code=2, key="admin.token_file")
     return text
 
 
@@ -112,19 +115,19 @@ def read_secrets(key: str, file: str, least: int) -> tuple[str, ...]:
     """Get one secret, or the new and the old one, from the lines of a file; ``least`` characters each."""
     secrets = tuple(_read_secret(key, file).splitlines())
     if len(secrets) > _MOST_SECRETS:
-        raise StartError(f"{key}: {file} must have one line, or a second one with the old secret", exit_code=2)
+        raise StartError(f"{file} must have one line, or a second one with the old secret", exit_code=2, key=key)
     if any(len(secret) < least or not secret.isprintable() for secret in secrets):
-        raise StartError(f"{key}: each line of {file} must have at least {least} printable characters", exit_code=2)
+        raise StartError(f"each line of {file} must have at least {least} printable characters", exit_code=2, key=key)
     return secrets
 
 
 def _read_secret(key: str, file: str) -> str:
     """Read a file that must hold something, without the newline at its end."""
     try:
-        text = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        text = read_small(file).decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise StartError(f"{key}: can't read {file}: {reason}", exit_code=2) from error
+        raise StartError(f"can't read {file}: {reason}", exit_code=2, key=key) from error
     if not text.strip():
-        raise StartError(f"{key}: {file} is empty", exit_code=2)
+        raise StartError(f"{file} is empty", exit_code=2, key=key)
     return text

@@ -18,6 +18,7 @@ from typing import Any
 
 from pyproxy.admin.app import make_app
 from pyproxy.clock import monotonic
+from pyproxy.config.addresses import Address
 from pyproxy.config.runtime import from_plain
 from pyproxy.control import startup
 from pyproxy.control.admin_socket import open_admin
@@ -31,8 +32,10 @@ from pyproxy.control.handover import Emptying
 from pyproxy.control.happenings import tell_addresses, tell_flip, tell_speaker, tell_word, tell_worker
 from pyproxy.control.journal import Journal
 from pyproxy.control.listeners import open_listeners
+from pyproxy.control.loops import OwnListener, OwnListeners, loop_text
 from pyproxy.control.members import Members
 from pyproxy.control.pair import Facts, Hooks, Pair
+from pyproxy.control.pair_settings import lock_instance
 from pyproxy.control.report import Parts, Report, make_layout
 from pyproxy.control.resolver import Resolver
 from pyproxy.control.scoreboard import Scoreboard
@@ -50,6 +53,7 @@ SAMPLE_EVERY = 1.0
 FIRST_LOOKUPS = 1.0
 FLIPS_TOGETHER = 0.01  # changes of health within so many seconds are told in one message
 APPLY_SECONDS = 5.0  # that a worker has for a change
+CHECK_NEEDS = 4  # idle connections that each worker closes for a check that waits: others may wait before it
 
 _log = logging.getLogger(__name__)
 
@@ -68,11 +72,19 @@ class Supervisor:
             environ=worker_environ(os.environ, settings.variables),
             credentials=startup.find_credentials(self._config.user),
         )
-        self._members = Members(self._config, self._clear_seat, self._fold_seat)
+        virtual = settings.pair.addresses if settings.pair is not None else ()
+        bound = [OwnListener(item.name, Address(item.host, item.port, item.path)) for item in self._config.listeners]
+        self._own = OwnListeners(bound, virtual)
+        self._members = Members(self._config, self._clear_seat, self._fold_seat, is_own=self._own.has)
         self._layout = make_layout(self._config, self._members.capacity)
         self._events = Events()
         self._ejector = Ejector(self._config, self._members, self._tell, self._events)
-        self._prober = Prober(self._handle_flip, self._handle_word, on_pass=self._ejector.handle_pass)
+        self._prober = Prober(
+            self._handle_flip,
+            self._handle_word,
+            on_pass=self._ejector.handle_pass,
+            on_wait=lambda address: self._give_way(address, CHECK_NEEDS),
+        )
         journal = Journal(settings.state_dir)
         shared = SharedChanges(settings.pair.host, self._tell_peer) if settings.pair is not None else None
         self._changes = LiveChanges(
@@ -89,6 +101,7 @@ class Supervisor:
         self._seen = Seen()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._leaving: asyncio.Task[None] | None = None
+        self._looped: set[tuple[str, str]] = set()  # pool and address of backends that lead back here
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self._settings.file}>"
@@ -114,6 +127,8 @@ class Supervisor:
 
     def _open(self) -> None:
         config = self._config
+        if self._settings.pair is not None:
+            self._cleanup.callback(lock_instance(self._settings.pair).close)
         self._changes.load()
         startup.raise_nofile(config.limits.connections)
         self._log_fd = startup.open_access_log(config.access_log.to)
@@ -206,6 +221,15 @@ class Supervisor:
         self._cleanup.push_async_callback(self._prober.close)
         for pool in self._config.pools:
             self._prober.update(self._members.pool(pool.name))
+            self._warn_of_loops(pool.name)
+
+    def _warn_of_loops(self, name: str) -> None:
+        """Warn once of each backend that is one of our own listeners."""
+        for backend in self._members.pool(name).backends:
+            if backend.is_own and (name, backend.address) not in self._looped:
+                self._looped.add((name, backend.address))
+                text = loop_text(self._own.name_of(backend))
+                _log.warning("pool %s: backend %s (%s) %s", name, backend.name, backend.address, text)
 
     def _start_resolver(self) -> None:
         """Look the names among the backends up; they have a moment to be found, but without DNS we start as well."""
@@ -269,12 +293,20 @@ class Supervisor:
                 self._explainer.handle_answer(message)
             case "failing":
                 self._ejector.handle_report(message)
+            case "waiting":
+                self._give_way(message["address"], message["count"], worker)
             case "seen":
                 self._note_seen(message["pools"])
             case "yielded" if self._pair is not None:
                 self._pair.handle_yielded(worker)
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
+
+    def _give_way(self, address: str, count: int, but: Worker | None = None) -> None:
+        """Let the workers' idle connections to an address give way to a check, or to another worker's requests."""
+        for worker in self._workers.alive():
+            if worker is not but:
+                worker.send({"type": "give_way", "address": address, "count": count})
 
     def _note_seen(self, pools: dict[str, dict[str, list[int]]]) -> None:
         now = monotonic()
@@ -311,6 +343,7 @@ class Supervisor:
         self._tell(pool)
         self._prober.update(self._members.pool(pool))
         self._ejector.follow(pool)
+        self._warn_of_loops(pool)
 
     def _handle_flip(self, pool: str, seat: int, health: str) -> None:
         tell_flip(self._events, pool, self._members.member(pool, seat), health, self._prober.results.get(seat))

@@ -17,6 +17,7 @@ from typing import Any
 
 from pyproxy.control.child import Child
 from pyproxy.control.startup import Credentials
+from pyproxy.pulse import HUNG, SILENT
 
 READY_TIMEOUT = 10.0  # from exec to the ready message
 
@@ -125,6 +126,21 @@ class Worker:
         """End the process at once."""
         self._child.kill()
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether it takes traffic, as far as can be told."""
+        return self.state is WorkerState.READY and self._child.silence < SILENT
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether it has been silent for so long that another one has to take its place."""
+        return self.state is WorkerState.READY and self._child.silence >= HUNG
+
+    def check(self) -> None:
+        """Ask one that takes traffic for a sign of life."""
+        if self.state is WorkerState.READY:
+            self._child.check()
+
     def _on_message(self, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "ready" if self.state is WorkerState.STARTING:
@@ -134,6 +150,8 @@ class Worker:
                 self._on_ready(self)
             case "ready":
                 pass  # it was told to drain before it had said so
+            case "pong":
+                pass
             case "failed":
                 self.failure = str(message.get("error"))
                 _log.error("worker %d (pid %d) can't work: %s", self.slot, self.pid, self.failure)

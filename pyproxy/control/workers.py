@@ -14,6 +14,9 @@ A slot's life::
 
 A worker that ends is started again: at once, or after a growing pause if it had lived shortly. Its row of the
 scoreboard is retired first. Until any worker has ever become ready, a few failures are enough to give up.
+
+A worker that hangs is killed, and so started again: one at a time, the next when the one before takes traffic again or
+had its time to, for what makes them hang may be over when the first has been replaced.
 """
 
 import asyncio
@@ -21,7 +24,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from pyproxy.control.worker import Program, Worker, WorkerState
+from pyproxy.control.worker import READY_TIMEOUT, Program, Worker, WorkerState
+from pyproxy.pulse import EVERY
 
 SHORT_LIFE = 10.0  # a worker that ends sooner than this after its start counts as failing
 FIRST_PAUSE = 0.25
@@ -50,7 +54,7 @@ class Workers:
 
     ``on_start`` sends a fresh worker its start message, ``on_answer`` gets what one says when it was asked or told
     something, ``on_end`` is told the slot of one that ended, before the next is started there, ``on_hopeless`` gets
-    the reason when no worker can be brought up at all. ``on_ready`` is told of each that takes traffic from now on.
+    the reason when no worker can be brought up at all. ``on_ready`` is told when another number of them takes traffic.
     """
 
     def __init__(
@@ -75,6 +79,10 @@ class Workers:
         self._on_ready = on_ready
         self._short_lives = [0] * count
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._check: asyncio.TimerHandle | None = None
+        self._replaced: tuple[int, float] | None = (
+            None  # the slot of the last one that hung, and until when it is awaited
+        )
         self._has_been_ready = False
         self._stopping = False
 
@@ -84,7 +92,7 @@ class Workers:
     @property
     def ready(self) -> int:
         """How many workers take traffic."""
-        return sum(worker.state is WorkerState.READY for worker in self.alive())
+        return sum(worker.is_serving for worker in self.alive())
 
     def alive(self) -> list[Worker]:
         """The workers whose process lives."""
@@ -94,6 +102,7 @@ class Workers:
         """Start a worker in every slot."""
         for slot in range(len(self.slots)):
             self._start(slot)
+        self._check_all()
 
     def drain(self, grace: float) -> None:
         """Stop for good: every worker drains, none is started any more; ``ended`` tells the end."""
@@ -112,8 +121,37 @@ class Workers:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        if self._check is not None:
+            self._check.cancel()
         if not self.alive():
             self.ended.set()
+
+    def _check_all(self) -> None:
+        """Have each worker show that it lives, again and again until the end."""
+        if self._stopping:
+            return
+        loop = asyncio.get_running_loop()
+        self._check = loop.call_later(EVERY, self._check_all)
+        before = self.ready
+        for worker in self.alive():
+            worker.check()
+        if self.ready != before:
+            self._on_ready()
+        self._replace_hung(loop.time())
+
+    def _replace_hung(self, now: float) -> None:
+        if self._replaced is not None:
+            slot, until = self._replaced
+            successor = self.slots[slot]
+            if now < until and not (successor is not None and successor.is_serving):
+                return
+            self._replaced = None
+        hung = next((worker for worker in self.alive() if worker.is_hung), None)
+        if hung is not None:
+            hung.failure = "it hung"
+            _log.error("worker %d (pid %d) hangs: it doesn't answer, killing it", hung.slot, hung.pid)
+            self._replaced = hung.slot, now + READY_TIMEOUT
+            hung.kill()
 
     def _start(self, slot: int) -> None:
         self._timers.pop(slot, None)

@@ -3,6 +3,8 @@ The speaker's process: ``python -m pyproxy.failover FD``, started by the supervi
 
 Must not know what the speaker does. It ends when it is told to, and when the supervisor is gone: then nobody would
 start another, and nobody knows whether a worker still answers. Either way the addresses are given away first.
+
+The supervisor asks again and again whether this process lives (``pulse``); that it does is its own sign of life.
 """
 
 import asyncio
@@ -17,13 +19,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyproxy.clock import monotonic
 from pyproxy.errors import FailoverError
 from pyproxy.failover import privileges
 from pyproxy.failover.background import Background, configure_logging
 from pyproxy.failover.jobs import Jobs, commands_of, start_runner
+from pyproxy.failover.saved import saved_from_plain
 from pyproxy.failover.settings import Command, from_plain
 from pyproxy.failover.speaker import Beginning, Speaker
 from pyproxy.failover.wire import Wire
+from pyproxy.pulse import EVERY, HUNG, Silence, look
 
 MAX_UNSENT_BYTES = 256 * 1024  # to a supervisor that doesn't read; beyond it the status is left out
 LOG_SECONDS = 1.0  # that the end waits for the log
@@ -43,6 +48,9 @@ class Program:
         self._started: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._speaker: Speaker | None = None
+        self._facts: dict[str, Any] = {}  # the last ones, until there is a speaker
+        self._silence: Silence | None = None  # the supervisor's, from its first question on
+        self._asked_at = 0.0
         self._commands: set[Command] = set()  # that the runner runs
         self._runner: subprocess.Popen[bytes] | None = None  # kept, for it is our child
         self._wire = Wire(sock, self._on_message, lambda _: self._end("the supervisor is gone"))
@@ -94,13 +102,20 @@ class Program:
             jobs = Jobs(sock, self._on_runner_lost)
         for lack in privileges.settle():
             _log.warning("the speaker is less precise under load: %s", lack)
-        self._speaker = Speaker(beginning, jobs, self._tell)
-        await self._speaker.start()
+        speaker = self._speaker = Speaker(beginning, jobs, self._tell)
+        if self._facts:
+            speaker.take_facts(self._facts)
+        await speaker.start()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "start" if not self._started.done():
+                self._facts = message.get("facts") or {}
                 self._started.set_result(message)
+            case "ping":
+                self._answer()
+            case "facts" if self._speaker is None:
+                self._facts = message
             case "stop":
                 self._end(str(message.get("reason") or "stopped"))
             case "reconfigure" if self._speaker is not None:
@@ -111,6 +126,39 @@ class Program:
                     self._tell({"type": "restart_needed"})
             case _ if self._speaker is not None:
                 self._speaker.on_message(message)
+
+    def _answer(self) -> None:
+        """Say that we live, what we know of the program, and what a successor can go on from."""
+        speaker = self._speaker
+        known = {"facts": speaker.facts_version, "saved": speaker.saved()} if speaker is not None else {}
+        self._wire.send({"type": "pong", **known})
+        self._asked_at = monotonic()
+        if self._silence is None:
+            self._silence = Silence(self._asked_at)
+            self._watch_supervisor(self._silence)
+
+    def _watch_supervisor(self, silence: Silence) -> None:
+        """
+        Find out whether the supervisor hangs: then nobody replaces a worker that ends.
+
+        Its workers go on, so they serve until the other machine does. Then it is killed, for whoever started it to
+        start it again; we end with it.
+        """
+        if self._ended.done():
+            return
+        self._loop.call_later(EVERY, self._watch_supervisor, silence)
+        now, supervisor = monotonic(), os.getppid()
+        if now - self._asked_at < 2 * EVERY:
+            silence.end(now)
+        else:
+            silence.watch(now, look(supervisor))
+        hangs = silence.seconds >= HUNG
+        if self._speaker is None:
+            return
+        self._speaker.note_supervisor(hangs=hangs)
+        if hangs and not self._speaker.is_needed:
+            _log.error("the supervisor (pid %d) hangs: it doesn't answer, killing it", supervisor)
+            os.kill(supervisor, signal.SIGKILL)
 
     def _tell(self, message: dict[str, Any]) -> None:
         if message["type"] != "status" or self._wire.unsent_bytes < MAX_UNSENT_BYTES:
@@ -144,6 +192,7 @@ def read_start(message: dict[str, Any]) -> Beginning:
         link_key=bytes.fromhex(keys.get("link") or ""),
         boot_id=message["boot_id"],
         directory=Path(message["runtime_dir"]),
+        saved=saved_from_plain(message.get("saved")),
     )
 
 

@@ -1,11 +1,11 @@
 """
-The operator's commands that tell whether this machine is fit to become master, run while it is not.
+The operator's commands that tell whether this machine is fit to become master.
 
 Must not know states or the takeover rule: it says how the guards are, others say what follows.
 
-A guard that hasn't run yet is not content: a replica that was never asked may be months old. When the machine stops
-being master all guards are asked again at once; until they answer, which their timeout bounds, what they said last
-counts.
+A guard that hasn't run yet is not content: a replica that was never asked may be months old. On the master they run as
+well, and one that fails for so long that the other machine has asked its own again since is a reason to go to that one
+if it is fit: what both guards look at, such as a replica that has lost the other, then fails on both.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyproxy.clock import wall
+from pyproxy.clock import monotonic, wall
 from pyproxy.failover.jobs import Result
 from pyproxy.failover.settings import Guard
 
@@ -24,6 +24,7 @@ Verdict = Literal["ok", "refuse", "last_resort"]
 
 _MAX_NAME = 80
 _NOT_YET = "hasn't run yet"
+_TOLD_SECONDS = 1.0  # until the other machine's verdict is here
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,13 @@ class GuardState:
     is_ok: bool = False
     detail: str = _NOT_YET
     at: float | None = None
+    failing_since: float | None = None  # monotonic; None before the first run
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it has failed for so long that the other machine has asked its own since."""
+        patience = self.guard.interval + self.guard.timeout + _TOLD_SECONDS
+        return self.failing_since is not None and monotonic() - self.failing_since > patience
 
     @property
     def name(self) -> str:
@@ -60,9 +68,8 @@ class Guards:
         self._run = run
         self._on_change = on_change
         self._tasks: list[asyncio.Task[None]] = []
-        self._needed = asyncio.Event()
-        self._needed.set()
         self._settled = asyncio.Event()
+        self._failure = ""  # that lasts, as it was told last
         if not self.states:
             self._settled.set()
 
@@ -78,6 +85,10 @@ class Guards:
                 if state.guard.on_fail == verdict:
                     return verdict, f"{state.name}: {state.detail}"
         return "ok", ""
+
+    def lasting_failure(self) -> str:
+        """Say which guard has failed for long, and why; empty if none has."""
+        return next((f"guard {state.name} fails: {state.detail}" for state in self.states if state.is_lasting), "")
 
     def to_plain(self) -> list[dict[str, Any]]:
         """Write them as JSON can hold them."""
@@ -96,14 +107,6 @@ class Guards:
         """Run each guard now, and then at its interval."""
         self._tasks = [asyncio.ensure_future(self._watch(state)) for state in self.states]
 
-    def pause(self) -> None:
-        """Run no guard: this machine is master now."""
-        self._needed.clear()
-
-    def resume(self) -> None:
-        """Ask all of them, now and at their intervals."""
-        self._needed.set()
-
     async def settle(self, timeout: float) -> None:
         """Wait until every guard has run once, at most so many seconds."""
         with contextlib.suppress(TimeoutError):
@@ -118,18 +121,22 @@ class Guards:
 
     async def _watch(self, state: GuardState) -> None:
         while True:
-            await self._needed.wait()
-            result = await self._run(state.guard.run, state.guard.timeout)
-            if self._needed.is_set():
-                self._note(state, result)
-                await asyncio.sleep(state.guard.interval)
+            self._note(state, await self._run(state.guard.run, state.guard.timeout))
+            await asyncio.sleep(state.guard.interval)
 
     def _note(self, state: GuardState, result: Result) -> None:
         before = state.is_ok, state.detail
         state.is_ok, state.detail, state.at = result.is_ok, result.detail, wall()
+        if result.is_ok:
+            state.failing_since = None
+        elif state.failing_since is None:
+            state.failing_since = monotonic()
+        was_lasting, self._failure = self._failure, self.lasting_failure()
         if all(each.at is not None for each in self.states):
             self._settled.set()
         if (state.is_ok, state.detail) == before:
+            if self._failure != was_lasting:
+                self._on_change()
             return
         _log.log(
             logging.INFO if state.is_ok else logging.WARNING,

@@ -30,6 +30,7 @@ class Interface:
         self.is_up = False
         self.has_missed_events = False  # in the last reading
         self.sources: dict[int, str] = {}
+        self.lost_track = ""  # which of the interfaces that are tracked is down, in words
         self.monitor = Monitor()  # before the first look, so that nothing is missed in between
         self._settings = settings
         self._netlink = netlink
@@ -57,7 +58,7 @@ class Interface:
 
     def refresh(self) -> bool:
         """Look anew; whether anything is different."""
-        before = (self.index, self.mac, self.is_up, self.sources)
+        before = (self.index, self.mac, self.is_up, self.sources, self.lost_track)
         link = self._netlink.link(self.name)
         self._take(link)
         addresses = self._netlink.addresses(self.index) if link is not None else []
@@ -66,7 +67,8 @@ class Interface:
             for family in self._settings.families
             if (source := choose_source(family, addresses, self._settings)) is not None
         }
-        after = (self.index, self.mac, self.is_up, self.sources)
+        self.lost_track = self._lost_track()
+        after = (self.index, self.mac, self.is_up, self.sources, self.lost_track)
         if after != before:
             self._tell(before[2], before[3])
         return after != before
@@ -88,8 +90,12 @@ class Interface:
     def _concerns_us(self, event: Event) -> bool:
         """Whether the picture may be another one: a busy host has many interfaces, and a lease is renewed often."""
         if isinstance(event, LinkState):
-            return event.index == self.index or event.name == self.name
+            return event.index == self.index or event.name in (self.name, *self._settings.track_interfaces)
         return event.index == self.index and str(event.address.ip) not in self._passing
+
+    def _lost_track(self) -> str:
+        found = ((name, self._netlink.link(name)) for name in self._settings.track_interfaces)
+        return next((f"interface {name} is down" for name, link in found if link is None or not link.is_up), "")
 
     def _take(self, link: LinkState | None) -> None:
         self.index = link.index if link is not None else 0

@@ -157,7 +157,11 @@ def commands_of(settings: Settings) -> set[Command]:
     """Give everything that may have to be run, word by word."""
     notify = settings.notify
     single = (settings.fence, notify.master, notify.backup, notify.fault)
-    found = {guard.run for guard in settings.guards} | {command for command in single if command}
+    found = (
+        {guard.run for guard in settings.guards}
+        | {track.run for track in settings.track if track.run}
+        | {command for command in single if command}
+    )
     if settings.vip_backend == "exec" and settings.vip_exec is not None:
         found |= {vip_command(settings.vip_exec, action, settings.virtual_ips) for action in VIP_ACTIONS}
     return found

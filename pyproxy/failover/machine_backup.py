@@ -44,6 +44,9 @@ class MachineBackup(MachineCore):
         cause = self._cause()
         if cause:
             self._enter_fault(cause)
+        elif self.settings.priority == _OWNER and self.facts.ready_workers == 0:
+            self.reason = "waits for a worker"
+            self._arm(Timer.DELAY, _ASK_AGAIN)
         elif self.settings.priority == _OWNER:
             self._claim("priority 255 owns the addresses")
         else:
@@ -114,14 +117,14 @@ class MachineBackup(MachineCore):
         if self._masters.get(event.advert.family, event.source) != event.source:
             return
         settings = self.settings
-        wait = self._now + timing.skew(settings.version, settings.priority, self._interval)
+        wait = self._now + timing.skew(settings.version, self.own_priority, self._interval)
         self._has_left = True
         self._timers[Timer.DOWN] = min(self._timers.get(Timer.DOWN, wait), wait)
 
     def _preempts(self, advert: Advert) -> bool:
         """Whether an advert is passed over because we want to be master in its place."""
         settings = self.settings
-        if not settings.preempt or self._yielded or advert.priority >= settings.priority:
+        if not settings.preempt or self._yielded or advert.priority >= self.own_priority:
             self._lower_since = self._lower_at = None
             return False
         self._lower_at, self._lower_interval = self._now, advert.interval

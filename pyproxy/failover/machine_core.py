@@ -83,6 +83,7 @@ class MachineCore:
         self._listening_since = 0.0
         self._overdue: Verdict | None = None
         self._held_since: float | None = None
+        self._has_given_up = False  # what fails that is tracked has made us go, and no peer said that it is better off
         self._yielded = ""  # handover | no_backend: to whom we gave the addresses we don't preempt
         self._claiming = ""  # the reason, while we probe or fence
         # as master
@@ -112,7 +113,7 @@ class MachineCore:
     def down_interval(self) -> float:
         """How long the master may be silent, by the interval that it uses."""
         settings = self.settings
-        return timing.down_interval(settings.version, settings.priority, self._interval, settings.down_adverts)
+        return timing.down_interval(settings.version, self.own_priority, self._interval, settings.down_adverts)
 
     @property
     def priority(self) -> int:
@@ -122,7 +123,12 @@ class MachineCore:
         It is the lowest for a master that took the addresses although it reaches nobody, and until it has listened
         for a down interval after that: every other master is a better one.
         """
-        return _LEAST_PRIORITY if self._now < self._blind_until else self.settings.priority
+        return _LEAST_PRIORITY if self._now < self._blind_until else self.own_priority
+
+    @property
+    def own_priority(self) -> int:
+        """The configured priority, lowered by tracks that fail."""
+        return max(self.settings.priority - self.facts.lowered, _LEAST_PRIORITY)
 
     @property
     def active_vips(self) -> tuple[VirtualIp, ...]:
@@ -183,6 +189,7 @@ class MachineCore:
             self._yielded = ""
         if self._yielded == "family" and len(facts.sources) >= len(self.settings.families):
             self._yielded = ""
+        self._has_given_up = self._has_given_up and bool(facts.impaired)
         self._compare_signs()
         self._unlearn_strangers()
         peer = facts.linked_peer
@@ -334,8 +341,12 @@ class MachineCore:
         else:
             self._alarm(f"addresses_v{advert.family}", "")
 
+    def is_heard(self, now: float) -> bool:
+        """Whether there was an advert within the last down interval."""
+        return self.last_advert is not None and now - self.last_advert < self.down_interval()
+
     def _is_heard(self) -> bool:
-        return self.last_advert is not None and self._now - self.last_advert < self.down_interval()
+        return self.is_heard(self._now)
 
     def _listen_anew(self) -> None:
         """Give the master a whole down interval."""

@@ -178,7 +178,7 @@ class MachineMaster(MachineCore):
             self._master_hears(event)
             if self.state != State.MASTER:
                 return
-        better_off = yield_cause(self.settings, self.facts)
+        better_off = yield_cause(self.settings, self.facts) or self._give_up()
         if better_off:
             self._give_to_peer(better_off, "family" if missing_families(self.settings, self.facts) else "no_backend")
             return
@@ -188,6 +188,17 @@ class MachineMaster(MachineCore):
             self._announce_once(_ANNOUNCE_GAP)
         self._was_linked = is_linked
         self._watch_peer()
+
+    def _give_up(self) -> str:
+        """
+        Say why we go although nobody says that another machine is better off, empty if we don't.
+
+        Once for each failure: if the other one comes to the same, the addresses move there and back, and stay.
+        """
+        if self._has_given_up or not self.facts.impaired or self.facts.linked_peer is not None:
+            return ""
+        self._has_given_up = True
+        return f"{self.facts.impaired}, and perhaps not on another machine"
 
     def _follow_families(self) -> bool:
         """Hold the addresses of the families that we can speak in, no more and no less; whether that changed."""

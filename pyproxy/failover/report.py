@@ -6,14 +6,18 @@ writes them for people.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from pyproxy.clock import wall
+from pyproxy.failover.events import State
 from pyproxy.failover.machine import Machine
 from pyproxy.failover.takeover import Facts, peer_to_plain
 
 MAX_TRANSITIONS = 50
+
+_PATIENCE = 1.0  # seconds, beyond two down intervals
 
 
 class Report:
@@ -50,14 +54,14 @@ class Report:
             self.alarms.pop(name, None)
         return {"type": "event", "kind": "alarm", "at": at, "name": name, "on": bool(text), "reason": text}
 
-    def view(self, machine: Machine, now: float) -> dict[str, Any]:
-        """Give all of it as JSON can hold it; ``now`` is monotonic."""
+    def view(self, machine: Machine, now: float, alarms: Mapping[str, str]) -> dict[str, Any]:
+        """Give all of it as JSON can hold it; ``now`` is monotonic, ``alarms`` are those beside the machine's."""
         settings, facts = machine.settings, machine.facts
         return {
             "state": machine.state.value,
             "since": self.since,
             "reason": machine.reason,
-            "priority": settings.priority,
+            "priority": machine.priority,
             "vrid": settings.vrid,
             "virtual_ips": [str(vip) for vip in settings.virtual_ips],
             "last_advert": self.heard_at,
@@ -67,7 +71,8 @@ class Report:
             "transitions": list(self.transitions),
             "dual_master_seconds": round(machine.duals.seconds(now), 3),
             "alarms": [
-                {"name": name, "text": text, "since": self.alarms.get(name)} for name, text in machine.alarms.items()
+                {"name": name, "text": text, "since": self.alarms.get(name)}
+                for name, text in {**machine.alarms, **alarms}.items()
             ],
             "facts": facts_to_plain(facts),
         }
@@ -93,6 +98,18 @@ class Report:
             "advert_age": peer.advert_age if peer else None,
             "config_digest": self.peer_digest,
         }
+
+
+def no_master(machine: Machine, now: float) -> str:
+    """Say that nobody seems to have the addresses, empty if somebody does or may in a moment."""
+    peer = machine.facts.linked_peer
+    if machine.state != State.BACKUP or (peer is not None and peer.state == "master"):
+        return ""  # a master whose adverts don't come is an alarm of its own
+    age = machine.told(now).advert_age
+    silent = min(now - machine.since, now - machine.since if age is None else age)
+    if silent < 2 * machine.down_interval() + _PATIENCE:
+        return ""
+    return f"no master is heard, and this machine doesn't take over: {machine.reason}"
 
 
 def facts_to_plain(facts: Facts) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """
-What survives a speaker that dies: one small file that says whether it was master, read by the one that follows.
+What survives a speaker that dies: whether it was master, read by the one that follows.
+
+It is in one small file, and the supervisor has it as well, for a file system may be full or broken; what is fresher of
+the two counts.
 
 Must not know the machine. The file is in a directory that only we may write, on a file system that a restart of the
 machine empties; times are of CLOCK_BOOTTIME, so that neither a restart nor a set clock makes an old file look fresh.
@@ -8,14 +11,18 @@ machine empties; times are of CLOCK_BOOTTIME, so that neither a restart nor a se
 import asyncio
 import contextlib
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pyproxy.failover.background import Background, boottime
 
 NAME = "state"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +46,23 @@ def write(directory: Path, saved: Saved) -> None:
 def read(directory: Path) -> Saved | None:
     """Read the file; None if there is none that can be read."""
     try:
-        data = json.loads((directory / NAME).read_text())
-        saved = Saved(
+        return saved_from_plain(json.loads((directory / NAME).read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def saved_from_plain(data: Any) -> Saved | None:
+    """Make it of what ``asdict`` made; None if it isn't that."""
+    try:
+        return Saved(
             state=str(data["state"]),
             since=float(data["since"]),
             at=float(data["at"]),
             pid=int(data["pid"]),
             digest=str(data["digest"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
-    return saved
 
 
 def remove(directory: Path) -> None:
@@ -81,10 +94,13 @@ class Keeper:
     """
     Keep the file as fresh as a successor needs it to be; timers need a running event loop.
 
-    Writing is a thread's work, since the directory may be on a disk.
+    Writing is a thread's work, since the directory may be on a disk. ``problem`` is why the last attempt failed, empty
+    if it didn't. ``handed`` is what the supervisor knows of the one before.
     """
 
-    def __init__(self, directory: Path, digest: str, freshness: float) -> None:
+    def __init__(self, directory: Path, digest: str, freshness: float, handed: Saved | None = None) -> None:
+        self.problem = ""
+        self._handed = handed
         self.digest = digest
         self._directory = directory
         self.freshness = freshness  # seconds for which the file counts
@@ -98,7 +114,12 @@ class Keeper:
 
     def refusal(self, within: float) -> str:
         """Say why the state of the one before can't be adopted, "" if it can: it is at most so many seconds old."""
-        return refusal(read(self._directory), self.digest, boottime(), within)
+        found = [saved for saved in (read(self._directory), self._handed) if saved is not None]
+        return refusal(max(found, key=lambda saved: saved.at, default=None), self.digest, boottime(), within)
+
+    def now(self) -> Saved | None:
+        """Give what a successor could go on from; None before there is anything."""
+        return Saved(self._state, self._since, boottime(), os.getpid(), self.digest) if self._state else None
 
     def enter(self, state: str) -> None:
         """Note a new state; that of a master is written again and again."""
@@ -116,8 +137,20 @@ class Keeper:
         self._background.close(timeout)
 
     def _write(self) -> None:
-        value = Saved(self._state, self._since, boottime(), os.getpid(), self.digest)
-        self._background.do(partial(write, self._directory, value))
+        value = self.now()
+        if value is not None:
+            self._background.do(partial(self._try, value))
         if self._state == "master":
             every = min(1.0, self.freshness / 3)
             self._timer = asyncio.get_running_loop().call_later(every, self._write)
+
+    def _try(self, value: Saved) -> None:
+        """Write, in the thread; that it fails is told once for each reason."""
+        problem = ""
+        try:
+            write(self._directory, value)
+        except OSError as error:
+            problem = f"can't write {self._directory / NAME}: {error.strerror or error}"
+        if problem != self.problem:
+            self.problem = problem
+            _log.log(logging.WARNING if problem else logging.INFO, "%s", problem or "the state file is written again")

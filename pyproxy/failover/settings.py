@@ -19,6 +19,9 @@ list of pairs because their order counts::
      "guards": [{"run": ["true"], "timeout": 2.0, "interval": 5.0, "on_fail": "refuse"}],
      "notify": {"master": ["logger", "master"], "backup": None, "fault": None}, "notify_timeout": 30.0,
      "vip_backend": "netlink", "vip_exec": None, "release_when": {"no_worker": 0.5, "no_backend": False},
+     "track": [{"run": None, "endpoint": {"host": "127.0.0.1", "port": 80}, "url": "http://127.0.0.1/", "path": "/",
+                "interval": 2.0, "timeout": 1.0, "rise": 2, "fall": 3, "on_fail": "release", "by": 50}],
+     "track_interfaces": ["eth1"],
      "auth_hmac": {"mode": "permissive", "replay": "time", "keys": [[1, "/etc/pyproxy/vrrp-1.key"]]}, "fence": None}
 
 Seconds are floats.
@@ -98,6 +101,22 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class Track:
+    """A check of the service itself: a command, a connection, or with ``url`` a request for ``path`` over one."""
+
+    run: Command | None
+    endpoint: Endpoint | None
+    url: str
+    path: str
+    interval: float
+    timeout: float
+    rise: int
+    fall: int
+    on_fail: str  # release | lower
+    by: int  # of the priority, with lower
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Commands to run on a change of state."""
 
@@ -161,6 +180,8 @@ class Settings:
     vip_backend: str  # netlink | exec | none
     vip_exec: VipExec | None
     release_when: ReleaseWhen
+    track: tuple[Track, ...]
+    track_interfaces: tuple[str, ...]
     auth_hmac: AuthHmac | None
     fence: Command | None
 
@@ -197,6 +218,8 @@ def from_plain(data: dict[str, Any]) -> Settings:
             "notify": Notify(**{state: _command(run) for state, run in data["notify"].items()}),
             "vip_exec": _vip_exec(data["vip_exec"]),
             "release_when": ReleaseWhen(**data["release_when"]),
+            "track": tuple(_track(item) for item in data["track"]),
+            "track_interfaces": tuple(data["track_interfaces"]),
             "auth_hmac": _auth_hmac(data["auth_hmac"]),
             "fence": _command(data["fence"]),
         }
@@ -211,6 +234,11 @@ def _link(data: dict[str, Any] | None) -> Link | None:
     if data is None:
         return None
     return Link(**{**data, "bind": Endpoint(**data["bind"]), "peer": Endpoint(**data["peer"])})
+
+
+def _track(data: dict[str, Any]) -> Track:
+    endpoint = data["endpoint"]
+    return Track(**{**data, "run": _command(data["run"]), "endpoint": endpoint and Endpoint(**endpoint)})
 
 
 def _vip_exec(data: dict[str, Any] | None) -> VipExec | None:

@@ -25,7 +25,7 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,11 @@ from pyproxy.failover.notify import Notifier
 from pyproxy.failover.overdue import OverdueWatch
 from pyproxy.failover.peer import PeerLink
 from pyproxy.failover.relaying import Relaying
-from pyproxy.failover.report import Report
-from pyproxy.failover.saved import Keeper
-from pyproxy.failover.settings import Settings
+from pyproxy.failover.report import Report, no_master
+from pyproxy.failover.saved import Keeper, Saved
+from pyproxy.failover.settings import Settings, VirtualIp
 from pyproxy.failover.surroundings import Surroundings
+from pyproxy.failover.takeover import serves_elsewhere
 from pyproxy.failover.vips import KernelVips, make_vips
 
 STATUS_EVERY = 1.0
@@ -58,11 +59,13 @@ COLLECT_EVERY = 60.0  # seconds between two collections of garbage
 ASK_AROUND_EVERY = 10.0  # whether another machine has the addresses, where the kernel doesn't say that we have them
 SUSPENDED = 0.1  # seconds that CLOCK_BOOTTIME runs ahead by until that counts as a suspension
 GUARDS_SECONDS = 1.0  # that the start waits for the guards
+OWNER = 255  # the priority of a machine that has the addresses as its own
 END_SECONDS = 0.5  # for commands when we end; what takes longer the runner does after us
 #: Settings that a running speaker can't change: too much was built on them.
 FIXED = (
     *("interface", "vrid", "version", "virtual_ips", "vip_backend", "vip_exec"),
     *("guards", "witnesses", "gateway"),
+    *("track", "track_interfaces"),
 )
 
 _log = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class Beginning:
     link_key: bytes
     boot_id: str
     directory: Path
+    saved: Saved | None = None  # what the one before could be gone on from, as the supervisor knows it
 
 
 class Speaker:
@@ -101,9 +105,12 @@ class Speaker:
         self._overdue = OverdueWatch(self._loop, self._drain, self._on_overdue)
         self._status: asyncio.Handle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._strays: list[VirtualIp] = []  # as was seen last
+        self._alarms: dict[str, str] = {}  # beside the machine's
         self._ahead = boottime() - monotonic()
         self._collected_at = self._asked_at = monotonic()
         self._report = Report()
+        self.facts_version: int | None = None  # of what the supervisor told last
         self._around = Surroundings(
             settings,
             self._run_guard,
@@ -120,7 +127,7 @@ class Speaker:
         tools = Tools(self._adverts, self._vips, self._around.neighbours, self._notifier, self._report, jobs)
         self._peer = PeerLink(self.machine, self._report, tell, self._drain, self._on_peer)
         self._hands = Hands(self.machine, tools, self.handle, tell, self._peer.announce)
-        self._keeper = Keeper(beginning.directory, beginning.digest, self.machine.down_interval())
+        self._keeper = Keeper(beginning.directory, beginning.digest, self.machine.down_interval(), beginning.saved)
 
     def __repr__(self) -> str:
         return f"<Speaker {self.machine!r}>"
@@ -208,10 +215,6 @@ class Speaker:
         return machine.state, machine.reason, len(machine.alarms), machine.is_draining
 
     def _enter(self, state: State) -> None:
-        if state == State.MASTER:
-            self._around.guards.pause()
-        else:
-            self._around.guards.resume()
         self._keeper.enter(state.value)
 
     def _arm(self) -> None:
@@ -331,7 +334,7 @@ class Speaker:
         self._drain()
         match message["type"]:
             case "facts":
-                self._take_facts(message)
+                self.take_facts(message)
             case "peer_out":
                 self._peer.send(str(message["kind"]), message["body"])
             case "handover":
@@ -347,7 +350,9 @@ class Speaker:
             case kind:
                 _log.error("the supervisor says %r, which means nothing here", kind)
 
-    def _take_facts(self, message: dict[str, Any]) -> None:
+    def take_facts(self, message: dict[str, Any]) -> None:
+        """Take what the supervisor says of the program; may be called before ``start``."""
+        self.facts_version = message.get("version")
         facts = self.machine.facts
         facts.ready_workers = message["ready_workers"]
         facts.healthy_backends = message["healthy_backends"]
@@ -355,6 +360,38 @@ class Speaker:
         self._peer.config_digest = message.get("config_digest")
         self.handle(on.FactsChanged())
         self._peer.announce()
+
+    def saved(self) -> dict[str, Any] | None:
+        """Give what a successor could go on from, as JSON can hold it."""
+        saved = self._keeper.now()
+        return None if saved is None or self._is_ended else asdict(saved)
+
+    def note_supervisor(self, *, hangs: bool) -> None:
+        """Take note whether the supervisor hangs."""
+        if hangs != self.machine.facts.supervisor_hangs:
+            self._drain()
+            self.machine.facts.supervisor_hangs = hangs
+            self._set_alarm("supervisor", "the supervisor hangs: nobody replaces a worker that ends" if hangs else "")
+            self.handle(on.FactsChanged())
+            self._peer.announce()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether clients may have nobody but this machine: it is master, or knows of no other one that serves."""
+        if self.machine.state != State.BACKUP:
+            return self.machine.state == State.MASTER
+        return not serves_elsewhere(self.machine.facts, is_heard=self.machine.is_heard(monotonic()))
+
+    def _set_alarm(self, name: str, text: str) -> None:
+        """Begin or end an alarm that the machine knows nothing of."""
+        if text == self._alarms.get(name, ""):
+            return
+        if text:
+            self._alarms[name] = text
+        else:
+            del self._alarms[name]
+        self._tell(self._report.alarm(name, text))
+        self._tell_soon()
 
     def reconfigure(self, beginning: Beginning) -> bool:
         """Go on with other settings; False, and nothing is changed, if that takes another process."""
@@ -384,10 +421,11 @@ class Speaker:
         self._tell(
             {
                 "type": "status",
-                **self._report.view(self.machine, monotonic()),
+                **self._report.view(self.machine, monotonic(), self._alarms),
                 "vip_present": self._vips.is_present,
                 "link": self._peer.to_plain(),
                 "guards": self._around.guards.to_plain(),
+                "tracks": self._around.tracks.to_plain(),
                 "witness_states": self._around.witnesses.to_plain(),
                 "rejected": self._adverts.rejected,
             }
@@ -408,7 +446,19 @@ class Speaker:
         if not isinstance(self._vips, KernelVips) and now - self._asked_at >= ASK_AROUND_EVERY:
             self._asked_at = now
             self._asking = asyncio.ensure_future(self._ask_around())
+        self._set_alarm("state_file", self._keeper.problem)
+        self._set_alarm("no_master", no_master(self.machine, now))
+        self._look_for_strays()
         self._tell_soon()
+
+    def _look_for_strays(self) -> None:
+        """Say which of the addresses somebody else has put here; not in the moment in which they come or go."""
+        if not isinstance(self._vips, KernelVips) or self.machine.settings.priority == OWNER:
+            return
+        before, self._strays = self._strays, self._vips.strays(self.machine.settings.virtual_ips)
+        lasting = ", ".join(str(vip) for vip in self._strays if vip in before)
+        state = self.machine.state.value
+        self._set_alarm("stray_address", f"{lasting} is here without us, who are {state}" if lasting else "")
 
     async def _ask_around(self) -> None:
         """Where others move the addresses: find out whether another machine has them while we are master."""

@@ -1,5 +1,5 @@
 """
-What this machine finds around it: its interface, the gateway, the witnesses, the guards, and who has the addresses.
+What this machine finds around it: interface, gateway, witnesses, guards, tracks, and who has the addresses.
 
 Must not know states: it keeps the facts that rules are applied to, and says when one of them has changed.
 
@@ -25,6 +25,7 @@ from pyproxy.failover.netlink import Ip
 from pyproxy.failover.netlink_socket import Netlink
 from pyproxy.failover.settings import Settings
 from pyproxy.failover.takeover import Facts
+from pyproxy.failover.tracks import Tracks
 from pyproxy.failover.witness import Witnesses
 
 PATIENCE = 0.8  # of the first down interval, in which a master has to be heard
@@ -57,6 +58,7 @@ class Surroundings:
         loop = asyncio.get_running_loop()
         self.gateway = GatewayWatch(self._find_gateway, self.neighbours.ask, on_change, down_interval, loop)
         self.guards = Guards(settings.guards, run, on_change)
+        self.tracks = Tracks(settings.track, run, on_change)
         self.witnesses = Witnesses(settings.witnesses, on_change, self._on_witness)
         self._settings = settings
         self._facts = facts
@@ -73,6 +75,7 @@ class Surroundings:
         """Begin to watch."""
         self._find_gateway()
         self.guards.start()
+        self.tracks.start()
         self.witnesses.start()
         self.hurry(PATIENCE * self._down_interval)
 
@@ -80,11 +83,15 @@ class Surroundings:
         """Write what is known into the facts; whether any of them changed."""
         facts = self._facts
         seen = (dict(self.interface.sources), self.gateway.is_ok, self.witnesses.verdict(), self._stranger)
-        found = (*seen, *self.guards.verdict())
+        impaired = self.tracks.failure() or self.interface.lost_track or self.guards.lasting_failure()
+        lowered = impaired, self.tracks.lowered()
+        found = (*seen, *self.guards.verdict()), lowered
         before = (facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason)
-        facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason = found
+        was_lowered = facts.impaired, facts.lowered
+        facts.sources, facts.gateway, facts.witnesses, facts.stranger, facts.guards, facts.guard_reason = found[0]
+        facts.impaired, facts.lowered = lowered
         facts.gateway_at, facts.witnesses_at = self.gateway.answered_at, self.witnesses.answered_at
-        return found != before
+        return found != (before, was_lowered)
 
     def adapt(self, *, was_up: bool) -> None:
         """Follow a change of the interface."""
@@ -118,6 +125,7 @@ class Surroundings:
             await asyncio.gather(self._search, return_exceptions=True)
         self.gateway.stop()
         await self.guards.close()
+        await self.tracks.close()
         await self.witnesses.close()
         self.neighbours.close()
         self.interface.close()

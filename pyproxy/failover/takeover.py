@@ -110,6 +110,9 @@ class Facts:
     guard_reason: str = ""
     stranger: str = ""  # who has the addresses and sends no adverts, in words
     ready_workers: int | None = None  # None = there is no proxy beside this speaker
+    supervisor_hangs: bool = False
+    impaired: str = ""  # what fails that is tracked, in words
+    lowered: int = 0  # by how much failing tracks lower the priority
     healthy_backends: int | None = None
     link: Literal["none", "up", "dead"] = "none"  # none = not configured
     link_fault: str = ""  # why a link that is dead doesn't come back, as far as can be told
@@ -168,7 +171,23 @@ def is_well(facts: Facts) -> bool:
     What it reaches is no part of it: that is told on its own and weighed against the other's.
     """
     has_worker = facts.ready_workers is None or facts.ready_workers > 0
-    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger
+    return facts.own_link_up and has_worker and facts.guards == "ok" and not facts.stranger and not impairment(facts)
+
+
+def impairment(facts: Facts) -> str:
+    """
+    Say what is wrong with this machine that doesn't keep it from serving, empty if nothing is.
+
+    It gives the addresses away for it if the other machine can have them, and takes them if nobody else can: what is
+    wrong may well be wrong on both.
+    """
+    return facts.impaired or ("the supervisor hangs" if facts.supervisor_hangs else "")
+
+
+def serves_elsewhere(facts: Facts, *, is_heard: bool) -> bool:
+    """Whether the other machine is master and well, by its word, or by its adverts where there is no link."""
+    peer = facts.linked_peer
+    return is_heard if facts.link == "none" else peer is not None and peer.state == "master" and peer.well
 
 
 def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
@@ -242,6 +261,8 @@ def yield_cause(settings: Settings, facts: Facts) -> str:
     peer = facts.linked_peer
     if peer is None or peer.state != "backup" or not peer.well or facts.reach.is_better_than(peer.reach):
         return ""
+    if reason := impairment(facts):
+        return reason
     if settings.release_when.no_backend and facts.healthy_backends == 0 and peer.healthy_backends:
         return f"no backend is healthy here, {peer.healthy_backends} at the peer"
     missing = missing_families(settings, facts)
@@ -302,7 +323,9 @@ def silence_word(settings: Settings, facts: Facts) -> str:
 
 
 def _own_refusal(settings: Settings, facts: Facts) -> str:
-    return _unfit(facts) if facts.own_link_up else _link_down(settings, facts)
+    if not facts.own_link_up:
+        return _link_down(settings, facts)
+    return "no worker is ready" if facts.ready_workers == 0 else _unfit(facts)
 
 
 def _link_down(settings: Settings, facts: Facts) -> str:
@@ -346,6 +369,8 @@ def _as_last_resort(settings: Settings, facts: Facts, silence: Silence) -> Decis
 
 
 def _preempt(facts: Facts, peer: PeerFacts | None) -> Decision:
+    if reason := impairment(facts):
+        return Decision(Verdict.STAY, reason)
     if peer is not None and (facts.healthy_backends or 0) < (peer.healthy_backends or 0):
         return Decision(Verdict.STAY, "the master sees more healthy backends than we do")
     return Decision(Verdict.TAKE, "preempts a master with a lower priority")

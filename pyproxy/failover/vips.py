@@ -89,6 +89,11 @@ class KernelVips:
         there = {str(state.address.ip) for state in self._netlink.addresses(self._interface.index)}
         return [vip for vip in vips if vip.address not in there]
 
+    def strays(self, vips: Sequence[VirtualIp]) -> list[VirtualIp]:
+        """Tell which of some addresses the interface has although they aren't wanted here: another program's doing."""
+        missing = self.missing(vips)
+        return [vip for vip in vips if vip not in missing and vip not in self._held]
+
     def add(self, vips: Sequence[VirtualIp], lifetime: int | None, reason: str) -> None:
         for vip in vips:
             self._held[vip] = lifetime

@@ -22,6 +22,8 @@ from pyproxy.health.steer import HEADER
 
 #: The text is looked for in so much of a body; a head may be as large.
 MAX_BYTES: Final = 64 * 1024
+#: An answer may be this much with all that isn't body: chunks of a few bytes, extensions, trailers.
+ANSWER_MAX_BYTES: Final = 8 * MAX_BYTES
 
 #: A PROXY header that names no client, since the checks are our own (proxy-protocol.txt, 2.1 and 2.2).
 PROXY_LOCAL: Final = {
@@ -162,6 +164,8 @@ class _Probe(asyncio.Protocol):
             self._decide(False, "L7 not HTTP")
         if not self._has_head and self._received > MAX_BYTES:
             self._decide(False, "L7 not HTTP")
+        elif self._received > ANSWER_MAX_BYTES:
+            self._decide(False, "L7 body")
 
     def eof_received(self) -> bool:
         """An end says that the body is whole, if nothing else did."""

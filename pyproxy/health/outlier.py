@@ -11,6 +11,10 @@ Theory of operation::
            its time is up (due) · a check passed that began meanwhile (end_by_check) · too few
            others are left (wanted) · somebody says so (end)
 
+Answers of 502 to 504 are less than a failure: a single URL, or a single client's requests, may bring them forth on
+every backend. They count only if together they came to two clients and two paths, over all who report them
+(``Evidence``), and eject at most a third of the backends, but one in any case.
+
 The first ejection takes ``eject`` seconds, each further one twice as long, up to ``max_eject``. Whoever has not been
 ejected again within ``max_eject`` after coming back begins anew: a node that fails for good is tried about every
 ``max_eject``, one that had a bad day isn't held to it.
@@ -20,7 +24,37 @@ from collections.abc import Collection
 
 from pyproxy.config.runtime import Outlier
 
+#: What was reported longer ago says nothing any more; whoever goes on failing is reported every second.
+EVIDENCE_SECONDS = 10.0
 _MOST_DOUBLINGS = 30  # 0.1 s, the shortest first time, is years by then
+
+
+class Evidence:
+    """
+    To whom a backend gave answers of 502 to 504, as reports of several workers say; at most two of each are kept.
+
+    >>> evidence = Evidence()
+    >>> evidence.add([1], [7], now=0.0), evidence.add([2], [7], now=1.0), evidence.add([2], [8], now=2.0)
+    (False, False, True)
+    >>> evidence.add([2], [8], now=13.0)
+    False
+    """
+
+    __slots__ = ("_clients", "_paths")
+
+    def __init__(self) -> None:
+        self._clients: dict[int, float] = {}  # when it was reported last
+        self._paths: dict[int, float] = {}
+
+    def add(self, clients: Collection[int], paths: Collection[int], now: float) -> bool:
+        """Take a report, and return whether there are two clients and two paths."""
+        for known, new in ((self._clients, clients), (self._paths, paths)):
+            for each in [each for each, at in known.items() if now - at > EVIDENCE_SECONDS]:
+                del known[each]
+            for each in new:
+                if each in known or len(known) < 2:
+                    known[each] = now
+        return len(self._clients) > 1 and len(self._paths) > 1
 
 
 class Ejections:
@@ -38,12 +72,14 @@ class Ejections:
     (25.0, 25.0, 10.0)
     """
 
-    __slots__ = ("_config", "_past", "_present")
+    __slots__ = ("_by_answers", "_config", "_evidence", "_past", "_present")
 
     def __init__(self, config: Outlier) -> None:
         self._config = config
         self._present: dict[int, tuple[float, float]] = {}  # by backend: when it began, when it ends
         self._past: dict[int, tuple[int, float]] = {}  # by backend: how many in a row, when the last one ended
+        self._evidence: dict[int, Evidence] = {}
+        self._by_answers: set[int] = set()  # of the present ones
 
     def __repr__(self) -> str:
         return f"<Ejections {sorted(self._present)}>"
@@ -55,6 +91,23 @@ class Ejections:
     def next_end(self) -> float | None:
         """When the next one is over."""
         return min([end for _, end in self._present.values()], default=None)
+
+    def needs_answers(self, failures: int, answers: int) -> bool:
+        """Whether so many failures in a row are enough only together with those of them that were answers."""
+        return failures - answers < self._config.consecutive
+
+    def has_evidence(self, backend: int, clients: Collection[int], paths: Collection[int], now: float) -> bool:
+        """Take to whom answers came, and return whether they count."""
+        return self._evidence.setdefault(backend, Evidence()).add(clients, paths, now)
+
+    def eject_for_answers(self, backend: int, able: Collection[int], size: int, now: float) -> float | None:
+        """Eject for answers, which is possible for a third of ``size`` backends or for one; else as ``eject``."""
+        if len(self._by_answers) >= max(size // 3, 1):
+            return None
+        seconds = self.eject(backend, able, now)
+        if seconds is not None:
+            self._by_answers.add(backend)
+        return seconds
 
     def eject(self, backend: int, able: Collection[int], now: float) -> float | None:
         """
@@ -78,6 +131,8 @@ class Ejections:
     def end(self, backend: int, now: float) -> float | None:
         """Let a backend come back, and return after how many seconds; None if it wasn't ejected."""
         present = self._present.pop(backend, None)
+        self._by_answers.discard(backend)
+        self._evidence.pop(backend, None)
         if present is None:
             return None
         count, _ = self._past[backend]
@@ -93,6 +148,8 @@ class Ejections:
         """Know nothing of a backend any more."""
         self._present.pop(backend, None)
         self._past.pop(backend, None)
+        self._by_answers.discard(backend)
+        self._evidence.pop(backend, None)
 
     def remaining(self, backend: int, now: float) -> float:
         """Give the seconds until a backend comes back; 0 if it isn't ejected."""
@@ -113,4 +170,4 @@ class Ejections:
 
     def known(self) -> set[int]:
         """Give every backend of which anything is known."""
-        return set(self._past)
+        return set(self._past) | set(self._evidence)

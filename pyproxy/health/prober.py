@@ -23,12 +23,14 @@ from pyproxy.health.steer import STATES, parse_word
 MIN_PAUSE = 0.1
 JITTER = 0.1
 QUICKER = 4  # while a state is in the balance
+WAITS = 0.25  # of a check's timeout: after so much of it without an answer, others are asked to give way
 
 Check = Callable[[Target], Awaitable[CheckResult]]
 Sleep = Callable[[float], Awaitable[None]]
 OnFlip = Callable[[str, int, str], None]
 OnPass = Callable[[str, int, float], None]
 OnWord = Callable[[str, int, str], None]
+OnWait = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ class Prober:
 
     ``on_flip`` gets pool, seat and health when that has changed, ``on_word`` pool, seat and the state that the node
     itself asks for, ``on_pass`` pool, seat and when it began (monotonic seconds) for every check that passed, after
-    that. ``results`` has the latest result by seat.
+    that. ``on_wait`` gets an address whose check has taken a part of its timeout already: that of a node which may have
+    no process to spare. ``results`` has the latest result by seat.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Prober:
         on_word: OnWord,
         *,
         on_pass: OnPass = lambda _pool, _seat, _began: None,
+        on_wait: OnWait = lambda _address: None,
         check: Check = check,
         sleep: Sleep = asyncio.sleep,
         random: Random | None = None,
@@ -55,6 +59,7 @@ class Prober:
         self.results: dict[int, CheckResult] = {}
         self._on_flip = on_flip
         self._on_pass = on_pass
+        self._on_wait = on_wait
         self._on_word = on_word
         self._check = check
         self._sleep = sleep
@@ -117,6 +122,9 @@ class Prober:
 
     async def _check_once(self, seat: int, watch: "_Watch") -> None:
         began = monotonic()
+        timer = asyncio.get_running_loop().call_later(
+            watch.target.health.timeout * WAITS, self._on_wait, watch.target.address
+        )
         try:
             result = await self._check(watch.target)
         except NotChecked as error:
@@ -124,6 +132,8 @@ class Prober:
                 _log.error("can't check %s: %s", watch.title, error)
             watch.is_hindered = True
             return
+        finally:
+            timer.cancel()
         watch.is_hindered = False
         self.results[seat] = result
         self._hear(seat, watch, result.said)

@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Final
 
-from pyproxy.errors import ExchangeError
+from pyproxy.errors import BadRequest, BadResponse, ExchangeError
 
 
 class Framing(IntEnum):
@@ -55,13 +55,18 @@ class Head:
         self.upgrade: bytes | None = None
         self.problem: ExchangeError | None = None
 
+    def make_problem(self, text: str) -> ExchangeError:
+        """Say whose mistake a malformed field is."""
+        raise NotImplementedError
+
 
 class RequestHead(Head):
     """
     A request's head, checked.
 
     Beside ``lines`` stand ``host``, ``request_id`` and the forwarding fields: ``forwarded``, as a list of lower-case
-    name and value; whether they are believed is routing's business.
+    name and value; whether they are believed is routing's business. ``received`` is the target as the client wrote it,
+    ``target`` what a backend is asked for. ``upgrade`` is the very list that is offered to it, None for nothing.
     """
 
     __slots__ = (
@@ -70,17 +75,21 @@ class RequestHead(Head):
         "handled",
         "has_body",
         "host",
+        "logs_in",
         "method",
+        "received",
         "referer",
         "request_id",
         "target",
         "te_trailers",
+        "turns",
         "user_agent",
     )
 
     def __init__(self, target: bytes) -> None:
         super().__init__()
         self.target = target
+        self.received = target
         self.method = b""
         self.handled: list[tuple[bytes, bytes]] = []  # the other fields, as they came
         self.host: bytes | None = None
@@ -91,22 +100,38 @@ class RequestHead(Head):
         self.forwarded: list[tuple[bytes, bytes]] | None = None
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
+        self.turns = 0  # how often it has come from ourselves
+        self.logs_in = False  # with credentials that hold for the connection (NTLM, Negotiate)
+
+    def make_problem(self, text: str) -> ExchangeError:
+        return BadRequest(text)
 
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method.decode()} {self.target!r} HTTP/{self.version / 10}>"
+        return f"<RequestHead {self.method.decode()} {self.received!r} HTTP/{self.version / 10}>"
 
 
 class ResponseHead(Head):
-    """A response's head, checked."""
+    """
+    A response's head, checked.
 
-    __slots__ = ("framing", "reason", "status", "trailer")
+    ``asks_login`` says that it asks for a login that holds for the connection, ``hint`` is what its Keep-Alive says, as
+    seconds and requests (``fields``).
+    """
+
+    __slots__ = ("asks_login", "framing", "has_date", "hint", "reason", "status", "trailer")
 
     def __init__(self) -> None:
         super().__init__()
         self.status = 0
         self.reason = b""
         self.framing: Framing = NO_BODY
+        self.hint: tuple[float, int] | None = None
         self.trailer: bytes | None = None
+        self.has_date = False
+        self.asks_login = False
+
+    def make_problem(self, text: str) -> ExchangeError:
+        return BadResponse(text)
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.reason!r} {self.framing.name}>"

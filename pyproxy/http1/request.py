@@ -1,9 +1,12 @@
 """
 Read requests from a client's bytes. Knows nothing of routes, sockets or time.
 
-Obligations of the caller: after an ExchangeError event nothing more is fed. After a RequestHead with
-``upgrade`` set the reader is suspended: the caller keeps what arrives until the answer is known, then either
+Obligations of the caller: after an ExchangeError event nothing more is fed. After a request with ``upgrade`` set,
+body included, the reader is suspended: the caller keeps what arrives until the answer is known, then either
 never feeds again (a tunnel) or calls ``resume()`` and feeds ``rest`` and what it kept.
+
+The parser takes a head with Upgrade for the end of HTTP and would skip a body behind it. That body is therefore
+framed here: by its length, without a parser, or by a new parser that is led to the beginning of a chunked one.
 """
 
 import re
@@ -11,51 +14,55 @@ from typing import Final
 
 import httptools
 
-from pyproxy.config.runtime import Limits
 from pyproxy.errors import (
     BadRequest,
     ExchangeError,
     HeadTooLarge,
+    MethodUnsupported,
     TargetTooLong,
     VersionUnsupported,
+    excerpt,
 )
-from pyproxy.http1.fields import FRAMING_FIELDS, LEARN_REQUEST_FIELD, REQUEST_FIELDS, tokens, without_nominated
+from pyproxy.http1.faults import explain_fault, first_line
+from pyproxy.http1.fields import (
+    FRAMING_FIELDS,
+    LEARN_REQUEST_FIELD,
+    REQUEST_FIELDS,
+    drop_nominated,
+    offered_upgrade,
+)
 from pyproxy.http1.head import END, RequestHead
-from pyproxy.http1.reader import Event, MessageReader
+from pyproxy.http1.limits import HeadLimits
+from pyproxy.http1.reader import Event
+from pyproxy.http1.request_line import (
+    RequestLine,
+    is_line_refused,
+    is_method_refused,
+    may_become_line,
+    read_line,
+    version_at,
+)
+from pyproxy.http1.target import find_target_problem
+from pyproxy.http1.tracking import TrackingReader
 
-#: A host is a name or address with an optional port; anything else confuses somebody behind us.
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?!\.)[A-Za-z0-9._~%!$&'()*+;=-]+)(?::[0-9]{0,5})?")
-#: Hosts that are well-formed (a lookup costs 0.03 µs, a look at the bytes 0.4), up to so many.
-_GOOD_HOSTS: Final[set[bytes]] = set()
-_GOOD_HOSTS_MAX: Final = 1024
-_GOOD_HOST_BYTES_MAX: Final = 255
 _VERSIONS: Final = {"1.1": 11, "1.0": 10}
+_LINE_FEED: Final = ord("\n")
 _REQUEST_LINE_EXTRA: Final = len(b"  HTTP/1.1")
-#: A number, because CPython looks for bytes in bytes only after an exception (0.2 µs more).
-_NUMBER_SIGN: Final = ord("#")
 #: How far counting may run ahead: the feed that completes one message may begin the next.
 _FEED_SLACK_BYTES: Final = 16 * 1024
-#: Fields that Connection may name without any of ``lines`` having to go.
-_HANDLED: Final = frozenset({b"upgrade", b"te", b"http2-settings"})
+#: Blank lines that may come before a request.
+_BLANK_BYTES_MAX: Final = 1024
+#: Leads a parser to where a chunked body begins; only of the body anything is reported.
+_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: Where a chunked body may end: behind an empty line.
+_EMPTY_LINE: Final = re.compile(rb"(?<=\n)\r\n")
+#: What the parser says of a method that it doesn't know,
+_METHOD_REFUSED: Final = "Invalid method encountered"
+#: and behind a head whose coding it doesn't know; ours has looked at it before.
+_CODING_REFUSED: Final = "Request has invalid `Transfer-Encoding`"
 
 
-class HeadLimits:
-    """
-    What a head may have, in bytes and in headers; ``harmless`` is a size at which nothing can be too long.
-
-    A class of our own, shared by all readers: what is read of the configuration's is slow where this is compiled.
-    """
-
-    __slots__ = ("harmless", "header_count", "headers", "request_line")
-
-    def __init__(self, limits: Limits) -> None:
-        self.request_line = limits.request_line
-        self.headers = limits.headers
-        self.header_count = limits.header_count
-        self.harmless = min(limits.request_line, limits.headers)
-
-
-class RequestReader(MessageReader):
+class RequestReader(TrackingReader):
     """
     One client's connection as events: RequestHead, then bytes and END for a body, or an ExchangeError.
 
@@ -63,15 +70,8 @@ class RequestReader(MessageReader):
     """
 
     __slots__ = (
-        "_begun",
-        "_complete",
-        "_fed",
-        "_head",
-        "_limits",
-        "_parser",
-        "_size",
-        "rest",
-        "suspended",
+        *("_complete", "_fed", "_head", "_is_last", "_limits", "_original", "_parser", "_size", "_waits"),
+        *("_skipped", "_suspends", "rest", "suspended"),
     )
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -79,9 +79,13 @@ class RequestReader(MessageReader):
         self._limits = limits
         self._head: RequestHead | None = None  # of the message being read
         self._complete = False  # its head has been reported
+        self._is_last = False  # nothing is read behind it
         self._fed = 0  # bytes fed before this feed of an incomplete head
         self._size = 0  # of the present feed
-        self._begun = b""  # the present feed while it is known to begin with the message that is read
+        self._original: RequestLine | RequestHead | None = None  # what the parser reads a stand-in for
+        self._waits = False  # there is a request line for us to read, once it is whole
+        self._skipped = False  # the parser has left the body of this message unread
+        self._suspends = False  # the body that is being read belongs to an upgrade
         self.suspended = False
         self.rest = b""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -109,29 +113,42 @@ class RequestReader(MessageReader):
             return self._feed_plain(data)
         events: list[Event] = []
         self._events = events
-        parser = self._parser
-        if self._failed or parser is None:
+        if self._failed or self._parser is None:
             return events  # closed or refused: the caller may still be in the middle of something
-        self._size = len(data)
-        if self._head is None and not self._fed and data[:1] > b" ":
+        if self._suspends:
+            self._feed_upgrade_body(data)
+            return events
+        if self._head is None and not self._fed:
             self._begun = data
+            self._at = self._walked = 0
+        elif self._past:
+            data = self._go_on(data)
+        while data:
+            data = self._parse(data)
+        self._begun = b""
+        return events
+
+    def _parse(self, data: bytes) -> bytes:
+        """Feed the parser; return what has to be fed again, written in another way or to another parser."""
+        parser = self._parser
+        assert parser is not None
+        self._size = len(data)
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._handle_upgrade(data[upgrade.args[0] :])
+            return self._handle_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            self._handle_parser_error(error)
-        self._begun = b""
+            return self._handle_parser_error(error, data)
         if self._head is not None:
             self._handle_unfinished(len(data))
-        elif not events:
-            self._fed += len(data)  # less than a target, or blank lines
-        return events
+        elif not self._events or data[-1] != _LINE_FEED:
+            self._handle_remainder(len(data))
+        return b""
 
     def pass_by(self) -> None:
         """Take what remains of a plain body for read: it went another way."""
         self._remaining = 0
-        self._parser = httptools.HttpRequestParser(self)
+        self._end_body(b"")
 
     def resume(self) -> None:
         """Read requests again after an upgrade that came to nothing."""
@@ -142,20 +159,63 @@ class RequestReader(MessageReader):
         events: list[Event] = [self._take_plain(data)]
         if not self._remaining:
             events.append(END)
-            self._parser = httptools.HttpRequestParser(self)
-            if len(data) > len(events[0]):
-                events += self.feed(data[len(events[0]) :])
+            rest = data[len(events[0]) :] if len(data) > len(events[0]) else b""
+            self._end_body(rest)
+            if rest and not self.suspended:
+                events += self.feed(rest)
         return events
+
+    def _end_body(self, rest: bytes) -> None:
+        """Go on behind a body that the parser hasn't seen, or was led to."""
+        self._parser = httptools.HttpRequestParser(self)
+        if self._suspends:
+            self._suspends = False
+            self.suspended = True
+            self.rest = rest
+
+    def _feed_upgrade_body(self, data: bytes) -> None:
+        """Feed a chunked body in pieces that end where it may end: what follows it is not to be parsed."""
+        parser, size, begin = self._parser, len(data), 0
+        assert parser is not None
+        # What leads to the empty line may have begun in the last feed.
+        ends = [
+            *range(1, min(size, 4)),
+            *[found.end() for found in _EMPTY_LINE.finditer(data) if found.end() > 3],
+            size,
+        ]
+        try:
+            for end in ends:
+                parser.feed_data(data[begin:end])
+                begin = end
+                if self._head is None:
+                    self._end_body(data[end:])
+                    return
+        except httptools.HttpParserError as error:
+            self._handle_parser_error(error, data)
+            return
+        self._handle_unfinished(size)
 
     def _fail(self, error: ExchangeError) -> None:
         """Report the error with as much of the request line as was valid."""
         head, parser = self._head, self._parser
-        if head is not None and parser is not None and not self._complete:
+        if head is not None and parser is not None and not self._complete and type(error) is not VersionUnsupported:
             head.version = _VERSIONS.get(parser.get_http_version(), 0)
             if head.version:
                 head.method = parser.get_method()
+                if type(self._original) is RequestLine:
+                    self._original.name(head)
                 error.head = head
+        if error.head is None and not error.note and not self._complete:
+            error.note = self._understood()
         super()._fail(error)
+        self._head = None  # a refused client may linger, and need hold nothing then
+
+    def _understood(self) -> bytes:
+        """Give the request line of a message that has no valid one, as far as it was read."""
+        start = self._find_start()
+        if start >= 0:  # and isn't TLS, or blank lines
+            return first_line(self._begun[start:]) if self._begun[start : start + 1] > b" " else b""
+        return excerpt(self._head.target) if self._head is not None else b""
 
     # callbacks of the parser; none of them raises
 
@@ -165,6 +225,7 @@ class RequestReader(MessageReader):
             self._head = RequestHead(url)
         else:
             self._head.target += url
+            self._head.received = self._head.target
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; trailers come here too and are dropped."""
@@ -179,9 +240,10 @@ class RequestReader(MessageReader):
             head.handled.append((name, value))
 
     def _take_trailer(self, name: bytes) -> None:
-        """Drop a trailer; one that means something to the parser would confuse it over the next request."""
-        if name.lower() in FRAMING_FIELDS:
-            self._fail(BadRequest("framing field in the trailers"))
+        """Drop a trailer; behind one that means something to the parser it can't be trusted with another request."""
+        if name.lower() in FRAMING_FIELDS and self._head is not None:
+            self._is_last = True
+            self._head.keep_alive = False
 
     def on_headers_complete(self) -> None:
         """Check the head as a whole and report it."""
@@ -190,19 +252,22 @@ class RequestReader(MessageReader):
             return
         head.method = parser.get_method()
         head.version = self._find_version(parser, len(head.method) + 1 + len(head.target))
+        if self._original is not None and self._restore(head):
+            return
         head.has_body = head.chunked or bool(head.content_length)
-        head.keep_alive = parser.should_keep_alive()
+        head.keep_alive = parser.should_keep_alive() and head.keep_alive is not False
         # The parser is asked only where the answer can be yes.
         upgrading = (head.upgrade is not None or head.method == b"CONNECT") and parser.should_upgrade()
-        problem = self._find_problem(head, upgrading=upgrading)
+        problem = self._find_problem(head)
         if problem is not None:
             self._fail(problem)
             return
-        if head.nominated is not None and not head.nominated <= _HANDLED:
-            self._drop_nominated(head, head.nominated)
+        if head.nominated is not None:
+            drop_nominated(head, head.nominated)
         if head.upgrade is not None:
             asked = upgrading and head.nominated is not None and b"upgrade" in head.nominated
-            head.upgrade = _offered_upgrade(head, head.upgrade) if asked else None
+            head.upgrade = offered_upgrade(head, head.upgrade) if asked else None
+        self._skipped = upgrading and head.has_body
         self._complete = True
         self._fed = 0
         if head.has_body:
@@ -215,56 +280,130 @@ class RequestReader(MessageReader):
         Give the version, 0 if it isn't ours; ``at`` is where it stands if the message began with the feed.
 
         Asking the parser costs 0.2 µs, which makes a string each time. It takes "GET /" and a bare line feed for
-        HTTP/0.9, so only what follows the very target that it found says the version.
+        HTTP/0.9 and RTSP/1.0 for HTTP/1.0, so only what follows the very target that it found says the version.
         """
-        begun, self._begun = self._begun, b""
-        if begun and begun.startswith(b" HTTP/1.1\r\n", at):
+        if not self._fed and not self._events and self._begun.startswith(b" HTTP/1.1\r\n", at):
             return 11
-        return _VERSIONS.get(parser.get_http_version(), 0)
+        said, self._said = self._said, -1
+        self._past = b""
+        if said >= 0:
+            return said
+        start = self._find_start()
+        return _VERSIONS.get(parser.get_http_version(), 0) if start < 0 else version_at(self._begun, start)
+
+    def _restore(self, head: RequestHead) -> bool:
+        """Put in what the parser read a stand-in for; True if that was a whole head, which has been reported."""
+        original, self._original = self._original, None
+        if type(original) is RequestLine:
+            original.name(head)
+            return False
+        assert type(original) is RequestHead
+        self._head = original
+        self._complete = True
+        return True
 
     def on_message_complete(self) -> None:
         """End the message: what follows is another one."""
         head, self._head = self._head, None
         self._complete = False
-        if head is not None and head.has_body and not self._failed:
+        if head is not None and head.has_body and not self._failed and not self._skipped:
             self._length = 0
             self._flush_body()
             self._events.append(END)
+        if self._is_last:
+            self._failed = True
 
     # what the callbacks and feed rely on
 
-    def _handle_upgrade(self, rest: bytes) -> None:
+    def _handle_upgrade(self, rest: bytes) -> bytes:
         """Go on behind a head with Upgrade: the parser says that it is over and has skipped any body."""
         if self._failed:
-            return
+            return b""
         head = self._events[-1]
-        if head.upgrade is not None:
-            self.suspended = True
-            self.rest = rest
-        elif rest:
+        if self._skipped:
+            return self._read_skipped(head, rest)
+        if head.upgrade is None:
+            return self._begin_anew(rest)
+        self.suspended = True
+        self.rest = rest
+        return b""
+
+    def _read_skipped(self, head: RequestHead, rest: bytes) -> bytes:
+        """Read a body that the parser takes for what follows an upgrade."""
+        self._skipped = False
+        self._suspends = head.upgrade is not None
+        if head.chunked:
+            self._begin_chunked(head)
+        else:
+            self._remaining, self._length = self._length, 0
+        if rest:
             events = self._events
             events += self.feed(rest)
             self._events = events
+        return b""
 
-    def _handle_parser_error(self, error: httptools.HttpParserError) -> None:
+    def _begin_chunked(self, head: RequestHead) -> None:
+        """Let a new parser stand at the beginning of the chunked body that belongs to a head which was reported."""
+        parser = self._parser = httptools.HttpRequestParser(self)
+        self._begun = b""
+        self._original = head
+        self._head = None
+        self._complete = False
+        parser.feed_data(_CHUNKED_HEAD)
+
+    def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> bytes:
+        """Refuse the message, or return what it is to be read from instead."""
         text = str(error)
-        if self._head is None and text.startswith("Data after"):
-            return  # pipelined behind "Connection: close": nobody will answer it
-        if text in {"Invalid HTTP version", "Pause on PRI/Upgrade"}:
+        if self._failed or (self._head is None and text.startswith("Data after")):
+            return b""  # pipelined behind "Connection: close": nobody will answer it
+        if self._complete:
+            return self._handle_body_error(text)
+        if is_line_refused(error) and self._original is None:
+            start = self._find_start()
+            if start >= 0:
+                return self._read_line(self._begun[start:], text)
+            if is_method_refused(error):
+                self._fail(MethodUnsupported())
+        if text in {"Invalid HTTP version", "Expected SOURCE method for ICE/x.x request", "Pause on PRI/Upgrade"}:
             self._fail(VersionUnsupported())
         else:
-            self._fail(BadRequest(text))
+            words, note = explain_fault(text, data, begins=self._find_start() == 0, is_request=True)
+            self._fail(BadRequest(words, note))
+        return b""
+
+    def _handle_body_error(self, text: str) -> bytes:
+        head = self._head
+        assert head is not None
+        if text == _CODING_REFUSED:
+            end = self._find_head_end()
+            if end >= 0:  # the parser knows no tab behind "chunked"
+                rest = self._begun[end:]
+                self._begin_chunked(head)
+                return rest
+        elif head.chunked and ("Content-Length" in text or "Transfer-Encoding" in text):
+            # A trailer that frames nothing, as all of them; the body is whole. Only the parser is lost.
+            head.keep_alive = False
+            self._is_last = True
+            self.on_message_complete()
+            return b""
+        words, note = explain_fault(text, b"", begins=False, is_request=True)
+        self._fail(BadRequest(words, note))
+        return b""
 
     def _handle_unfinished(self, size: int) -> None:
         """Bound what an unfinished message may take; leave the parser where the body is plain."""
+        head = self._head
+        assert head is not None
         if not self._complete:
+            self._keep_past()
             self._fed += size
             limits = self._limits
-            assert self._head is not None
-            if len(self._head.target) > limits.request_line:
-                self._fail(TargetTooLong())
+            if len(head.target) > limits.request_line:
+                self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % limits.request_line))
+            elif len(head.lines) + len(head.handled) > limits.header_count:
+                self._fail(HeadTooLarge(note=b"limits.header_count is %d" % limits.header_count))
             elif self._fed > limits.request_line + limits.headers + _FEED_SLACK_BYTES:
-                self._fail(HeadTooLarge())
+                self._fail(HeadTooLarge(note=b"limits.headers is %d bytes" % limits.headers))
             return
         if self._bypass_parser():
             self._head = None
@@ -273,70 +412,82 @@ class RequestReader(MessageReader):
             self._fail(BadRequest("chunk extensions or trailers too large"))
         self._flush_body()
 
-    def _find_problem(self, head: RequestHead, *, upgrading: bool) -> ExchangeError | None:
+    # where a message begins
+
+    def _handle_remainder(self, size: int) -> None:
+        """Take note of what has come of the next message: blank lines, or less than a target."""
+        if self._failed:
+            return
+        begun, start = self._begun, self._find_start()
+        if start < 0 and self._events and self._events[-1] is END:
+            self._unsure = True
+        elif start < 0 or start < len(begun) or not self._events:
+            self._keep_past()
+            self._fed += size
+            if start == len(begun) and self._fed > _BLANK_BYTES_MAX:
+                self._fail(BadRequest("too many blank lines"))
+            elif self._fed > self._limits.request_line + _FEED_SLACK_BYTES:
+                self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % self._limits.request_line))
+
+    def _go_on(self, data: bytes) -> bytes:
+        """Take more of an incomplete head, and return what the parser is to be fed."""
+        begun, self._past = self._past + data, b""
+        self._walked = 0
+        if self._said >= 0:
+            self._at = -1
+        elif self._waits:
+            return self._read_line(begun, _METHOD_REFUSED)
+        else:
+            self._at = 0
+        self._begun = begun
+        return data
+
+    def _read_line(self, begun: bytes, text: str) -> bytes:
+        """
+        Take a request line apart that the parser can't read; return the message with one that it can.
+
+        ``text`` is what the parser said.
+        """
+        self._begin_anew(begun)
+        self._parser = httptools.HttpRequestParser(self)
+        self._head = None
+        self._waits = False
+        self._fed = 0
+        line, end, rest = begun.partition(b"\r\n")
+        if len(line) > self._limits.request_line:
+            self._fail(TargetTooLong(note=b"limits.request_line is %d bytes" % self._limits.request_line))
+        elif not end and may_become_line(line):
+            self._past = begun
+            self._fed = len(begun)
+            self._waits = True
+        else:
+            found = read_line(line)
+            if type(found) is RequestLine:
+                self._original = found
+                return self._begin_anew(found.stand_in() + rest)
+            if found is None:
+                words, note = explain_fault(text, begun, begins=True, is_request=True)
+                self._fail(BadRequest(words, note))
+            else:
+                assert isinstance(found, ExchangeError)
+                self._fail(found)
+        return b""
+
+    def _find_problem(self, head: RequestHead) -> ExchangeError | None:
         if not head.version:
             return VersionUnsupported()
         limits = self._limits
         # Sizes are only added up when what was fed could be too much at all.
         if self._fed + self._size > limits.harmless:
-            if len(head.method) + len(head.target) + _REQUEST_LINE_EXTRA > limits.request_line:
-                return TargetTooLong()
+            if len(head.method) + len(head.received) + _REQUEST_LINE_EXTRA > limits.request_line:
+                return TargetTooLong(note=b"limits.request_line is %d bytes" % limits.request_line)
             handled = sum(len(name) + len(value) + 4 for name, value in head.handled)
             if sum(map(len, head.lines)) + handled > limits.headers:
-                return HeadTooLarge()
+                return HeadTooLarge(note=b"limits.headers is %d bytes" % limits.headers)
         if len(head.lines) + len(head.handled) > limits.header_count:
-            return HeadTooLarge()
+            return HeadTooLarge(note=b"limits.header_count is %d" % limits.header_count)
         if head.chunked and head.version == 10:
             return BadRequest("Transfer-Encoding in HTTP/1.0")
         if head.problem is not None:
             return head.problem
-        if upgrading and head.has_body:
-            return BadRequest("upgrade with a body")
-        return _find_target_problem(head)
-
-    @staticmethod
-    def _drop_nominated(head: RequestHead, nominated: set[bytes]) -> None:
-        head.lines = without_nominated(head.lines, nominated)
-        if head.forwarded is not None:
-            head.forwarded = [field for field in head.forwarded if field[0] not in nominated]
-        head.handled = [field for field in head.handled if field[0].lower() not in nominated]
-        if b"x-request-id" in nominated:
-            head.request_id = None
-
-
-def _offered_upgrade(head: RequestHead, value: bytes) -> bytes | None:
-    """Give what the backend is offered: never h2c, and nothing from HTTP/1.0 (RFC 9110, section 7.8)."""
-    offered = [token for token in tokens(value) if token != b"h2c"]
-    return b", ".join(offered) if offered and head.version == 11 else None
-
-
-def _is_good_host(host: bytes) -> bool:
-    is_good = _HOST.fullmatch(host) is not None
-    if is_good and len(_GOOD_HOSTS) < _GOOD_HOSTS_MAX and len(host) <= _GOOD_HOST_BYTES_MAX:
-        _GOOD_HOSTS.add(host)
-    return is_good
-
-
-def _find_target_problem(head: RequestHead) -> ExchangeError | None:
-    """Check the target's form against the method and Host (RFC 9112, sections 3.2 and 3.3)."""
-    target, host = head.target, head.host
-    if host is None:
-        if head.version == 11:
-            return BadRequest("no Host")
-    elif host and host not in _GOOD_HOSTS and not _is_good_host(host):
-        return BadRequest("bad Host")
-    if _NUMBER_SIGN in target:
-        return BadRequest("fragment in the request target")
-    if target.startswith(b"/") or head.method == b"CONNECT":
-        return None
-    if target == b"*":
-        return None if head.method == b"OPTIONS" else BadRequest("'*' as target")
-    scheme, _, rest = target.partition(b"://")
-    authority = rest.replace(b"?", b"/", 1).partition(b"/")[0]
-    if scheme.lower() not in {b"http", b"https"} or not authority or not _is_good_host(authority):
-        return BadRequest("bad request target")
-    if host is None:
-        head.host = authority
-    elif authority.lower() != host.lower():
-        return BadRequest("Host differs from the request target")
-    return None
+        return find_target_problem(head)

@@ -11,11 +11,14 @@ from typing import Final
 import httptools
 
 from pyproxy.errors import BadResponse, ConnectionReset, ExchangeError, HeadTruncated, ResponseTruncated
-from pyproxy.http1.fields import FRAMING_FIELDS, LEARN_RESPONSE_FIELD, RESPONSE_FIELDS, without_nominated
+from pyproxy.http1.faults import explain_fault
+from pyproxy.http1.fields import DATE, FRAMING_FIELDS, LEARN_RESPONSE_FIELD, RESPONSE_FIELDS, without_nominated
 from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, ResponseHead
 from pyproxy.http1.reader import Event, MessageReader
 
 HEAD_MAX_BYTES: Final = 64 * 1024
+#: Fields of a head, and of a trailer section: in memory a short one takes fifteen times its bytes.
+FIELDS_MAX: Final = 256
 #: 1xx answers to one request; a backend that sends more is not going to answer.
 INTERIM_MAX: Final = 16
 
@@ -39,6 +42,8 @@ class ResponseReader(MessageReader):
         "_says_1_1",
         "_size",
         "_surplus",
+        "_taken",
+        "hint",
         "rest",
         "reusable",
         "trailers",
@@ -58,7 +63,9 @@ class ResponseReader(MessageReader):
         self._size = 0  # of the present feed
         self._says_1_1 = False  # it begins with the version
         self._interim = 0
+        self._taken = 0  # fields of the head that are in none of its lines
         self.reusable = False
+        self.hint: tuple[float, int] | None = None  # of the connection: what the last answer with one said
         self.rest = b""
         self.trailers: list[bytes] = []
 
@@ -98,7 +105,7 @@ class ResponseReader(MessageReader):
         except httptools.HttpParserUpgrade as upgrade:
             self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            self._handle_parser_error(error)
+            self._handle_parser_error(error, data)
         if self._over:
             if self._surplus:
                 self.reusable = False
@@ -144,6 +151,7 @@ class ResponseReader(MessageReader):
             self._surplus = True
         else:
             self._head = ResponseHead()
+            self._taken = 0
 
     def on_status(self, reason: bytes) -> None:
         """Collect the reason phrase; it may come in pieces."""
@@ -157,8 +165,16 @@ class ResponseReader(MessageReader):
             self._take_trailer(name, value)
             return
         handler = RESPONSE_FIELDS.get(name, LEARN_RESPONSE_FIELD)
+        if handler is DATE:
+            head.has_date = True
+            handler = None
         if handler is None or handler(head, name, value):
             head.lines.append(b"%b: %b\r\n" % (name, value))
+        else:
+            self._taken += 1
+        if len(head.lines) + self._taken > FIELDS_MAX:
+            self._head = None
+            self._fail(BadResponse("too many fields in the response head"))
 
     def _take_trailer(self, name: bytes, value: bytes) -> None:
         """Keep a trailer; one that means something to the parser would confuse it over the next response."""
@@ -166,6 +182,9 @@ class ResponseReader(MessageReader):
         if lower in FRAMING_FIELDS:
             self._surplus = True
         elif self._complete and not self._over and RESPONSE_FIELDS.get(lower) is None:
+            if len(self.trailers) >= FIELDS_MAX:
+                self._fail(BadResponse("too many trailer fields"))
+                return
             self.trailers.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
@@ -180,12 +199,18 @@ class ResponseReader(MessageReader):
         if problem is not None:
             self._fail(problem)
             return
-        # Of a HEAD's answer the parser thinks that its body lasts as long as the connection.
-        self._persistent = parser.should_keep_alive() or (
-            self._head_only and (head.version == 11 if head.keep_alive is None else head.keep_alive)
+        # The parser overlooks a "close" beside "keep-alive" in HTTP/1.0, where chunked is a faulty framing (RFC 9112,
+        # 6.1), and of a HEAD's answer it thinks that its body lasts as long as the connection.
+        self._persistent = (
+            head.keep_alive is not False
+            and (head.version == 11 or not head.chunked)
+            and (parser.should_keep_alive() or (self._head_only and (head.version == 11 or bool(head.keep_alive))))
         )
+        if head.hint is not None:
+            self.hint = head.hint
         if head.nominated is not None:
             head.lines = without_nominated(head.lines, head.nominated)
+            head.has_date = head.has_date and b"date" not in head.nominated
         if head.status < 200:
             self._interim += 1
             self._fed = 0
@@ -199,6 +224,8 @@ class ResponseReader(MessageReader):
         self._complete = True
         self._events.append(head)
         if head.framing is NO_BODY:
+            if head.status == 204 and (head.content_length or head.chunked):
+                self._persistent = False  # it may well be followed by the body that it can't have
             if self._head_only and head.content_length != 0:
                 self._parser = None  # it would take the next response's first bytes for this one's body
             self._finish()
@@ -219,7 +246,7 @@ class ResponseReader(MessageReader):
 
     def on_message_complete(self) -> None:
         """End the response, unless it was an interim one or ended by our own rule."""
-        if self._complete and not self._over:
+        if self._complete and not self._over and not self._failed:
             if self._chunks:
                 self._flush_body()
             self._finish()
@@ -232,13 +259,16 @@ class ResponseReader(MessageReader):
         self._length = 0
         self.reusable = self._persistent and not self._surplus
 
-    def _handle_parser_error(self, error: httptools.HttpParserError) -> None:
+    def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> None:
         if self._over:
             self._surplus = True  # what came behind a complete response made no sense
             if self._events and getattr(self._events[-1], "status", 0) == _SWITCHING_PROTOCOLS:
                 self._events[-1] = BadResponse("101 without Upgrade")
         else:
-            self._fail(BadResponse(str(error)))
+            in_head = not self._complete
+            begins = in_head and not self._fed and not self._interim
+            words, note = explain_fault(str(error), data if in_head else b"", begins=begins, is_request=False)
+            self._fail(BadResponse(words, note))
 
     def _handle_unfinished(self, size: int) -> None:
         if not self._complete:

@@ -11,6 +11,7 @@ from typing import Final
 from pyproxy.http1.head import LENGTH, NO_BODY, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+_CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 #: By status: the reason phrase that came with it first, and the line that they make. Backends choose the phrases,
 #: but hardly ever differ.
 _REASONS: Final[list[bytes | None]] = [None] * 600
@@ -27,16 +28,12 @@ def http_date(wall: float) -> bytes:
     return formatdate(wall, usegmt=True).encode()
 
 
-def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: bytes) -> bytes:
-    """
-    Write the head that a backend gets.
-
-    ``forwarded`` is ready-made lines; ``host`` is used where the client sent none (HTTP/1.0).
-    """
+def request_head(head: RequestHead, forwarded: bytes, request_id: bytes) -> bytes:
+    """Write the head that a backend gets; ``forwarded`` is ready-made lines."""
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-Id: %b\r\n%b\r\n" % (
         head.method,
         head.target,
-        host if head.host is None else head.host,
+        head.host or b"",
         b"".join(head.lines),
         forwarded,
         request_id,
@@ -44,9 +41,9 @@ def request_head(head: RequestHead, host: bytes, forwarded: bytes, request_id: b
     )
 
 
-def changed_request_head(head: RequestHead, target: bytes, lines: list[bytes]) -> bytes:
-    """Write the head that a backend gets, with another target and other lines; Host is one of these."""
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, target, b"".join(lines), _request_tail(head))
+def changed_request_head(head: RequestHead, lines: list[bytes]) -> bytes:
+    """Write the head that a backend gets with other lines; Host is one of these."""
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, head.target, b"".join(lines), _request_tail(head))
 
 
 def _request_tail(head: RequestHead) -> bytes:
@@ -82,6 +79,8 @@ def response_head(head: ResponseHead, *, version: int, keep: bool, trailers: boo
         tail += b"Transfer-Encoding: chunked\r\n"
         if trailers and head.trailer is not None:
             tail += b"Trailer: %b\r\n" % head.trailer
+    if head.upgrade is not None and head.status == 426:  # without it nobody knows what is required
+        tail += b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     return b"%b%b%b\r\n" % (_status_line(head.status, head.reason), b"".join(head.lines), tail)
 
 
@@ -124,7 +123,8 @@ def own_response(status: int, lines: list[bytes], content: bytes, *, version: in
 def _status_line(status: int, reason: bytes) -> bytes:
     if _REASONS[status] == reason:
         return _STATUS_LINES[status]
-    line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    # Of all that comes from a backend the parser lets control characters pass here alone.
+    line = b"HTTP/1.1 %d %b\r\n" % (status, reason.translate(None, _CONTROLS))
     if _REASONS[status] is None:
         _REASONS[status] = reason
         _STATUS_LINES[status] = line

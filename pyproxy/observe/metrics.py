@@ -281,5 +281,5 @@ def _traffic_lines(layout: Layout, totals: Sequence[int]) -> Iterator[str]:
     yield from _head("bytes_total", "counter", "Bytes received from (in) and sent to (out) clients.")
     yield f'pyproxy_bytes_total{{direction="in"}} {totals[layout.bytes_in]}'
     yield f'pyproxy_bytes_total{{direction="out"}} {totals[layout.bytes_out]}'
-    yield from _head("log_lines_dropped_total", "counter", "Access log lines dropped.")
+    yield from _head("log_lines_dropped_total", "counter", "Log lines dropped because their reader was too slow.")
     yield f"pyproxy_log_lines_dropped_total {totals[layout.lines_dropped]}"

@@ -4,7 +4,9 @@ One try of an exchange on one backend: what the access log shows of it, and the 
 Must not know connections. ``begin`` and ``end`` come in pairs, so what goes up comes down.
 """
 
-from typing import Final
+from typing import Any, Final
+
+from xxhash import xxh32_intdigest
 
 from pyproxy.balance.backend import Backend
 from pyproxy.errors import ConnectionReset, ExchangeError
@@ -13,14 +15,45 @@ from pyproxy.observe.histogram import WIDTH, bucket_of
 GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
 
 
+class GatewayAnswers:
+    """
+    Answers of 502 to 504 that a backend gave in a row, and to whom.
+
+    Two clients and two paths, as hashes, are all that the decision needs: memory doesn't grow with the answers.
+    """
+
+    __slots__ = ("clients", "count", "paths")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.clients: set[int] = set()
+        self.paths: set[int] = set()
+
+    def note(self, client: bytes, target: bytes) -> None:
+        """Count one that came to this client for this target, whose query doesn't matter."""
+        self.count += 1
+        if len(self.clients) < 2:
+            self.clients.add(xxh32_intdigest(client))
+        if len(self.paths) < 2:
+            self.paths.add(xxh32_intdigest(target.partition(b"?")[0]))
+
+    def plain(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        return {"count": self.count, "clients": sorted(self.clients), "paths": sorted(self.paths)}
+
+
 class Attempt:
     """
     ``backend`` is its name, ``status`` 0 is no answer.
 
-    Times are seconds, from ``started`` on, None for what did not happen.
+    Times are seconds, from ``started`` on, None for what did not happen. ``is_unreachable`` says that no connection
+    came to be, so that nothing was sent; ``counts`` that it is one of ``retry.attempts``.
     """
 
-    __slots__ = ("backend", "connect_time", "duration", "header_time", "on", "started", "status")
+    __slots__ = (
+        *("backend", "connect_time", "counts", "duration", "header_time", "is_over", "is_unreachable", "on"),
+        *("started", "status"),
+    )
 
     def __init__(self, on: Backend, started: float) -> None:
         self.on = on
@@ -30,6 +63,9 @@ class Attempt:
         self.connect_time: float | None = None
         self.header_time: float | None = None
         self.duration = 0.0
+        self.counts = True
+        self.is_unreachable = False
+        self.is_over = False
 
     def begin(self, row: memoryview) -> None:
         """Count the attempt as active."""
@@ -69,6 +105,7 @@ class Attempt:
     def end(self, row: memoryview, now: float, *, failed: bool) -> None:
         """Count the attempt as over; ``failed`` without an answer, or with a broken one."""
         backend = self.on
+        self.is_over = True
         self.duration = now - self.started
         if failed or self.status in GATEWAY_ERRORS:
             row[backend.columns.errors] += 1

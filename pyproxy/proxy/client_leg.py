@@ -6,14 +6,16 @@ Must not know requests or exchanges.
 
 import socket
 import struct
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend
+from pyproxy.config.runtime import Keepalive as KeepaliveConfig
 from pyproxy.proxy.ends import ends_of, host_of, write_proxy_header
 from pyproxy.proxy.flow import FOREVER, Leg
 from pyproxy.proxy.keepalive import Keepalive
-from pyproxy.proxy.proxy_protocol import ProxyHeader, read_header
+from pyproxy.proxy.proxy_protocol import HeaderReader, ProxyHeader
 from pyproxy.proxy.upstream import JOIN_BYTES, Upstream
 from pyproxy.routing.forwarded import UNKNOWN_SENDER, Sender
 
@@ -41,10 +43,39 @@ CLOSING: Final = Mode.CLOSING
 PREFACE: Final = Mode.PREFACE
 
 
-class ClientLeg(Leg):
-    """See the module's docstring; ``mode`` says what becomes of the bytes that come in."""
+#: Logins of one worker that hold for a connection; what is beyond them has its connection closed after use.
+PINS_MAX: Final = 1024
+#: Such a connection ends when the client's does, or when the backend closes it.
+_PINNED: Final = KeepaliveConfig(max_idle=1, idle=FOREVER, max_requests=sys.maxsize)
+_NOT_KEPT: Final = KeepaliveConfig(max_idle=0, idle=0.0, max_requests=1)
 
-    __slots__ = ("_own", "_preface", "_proxied", "listener", "mode", "plane", "sender")
+
+class Own:
+    """
+    Where a backend's connection waits that serves one client alone.
+
+    ``is_pinned`` says that the client may have logged in on it: its requests stay on that backend.
+    """
+
+    __slots__ = ("backend", "is_pinned", "keepalive")
+
+    def __init__(self, backend: Backend, config: KeepaliveConfig, *, is_pinned: bool) -> None:
+        self.backend = backend
+        self.keepalive = Keepalive[Upstream](config, backend.address)
+        self.is_pinned = is_pinned
+
+    def __repr__(self) -> str:
+        return f"<Own {self.backend!r} {len(self.keepalive)} idle{' pinned' * self.is_pinned}>"
+
+
+class ClientLeg(Leg):
+    """
+    See the module's docstring; ``mode`` says what becomes of the bytes that come in.
+
+    ``own`` holds the connections for this client alone, one a pool; None while there was none.
+    """
+
+    __slots__ = ("_preface", "_proxied", "listener", "mode", "own", "plane", "sender")
 
     def __init__(self, plane: "DataPlane", listener: "ServedListener") -> None:
         super().__init__()
@@ -52,9 +83,9 @@ class ClientLeg(Leg):
         self.listener = listener
         self.mode: Mode = HTTP
         self.sender = UNKNOWN_SENDER
-        self._preface = b""  # an incomplete PROXY header
+        self._preface: HeaderReader | None = None  # while a PROXY header is awaited
         self._proxied: ProxyHeader | None = None  # what it said, if that was an address
-        self._own: tuple[Backend, Keepalive[Upstream]] | None = None  # a backend's connection for this client alone
+        self.own: dict[str, Own] | None = None
 
     # who is there
 
@@ -68,30 +99,79 @@ class ClientLeg(Leg):
 
         While it is incomplete there is nothing behind it; a malformed one raises ``BadRequest``.
         """
-        data = self._preface + data
-        found = read_header(data)
+        if self._preface is None:
+            self._preface = HeaderReader()
+        found = self._preface.feed(data)
         if found is None:
-            self._preface = data
             return b""
-        size, header = found
-        self._preface = b""
+        rest, header = found
+        self._preface = None
         self.mode = HTTP
         if header.source:
             self._proxied = header
             self.identify(header.source, header.destination_port)
-        return data[size:]
+        return rest
 
     def find_keepalive(self, backend: Backend, served: "ServedPool") -> Keepalive[Upstream]:
-        """Give the place where this client's own connection to a backend may wait; to another one there is none."""
-        if self._own is None or self._own[0] is not backend:
-            self.close_own()
-            self._own = backend, Keepalive(served.private_keepalive)
-        return self._own[1]
+        """Give the place where a connection to a backend waits: this client's own if it has one or must have one."""
+        own = self._find_own(served)
+        if own is not None and own.backend is backend:
+            return own.keepalive
+        if served.send_proxy is None:
+            shared: Keepalive[Upstream] = backend.keepalive
+            return shared
+        for pool, other in list((self.own or {}).items()):
+            if not other.is_pinned:
+                self._close_own(pool)
+        return self._replace_own(served, Own(backend, served.private_keepalive, is_pinned=False))
+
+    def pin(self, backend: Backend, served: "ServedPool") -> Keepalive[Upstream]:
+        """
+        Keep to this backend, and give the place where the connection waits on which the client may be logged in.
+
+        A connection for a proxy's many clients is not kept at all, nor is one too many.
+        """
+        own = self._find_own(served)
+        if own is not None and own.is_pinned and own.backend is backend:
+            return own.keepalive
+        if self.sender.is_trusted or self.plane.pins >= PINS_MAX:
+            return Keepalive(_NOT_KEPT)
+        keepalive = self._replace_own(served, Own(backend, _PINNED, is_pinned=True))
+        self.plane.pins += 1
+        return keepalive
+
+    def pinned_to(self, served: "ServedPool") -> Backend | None:
+        """Give the backend of a pool that this client's requests stay on."""
+        own = self._find_own(served)
+        return own.backend if own is not None and own.is_pinned else None
+
+    def forget(self, backends: set[Backend]) -> None:
+        """Keep to these backends no longer: they are gone, or get nothing for now."""
+        for pool, own in list((self.own or {}).items()):
+            if own.backend in backends:
+                self._close_own(pool)
 
     def close_own(self) -> None:
         """Close what no other client may use."""
-        if self._own is not None:
-            for upstream in self._own[1].clear():
+        for pool in list(self.own or ()):
+            self._close_own(pool)
+
+    def _find_own(self, served: "ServedPool") -> Own | None:
+        return self.own.get(served.name) if self.own is not None else None
+
+    def _replace_own(self, served: "ServedPool", own: Own) -> Keepalive[Upstream]:
+        self._close_own(served.name)
+        if self.own is None:
+            self.own = {}
+        self.own[served.name] = own
+        return own.keepalive
+
+    def _close_own(self, pool: str) -> None:
+        """Close what waits, and keep nothing that comes back later."""
+        own = self.own.pop(pool, None) if self.own is not None else None
+        if own is not None:
+            self.plane.pins -= own.is_pinned
+            for upstream in own.keepalive.release():
                 upstream.close()
 
     def proxy_header(self, version: str) -> bytes:
@@ -100,7 +180,8 @@ class ClientLeg(Leg):
 
     def own_host(self) -> bytes:
         """Give the address that the client came to, as a host for who named none."""
-        return host_of(self._ends().destination)
+        ends = self._ends()
+        return host_of(ends.destination, ends.destination_port)
 
     def _ends(self) -> ProxyHeader:
         return self._proxied or ends_of(self.transport, is_unix=self.listener.is_unix)

@@ -10,7 +10,7 @@ Must not know pools or backends. Theory of operation::
       ├──────────> TUNNEL    bytes go to the tunnel
       │ refused, or answered before the request was read
       ├──────────> LINGER    our side is closed; what the client still sends is read and thrown away, so that
-      │                      no RST destroys the answer on its way
+      │                      no RST destroys the answer on its way (``lingering``)
       └──────────> CLOSING   the last bytes are being flushed
 
 A FIN from the client means that it left: nobody waits for the answer any more (ADR 0011); only a tunnel has two
@@ -39,6 +39,7 @@ from pyproxy.proxy.ends import sender_of
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import FOREVER, NOT_CONNECTED, PIPELINED, SPLICED, WRITE_FULL
 from pyproxy.proxy.outcome import LINGER, NEXT, REQUEST_BODY, REQUEST_DONE, RESET, Fate
+from pyproxy.proxy.refusals import over
 
 if TYPE_CHECKING:
     from pyproxy.proxy.plane import DataPlane
@@ -51,6 +52,8 @@ SLICE_BYTES: Final = 8 * 1024
 #: As nginx's lingering_timeout and lingering_time.
 LINGER_SILENCE_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 30.0
+#: Who is one connection too many gets this long to read that, however it keeps sending.
+REFUSED_SECONDS: Final = 1.0
 #: While stopping, a first request may still come for this long, and a refused client may read its answer.
 STOPPING_SECONDS: Final = 1.0
 
@@ -59,7 +62,7 @@ class Downstream(ClientLeg):
     """A client's connection."""
 
     __slots__ = (
-        *("reader", "requests", "tunnel", "_linger_until"),
+        *("reader", "requests", "tunnel", "_is_counted", "_linger_until"),
         *("exchange", "_head_since", "_input", "_taken_bytes", "_events", "_pumping"),
     )
 
@@ -69,6 +72,7 @@ class Downstream(ClientLeg):
         self.reader = RequestReader(plane.head_limits)
         self.requests = 0
         self.tunnel: Tunnel | None = None
+        self._is_counted = True  # among the connections that are limited; one that only lingers isn't
         self._linger_until = 0.0
         # per request
         self.exchange: Exchange | None = None
@@ -101,7 +105,8 @@ class Downstream(ClientLeg):
         if plane.is_over_connection_limit():
             # Not from here: what ends a transport has no effect inside connection_made. Until then nothing is read.
             self.mode = LINGERING
-            self._linger_until = plane.now + LINGER_SECONDS
+            self._uncount()
+            self._linger_until = plane.now + REFUSED_SECONDS
             plane.loop.call_soon(self._refuse_connection)
 
     def data_received(self, data: bytes) -> None:
@@ -142,8 +147,15 @@ class Downstream(ClientLeg):
     def connection_lost(self, exc: Exception | None) -> None:
         """Clear up: the exchange ends, the gauge falls, the parser lets go of us."""
         self.plane.unwatch(self)
-        self.plane.row[self.listener.connections_column] -= 1
+        if self._is_counted:
+            self._uncount()
+        else:
+            self.plane.lingering.discard(self)
+            self.plane.refused.discard(self)
         if self.tunnel is not None:
+            if exc is not None:
+                for data in self.read_unread():  # that it broke is no verdict on what was said before
+                    self.tunnel.from_client(data)
             self.tunnel.client_lost(exc)
         else:
             self._handle_gone()
@@ -289,9 +301,14 @@ class Downstream(ClientLeg):
         self.exchange = Exchange(self.plane, self, error.head, started)
         self.exchange.fail(error)
 
+    def _uncount(self) -> None:
+        self._is_counted = False
+        self.plane.row[self.listener.connections_column] -= 1
+
     def _refuse_connection(self) -> None:
-        self.mode = HTTP
-        self._refuse(ConnectionLimit())
+        if self.transport is not None:
+            self.mode = HTTP
+            self._refuse(ConnectionLimit(note=over("limits.connections", self.plane.limits.connections, "")))
 
     def _take_in_other_mode(self, data: bytes) -> bytes:
         """Take bytes that aren't HTTP, and return what behind them is."""
@@ -398,11 +415,21 @@ class Downstream(ClientLeg):
         self.mode = LINGERING
         self._input = None
         self._events.clear()
-        now = self.plane.now
-        self._linger_until = now + LINGER_SECONDS
-        self.deadline = now + LINGER_SILENCE_SECONDS
+        plane = self.plane
+        if self._is_counted:
+            self._uncount()
+            self._linger_until = plane.now + LINGER_SECONDS
+            plane.lingering.add(self)
+        else:
+            plane.refused.add(self)
+        self.deadline = min(plane.now + LINGER_SILENCE_SECONDS, self._linger_until)
         transport.write_eof()
         self.resume_reading(NOT_CONNECTED | PIPELINED | WRITE_FULL | SPLICED)
+
+    def give_way(self) -> None:
+        """Linger no longer; what was written and is still here has a moment to go out."""
+        self.close()
+        self.deadline = self.plane.now + REFUSED_SECONDS
 
     def drain(self) -> None:
         """Close if nothing is going on; while stopping, the next answer says ``Connection: close``."""
@@ -422,7 +449,7 @@ class Downstream(ClientLeg):
 
     def on_deadline(self, now: float) -> None:
         """Find out which deadline it was, and act on it."""
-        exchange = self.exchange
+        exchange, client = self.exchange, self.plane.client
         if self.tunnel is not None:
             self.tunnel.expired()
         elif self.write_paused and self.has_drained_some() and self.mode is not CLOSING:
@@ -430,12 +457,12 @@ class Downstream(ClientLeg):
         elif self.mode:
             self.abort()
         elif exchange is not None and self.write_paused:
-            exchange.break_off(ClientTooSlow())
+            exchange.break_off(ClientTooSlow(note=over("client.write_timeout", client.write_timeout)))
             self.abort()
         elif exchange is not None:
             self.deadline = FOREVER
-            exchange.break_off(BodyTimeout())
+            exchange.break_off(BodyTimeout(note=over("client.body_timeout", client.body_timeout)))
         elif self._head_since:
-            self._refuse(RequestTimeout())
+            self._refuse(RequestTimeout(note=over("client.header_timeout", client.header_timeout)))
         else:
             self.close()

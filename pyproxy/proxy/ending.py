@@ -6,7 +6,7 @@ Must not know asyncio, sockets or the clock, nor how a backend is found and aske
 
 from typing import TYPE_CHECKING, cast
 
-from pyproxy.errors import ClientGone, DownstreamError, ExchangeError
+from pyproxy.errors import ClientGone, DownstreamError, ExchangeError, UpstreamError
 from pyproxy.http1.head import RequestHead
 from pyproxy.proxy import answers
 from pyproxy.proxy.attempt import Attempt
@@ -15,11 +15,13 @@ from pyproxy.proxy.outcome import (
     ANSWERED,
     ANSWERING,
     CLIENT_GONE,
+    CLIENT_LEFT,
     CUT,
     LINGER,
     REQUEST_BODY,
     REQUEST_DONE,
     RESET,
+    TUNNEL_ENDS,
     UNASKED,
     Fate,
     RequestSide,
@@ -41,6 +43,7 @@ class Ending:
     __slots__ = (
         *("plane", "downstream", "route"),
         *("head", "client", "listener", "pool", "request_id", "attempts", "status", "bytes_sent", "duration", "end"),
+        "why",
         *("request", "response", "finished", "_started", "_unframed", "_keep", "_fate"),
     )
 
@@ -59,6 +62,7 @@ class Ending:
         self.bytes_sent = 0
         self.duration = 0.0
         self.end = "--"
+        self.why = b""  # why the client got no whole answer of a backend, or got one that says as much
         # the two sides
         self.request: RequestSide = REQUEST_DONE if head is None or not head.has_body else REQUEST_BODY
         self.response: ResponseSide = UNASKED
@@ -94,6 +98,7 @@ class Ending:
         if self.finished:
             return
         self._end_attempt()
+        self._give_reason(error)
         understood = self.head is not None and not isinstance(error, DownstreamError)
         plane = self.plane
         self._answer(answers.refuse(error, plane.error_pages, plane.date), error.end, understood=understood)
@@ -127,6 +132,7 @@ class Ending:
         if self.finished:
             return
         end = CLIENT_GONE[self.request, self.response] if self.head is not None else "CR"
+        self.why = CLIENT_LEFT[end]
         self._end_attempt()
         self.status = self.status or ClientGone.status
         self._finish(end, CUT)
@@ -134,11 +140,20 @@ class Ending:
     def tunnel_ended(self, end: str) -> None:
         """Finish an exchange that had become a tunnel."""
         if not self.finished:
-            self._end_attempt(flush=end == "--")
+            self.why = TUNNEL_ENDS[end]
+            self._end_attempt(flush=end in {"--", "CD"})
             self._finish(end, CUT)
 
-    def _cut(self, error: ExchangeError) -> None:
-        self._finish(error.end, RESET if self._unframed else CUT)
+    def _give_reason(self, error: ExchangeError) -> None:
+        """Keep the reason for the access log; what the client or the backend did wrong is told in our own as well."""
+        self.why = error.why
+        if isinstance(error, UpstreamError) or (error.end == "PR" and isinstance(error, DownstreamError)):
+            self.plane.tell_fault(cast("Exchange", self), error)
+
+    def _cut(self, error: ExchangeError, end: str = "") -> None:
+        self._give_reason(error)
+        fate = RESET if self._unframed else LINGER if self.request is REQUEST_BODY else CUT
+        self._finish(end or error.end, fate)
 
     def _finish(self, end: str, fate: Fate) -> None:
         """Count, log, and leave the client's connection to its fate: the one place where an exchange ends."""

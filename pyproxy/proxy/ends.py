@@ -30,16 +30,17 @@ def sender_of(transport: asyncio.BaseTransport, *, is_unix: bool) -> str:
     return (transport.get_extra_info("peername") or ("-", 0))[0]
 
 
-def host_of(address: str) -> bytes:
+def host_of(address: str, port: int) -> bytes:
     """
-    Write an address as a host.
+    Write an address as a host, with a port that isn't the one that HTTP has anyway.
 
-    >>> host_of("192.0.2.9"), host_of("2001:db8::9"), host_of("unix:")
-    (b'192.0.2.9', b'[2001:db8::9]', b'localhost')
+    >>> host_of("192.0.2.9", 80), host_of("2001:db8::9", 8080), host_of("unix:", 0)
+    (b'192.0.2.9', b'[2001:db8::9]:8080', b'localhost')
     """
     if address == UNIX:
         return b"localhost"
-    return b"[%b]" % address.encode() if ":" in address else address.encode()
+    host = b"[%b]" % address.encode() if ":" in address else address.encode()
+    return host if port in {0, 80} else b"%b:%d" % (host, port)
 
 
 def write_proxy_header(version: str, ends: ProxyHeader) -> bytes:

@@ -9,20 +9,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pyproxy.clock import monotonic
-from pyproxy.errors import (
-    BadRequest,
-    BodyTooLarge,
-    ExchangeError,
-    Forbidden,
-    MethodNotAllowed,
-    NoBackend,
-    NoRoute,
-    QueueFull,
-)
+from pyproxy.errors import BadRequest, ExchangeError, MethodNotAllowed
 from pyproxy.http1.head import RequestHead
-from pyproxy.http1.request import HeadLimits, RequestReader
+from pyproxy.http1.limits import HeadLimits
+from pyproxy.http1.request import RequestReader
+from pyproxy.proxy import refusals
 from pyproxy.proxy.exchange import REFUSED_METHODS
-from pyproxy.proxy.forwarding import find_client, make_variables
+from pyproxy.proxy.forwarding import find_client, make_variables, take_prefix_off
+from pyproxy.proxy.log_lines import escape
 from pyproxy.proxy.sticky import Bond
 from pyproxy.routing.forwarded import Sender
 from pyproxy.routing.networks import UNIX
@@ -137,16 +131,16 @@ def _explain_request(
     answer["client"] = client.decode()
     answer["request"] = {
         "method": head.method.decode(),
-        "target": _text(head.target),
+        "target": _text(head.received),
         "host": _text(head.host) if head.host is not None else None,
     }
     route = plane.routes.match(head.host, head.target, head.method, listener.name, head)
     answer["routes"] = _explain_routes(plane, head, listener)
     answer["others"] = len(plane.routes) - len(answer["routes"])
     if head.method in REFUSED_METHODS:
-        answer["refused"] = _refusal(MethodNotAllowed())
+        answer["refused"] = _refusal(MethodNotAllowed(note=head.method))
     elif route is None:
-        answer["refused"] = _refusal(NoRoute())
+        answer["refused"] = _refusal(refusals.no_route(head))
     else:
         _explain_route(plane, route, head, sender, answer)
 
@@ -173,8 +167,11 @@ def _explain_route(plane: "DataPlane", route: "ServedRoute", head: RequestHead, 
     client = answer["client"]
     served = route.pool
     limit = route.body_limit
+    key = b""
+    if served is not None and served.hash_key is not None:
+        key = served.hash_key.of(head, client.encode())
     if route.allow is not None and client not in route.allow:
-        answer["refused"] = _refusal(Forbidden(f"{client} is not in the allow of routes[{route.index}]"))
+        answer["refused"] = _refusal(refusals.forbidden(client.encode(), route.index))
     elif served is None:
         assert route.redirect is not None
         host = head.host or b""  # an HTTP/1.1 request without one was refused
@@ -182,15 +179,20 @@ def _explain_route(plane: "DataPlane", route: "ServedRoute", head: RequestHead, 
         location = route.redirect.render_location(variables)
         answer["redirect"] = {"status": route.redirect_status, "location": _text(location)}
     elif limit is not None and (head.content_length or 0) > limit:
-        answer["refused"] = _refusal(BodyTooLarge(f"The body has {head.content_length} bytes, {limit} are allowed"))
+        answer["refused"] = _refusal(refusals.body_too_large(head.content_length or 0, limit))
     else:
-        _explain_pool(plane, served, head, answer)
+        problem = take_prefix_off(head, route.prefix) if route.prefix is not None else None
+        if problem is not None:
+            answer["refused"] = _refusal(problem)
+            return
+        if head.target != head.received:
+            answer["notes"].append(f"the backend is asked for {_text(head.target)}")
+        _explain_pool(plane, served, head, key, answer)
 
 
-def _explain_pool(plane: "DataPlane", served: "ServedPool", head: RequestHead, answer: Answer) -> None:
+def _explain_pool(plane: "DataPlane", served: "ServedPool", head: RequestHead, key: bytes, answer: Answer) -> None:
     """Look who would be picked, as ``ServedPool.pick`` does."""
     pool, queued = served.pool, served.line.count()
-    key = served.hash_key.of(head, answer["client"].encode()) if served.hash_key is not None else b""
     own = None
     if served.sticky is not None:
         values = served.sticky.take_values(head)
@@ -207,13 +209,13 @@ def _explain_pool(plane: "DataPlane", served: "ServedPool", head: RequestHead, a
     answer["backend"] = picked
     answer["queued"] = queued
     if picked is None and not pool.eligible and not pool.is_checking:
-        answer["refused"] = _refusal(NoBackend())
+        answer["refused"] = _refusal(refusals.no_backend(pool))
     elif picked is None and served.line.is_full():
-        answer["refused"] = _refusal(QueueFull())
+        answer["refused"] = _refusal(served.line.refuse())
 
 
 def _refusal(error: ExchangeError) -> Answer:
-    return {"status": error.status, "reason": str(error)}
+    return {"status": error.status, "reason": escape(error.why).decode()}
 
 
 def _text(value: bytes) -> str:

@@ -14,14 +14,21 @@ of the two. A deadline that expires while a leg can't write is believed only if 
 
 import asyncio
 import fcntl
+import os
+import select
 import struct
 import termios
+from collections.abc import Iterator
 from typing import Final, cast
 
 FOREVER: Final = float("inf")
 #: A body is in memory for at most this much a leg, and what one read brings (256 KB) on top.
 WRITE_BUFFER_HIGH_BYTES: Final = 64 * 1024
 WRITE_BUFFER_LOW_BYTES: Final = 16 * 1024
+#: What a transport reads at once.
+READ_BYTES: Final = 256 * 1024
+#: So often at most is read from a connection that broke: more than a receive buffer holds.
+LAST_READS_MAX: Final = 64
 
 # Why a leg doesn't read: bits, and plain integers, because an IntFlag takes 400 ns for one "&".
 WRITE_FULL: Final = 1  # the other leg's buffer is full
@@ -90,6 +97,30 @@ class Leg:
         """What has come and lies in the kernel, while the transport is there."""
         found = fcntl.ioctl(self.fileno(), termios.FIONREAD, b"\0\0\0\0") if self.transport is not None else b"\0\0\0\0"
         return int(struct.unpack("i", found)[0])
+
+    def has_news(self) -> bool:
+        """Whether bytes or the connection's end are in the kernel already, or it is closed."""
+        if not self.is_open:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def read_unread(self) -> Iterator[bytes]:
+        """
+        Read from the kernel what came before the connection broke.
+
+        For ``connection_lost`` after an error: it comes as soon as a write fails, while what the other side said before
+        it closed may still lie here, where it stays even after a RST. The transport itself reads no more.
+        """
+        for _ in range(LAST_READS_MAX):
+            try:
+                data = os.read(self.fileno(), READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            yield data
 
     def fileno(self) -> int:
         """Give the socket's descriptor; the transport must be there."""

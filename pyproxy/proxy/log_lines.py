@@ -56,7 +56,7 @@ def combined(exchange: "Exchange", wall: float) -> bytes:
     if head is None:
         request, referer, user_agent = b"-", b"-", b"-"
     else:
-        request = b"%b %b %b" % (_escape(head.method), _escape(head.target), _PROTOCOLS[head.version])
+        request = b"%b %b %b" % (_escape(head.method), _escape(head.received), _PROTOCOLS[head.version])
         referer = _escape(head.referer or b"-")
         user_agent = _escape(head.user_agent or b"-")
     attempts = exchange.attempts
@@ -69,6 +69,9 @@ def combined(exchange: "Exchange", wall: float) -> bytes:
         backends = b",".join([attempt.backend for attempt in attempts]) or b"-"
         statuses = b",".join([_NUMBERS[attempt.status] if attempt.status else b"-" for attempt in attempts]) or b"-"
         times = b",".join([_seconds(attempt.duration) for attempt in attempts]) or b"-"
+    end = exchange.end.encode()
+    if exchange.why:
+        end += b' why="%b"' % escape(exchange.why)
     return b'%b - - [%b] "%b" %b %b "%b" "%b" rt=%b ua=%b us=%b ut=%b tries=%b end=%b id=%b\n' % (
         exchange.client,
         _local.at(int(wall)),
@@ -82,7 +85,7 @@ def combined(exchange: "Exchange", wall: float) -> bytes:
         statuses,
         times,
         _number(len(attempts)),
-        exchange.end.encode(),
+        end,
         exchange.request_id,
     )
 
@@ -103,14 +106,14 @@ def json_line(exchange: "Exchange", wall: float) -> bytes:
     else:
         request = b'"method":%b,"target":%b,"protocol":"%b"' % (
             _quote(head.method),
-            _quote(head.target),
+            _quote(head.received),
             _PROTOCOLS[head.version],
         )
         referer, user_agent, host = _quote(head.referer), _quote(head.user_agent), _quote(head.host)
     return (
         b'{"time":"%b.%03dZ","client":"%b",%b,"status":%d,"bytes":%d,"duration":%b,"listener":"%b","pool":%b,'
         b'"backend":[%b],"attempts":%d,"upstream_status":[%b],"upstream_connect_time":[%b],'
-        b'"upstream_header_time":[%b],"end":"%b","request_id":%b,"referer":%b,"user_agent":%b,"host":%b}\n'
+        b'"upstream_header_time":[%b],"end":"%b","why":%b,"request_id":%b,"referer":%b,"user_agent":%b,"host":%b}\n'
     ) % (
         _utc.at(int(wall)),
         int(wall % 1 * 1000),
@@ -127,6 +130,7 @@ def json_line(exchange: "Exchange", wall: float) -> bytes:
         b",".join([_seconds_or_null(attempt.connect_time) for attempt in attempts]),
         b",".join([_seconds_or_null(attempt.header_time) for attempt in attempts]),
         exchange.end.encode(),
+        _quote_once(exchange.why) if exchange.why else b"null",
         b'"%b"' % exchange.request_id,
         referer,
         user_agent,
@@ -141,12 +145,26 @@ def _escape(value: bytes) -> bytes:
         if len(_SAFE) < _SAFE_MAX and len(value) <= _SAFE_BYTES_MAX:
             _SAFE.add(value)
         return value
+    return escape(value)
+
+
+def escape(value: bytes) -> bytes:
+    r"""
+    Escape what is seldom the same twice, and remember nothing.
+
+    >>> escape(b'say "a\\b"\n').decode()
+    'say \\x22a\\x5Cb\\x22\\x0A'
+    """
     return b"".join([_ESCAPED[byte] for byte in value])
 
 
 def _quote(value: bytes | None) -> bytes:
     """Make a JSON string; after our own escaping only the backslashes that it made need JSON's."""
     return b"null" if value is None else b'"%b"' % _escape(value).replace(b"\\", b"\\\\")
+
+
+def _quote_once(value: bytes) -> bytes:
+    return b'"%b"' % escape(value).replace(b"\\", b"\\\\")
 
 
 def _number(value: int) -> bytes:

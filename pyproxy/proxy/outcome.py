@@ -78,6 +78,25 @@ CLIENT_GONE: Final = {
 }
 
 
+#: The same in words, for the log.
+CLIENT_LEFT: Final = {
+    "CR": b"the client left while it was sending its request",
+    "CQ": b"the client left while its request waited in the queue",
+    "CC": b"the client left while we were connecting",
+    "CH": b"the client left while we waited for the answer's head",
+    "CD": b"the client left in the middle of the answer",
+}
+
+#: How a tunnel ends, in words.
+TUNNEL_ENDS: Final = {
+    "--": b"",
+    "CD": b"the client broke the tunnel off",
+    "SD": b"the backend broke the tunnel off",
+    "cD": b"nothing came through the tunnel for timeouts.tunnel",
+    "PD": b"the proxy is stopping and shutdown_grace is over",
+}
+
+
 def fate_after_answer(request: RequestSide, *, keep: bool) -> Fate:
     """Decide after an answer was sent whole; ``keep`` says that the connection may be kept."""
     if request is REQUEST_BODY:

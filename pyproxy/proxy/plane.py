@@ -7,24 +7,29 @@ Must not know how a configuration arrives or where listening sockets come from: 
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pyproxy.balance.backend import Backend
 from pyproxy.clock import monotonic, wall
+from pyproxy.config.runtime import Keepalive as KeepaliveConfig
 from pyproxy.config.runtime import RuntimeConfig, members_from_plain
-from pyproxy.errors import ExchangeError, Internal
-from pyproxy.http1.request import HeadLimits
+from pyproxy.errors import ExchangeError, Internal, UpstreamError
+from pyproxy.http1.limits import HeadLimits
 from pyproxy.http1.writer import http_date
 from pyproxy.observe.access_log import LineWriter
 from pyproxy.observe.histogram import WIDTH, bucket_of
+from pyproxy.observe.logging_setup import dropped_lines
 from pyproxy.observe.metrics import ENDS, Layout
+from pyproxy.proxy.attempt import Attempt
 from pyproxy.proxy.deadlines import Sweeper
 from pyproxy.proxy.downstream import Downstream
 from pyproxy.proxy.exchange import Exchange
 from pyproxy.proxy.flow import Leg
-from pyproxy.proxy.keepalive import Keepalive
-from pyproxy.proxy.log_lines import combined, json_line
+from pyproxy.proxy.keepalive import WAIT_SECONDS, Keepalive
+from pyproxy.proxy.lingering import Lingering
+from pyproxy.proxy.log_lines import combined, escape, json_line
 from pyproxy.proxy.served import ServedListener, ServedPool, ServedRoute
 from pyproxy.proxy.splice import SPLICE_BYTES, AnswerSplice, BodySplice, Pipe, Pipes
 from pyproxy.proxy.tunnel import Tunnel
@@ -32,7 +37,14 @@ from pyproxy.proxy.upstream import Dial, Upstream
 from pyproxy.routing.networks import Networks
 from pyproxy.routing.table import RouteTable
 
+#: Connections of one worker that linger at a time: after an answer to a request, and after "too many connections".
+LINGERING_MAX: Final = 256
+REFUSED_MAX: Final = 32
+
 _log = logging.getLogger("worker")
+
+#: So many failed exchanges a second have a line of their own in the program's log.
+TOLD_A_SECOND: Final = 10
 
 
 def _request_ids() -> Iterator[bytes]:
@@ -73,6 +85,9 @@ class DataPlane:
         self._report = report
         self.draining = False
         self.keeps_clients = True  # whether a client's connection may carry another request
+        self.pins = 0  # clients' logins that hold for a backend's connection
+        self.lingering = Lingering(LINGERING_MAX)
+        self.refused = Lingering(REFUSED_MAX)
         self.pipes = Pipes()
         self.splice_bytes = SPLICE_BYTES
         # How many requests a client's connection may carry; without a keepalive time there is no second one.
@@ -89,12 +104,15 @@ class DataPlane:
         self._logs_json = config.access_log.format == "json"
         self._epoch = wall() - self.now  # of the monotonic clock; looked at again with every sweep
         self.log_writer = LineWriter(log_fd) if log_fd is not None else None
+        self._told = 0  # failed exchanges of the present second
         self.make_request_id = _request_ids().__next__
         self.date = http_date(wall())
         self._next_second = self.now + 1.0
         self.sweeper = Sweeper(self.loop, monotonic, self._on_tick)
         self.watch = self.sweeper.watch
         self.unwatch = self.sweeper.unwatch
+        # Pools that speak in the same way to the same address share its idle connections.
+        self._keepalives: dict[tuple[bytes, KeepaliveConfig], Keepalive[Upstream]] = {}
         self.pools = {pool.name: ServedPool(self, pool, layout) for pool in config.pools}
         self._rising = [served for served in self.pools.values() if served.pool.is_rising]
         self.is_sticky = any(served.sticky is not None for served in self.pools.values())
@@ -117,6 +135,63 @@ class DataPlane:
         """Make the protocol of a new connection to a backend."""
         return Upstream(self, backend, keepalive, self.pools[backend.pool].timeouts.idle)
 
+    def find_keepalive(self, address: bytes, config: KeepaliveConfig) -> Keepalive[Upstream]:
+        """Give a backend the idle connections of its address, which it shares with all that have the same settings."""
+        key = address, config
+        found = self._keepalives.get(key)
+        if found is None or not found.users:
+            found = self._keepalives[key] = Keepalive(config, address)
+        found.users += 1
+        return found
+
+    def await_first(self, keepalive: Keepalive[Upstream], attempt: Attempt) -> None:
+        """Take it that an attempt waits for a new connection, to which idle ones give way if it takes long."""
+        keepalive.await_first(attempt)
+        self._look_later(keepalive)
+
+    def _look_later(self, keepalive: Keepalive[Upstream]) -> None:
+        if not keepalive.is_watched:
+            keepalive.is_watched = True
+            self.loop.call_later(WAIT_SECONDS, self._look, keepalive)
+
+    def _look(self, keepalive: Keepalive[Upstream]) -> None:
+        """Close idle connections in favour of who has waited for long enough; ask the other workers if need be."""
+        keepalive.is_watched = False
+        self.now = monotonic()
+        idle, untold = keepalive.find_idle(self.now, Upstream.is_idle_since)
+        for upstream in idle:
+            upstream.close()
+        if untold:
+            untold -= self._close_idle(keepalive.address, untold)
+        if untold > 0 and len(self.rows) > 1:
+            self._report({"type": "waiting", "address": keepalive.address.decode(), "count": untold})
+        if keepalive.waiting:
+            self._look_later(keepalive)
+
+    def _close_idle(self, address: bytes, count: int) -> int:
+        """Close so many idle connections to an address, whichever pools they are of; return how many there were."""
+        closed = 0
+        for keepalive in self._keepalives.values():
+            if keepalive.address == address:
+                while closed < count and len(keepalive):
+                    upstream = keepalive.take_oldest()
+                    upstream.close()
+                    closed += 1
+        return closed
+
+    def give_way(self, address: str, count: int) -> None:
+        """
+        Let idle connections to an address give way to a check, or to requests of another worker.
+
+        If there are too few, the next ones that would be kept aren't.
+        """
+        self.now = monotonic()
+        missing = count - self._close_idle(address.encode(), count)
+        for keepalive in self._keepalives.values():
+            if keepalive.address == address.encode() and keepalive.users and missing > 0:
+                keepalive.note_strangers(missing, self.now)
+                self._look_later(keepalive)
+
     def dial(self, exchange: Exchange, backend: Backend, keepalive: Keepalive[Upstream], timeout: float) -> Dial:
         """Begin a connection for an exchange, which hears of the result."""
         return Dial(self, exchange, backend, keepalive, timeout)
@@ -128,9 +203,10 @@ class DataPlane:
 
     def report_failing(self, backend: Backend, error: ExchangeError) -> None:
         """Tell the supervisor of a backend whose failures in a row are too many; ``error`` is the last one."""
-        last = str(error)
         message = {"pool": backend.pool, "seat": backend.seat, "failures": backend.failures}
-        self._report({"type": "failing", **message, "last": last[:1].lower() + last[1:]})
+        if backend.gateway_answers is not None:
+            message["answers"] = backend.gateway_answers.plain()
+        self._report({"type": "failing", **message, "last": escape(error.why).decode()})
 
     def splice_answer(self, exchange: Exchange, upstream: Upstream, first: list[bytes]) -> AnswerSplice | None:
         """Let the rest of an answer pass inside the kernel, behind these first bytes; None if it can't."""
@@ -191,6 +267,16 @@ class DataPlane:
         row[self.end_columns[exchange.end]] += 1
         self.log(exchange)
 
+    def tell_fault(self, exchange: Exchange, error: ExchangeError) -> None:
+        """Tell in the program's log what a client or a backend did wrong, whether or not there is an access log."""
+        self._told += 1
+        if self._told > TOLD_A_SECOND:
+            return
+        is_backend = isinstance(error, UpstreamError)
+        who = f"{exchange.pool}/{exchange.attempts[-1].on.name}" if is_backend else exchange.client.decode()
+        level = logging.WARNING if is_backend else logging.INFO
+        _log.log(level, "%s: %s (id=%s)", who, escape(error.why).decode(), exchange.request_id.decode())
+
     def log(self, exchange: Exchange) -> None:
         """Write the access log line of a finished exchange."""
         if self.log_writer is not None:
@@ -212,7 +298,7 @@ class DataPlane:
         if exchange.finished and exchange.downstream.exchange is not None:
             exchange = exchange.downstream.exchange  # the end of one begins the next: that's the one that failed
         try:
-            exchange.break_off(Internal())
+            exchange.break_off(Internal(note=type(sys.exc_info()[1]).__name__.encode()))
         except Exception:
             _log.exception("ending %r failed", exchange)
         if exchange.downstream.exchange is exchange:
@@ -236,14 +322,15 @@ class DataPlane:
             served = self.pools[data["name"]]
             gone, fallen = served.update(members_from_plain(data["backends"]), data["unit"])
             for backend in gone:
-                for upstream in backend.keepalive.retire():
+                for upstream in backend.keepalive.release():
                     upstream.close()
+            self._keepalives = {key: found for key, found in self._keepalives.items() if found.users}
             for backend in fallen:
                 # Behind a machine that lost its power they look open for as long as nothing is sent.
                 for upstream in backend.keepalive.clear():
                     upstream.close()
-            if served.send_proxy is not None and (gone or fallen):
-                self._close_private({*gone, *fallen})
+            if (gone or fallen) and (served.send_proxy is not None or self.pins):
+                self._close_own({*gone, *fallen})
             if served.resets:
                 self._reset({backend for backend in fallen if backend.health == "down"})
 
@@ -254,12 +341,11 @@ class DataPlane:
         seen = {name: served.sticky.take_seen() for name, served in self.pools.items() if served.sticky is not None}
         return {name: backends for name, backends in seen.items() if backends}
 
-    def _close_private(self, backends: set[Backend]) -> None:
-        """Close the idle connections that belong to one client each."""
+    def _close_own(self, backends: set[Backend]) -> None:
+        """Close the connections that belong to one client each."""
         for watched in list(self.sweeper.watched):
-            if isinstance(watched, Upstream) and watched.is_idle and watched.backend in backends:
-                watched.keepalive.discard(watched)
-                watched.close()
+            if isinstance(watched, Downstream):
+                watched.forget(backends)
 
     def _reset(self, backends: set[Backend]) -> None:
         """End what is in flight on these, as if they had reset every connection."""
@@ -315,8 +401,9 @@ class DataPlane:
 
     @property
     def connections(self) -> int:
-        """Client connections of this worker."""
-        return sum(self.row[column] for column in self._connection_columns)
+        """Client connections of this worker, with those that only linger."""
+        counted = sum(self.row[column] for column in self._connection_columns)
+        return counted + len(self.lingering) + len(self.refused)
 
     def close(self, timeout: float) -> None:
         """Stop the sweeper and write what is left of the log for at most ``timeout`` seconds."""
@@ -328,13 +415,18 @@ class DataPlane:
         self.now = now
         self._epoch = wall() - now
         self.row[self._layout.loop_lag_ns] = int(lag * 1e9)
+        lost = dropped_lines()
         if self.log_writer is not None:
             self.log_writer.flush()
-            self.row[self._layout.lines_dropped] = self.log_writer.dropped
+            lost += self.log_writer.dropped
+        self.row[self._layout.lines_dropped] = lost
         for served in self._rising:
             served.pool.rise(now)  # a line that waits looks for room by itself
         if now >= self._next_second:
             self._next_second = now + 1.0
             self.date = http_date(wall())
+            if self._told > TOLD_A_SECOND:
+                _log.info("%d more requests failed; the access log has them", self._told - TOLD_A_SECOND)
+            self._told = 0
             for served in self.pools.values():
                 served.budget.advance()

@@ -23,6 +23,7 @@ _V1_STARTS: Final = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN ", b"PROXY 
 _V1_WORD: Final = re.compile(rb"[0-9A-Fa-f.:]*")  # of an address or a port; notably no % and no sign
 _V1_PORT: Final = re.compile(rb"0|[1-9][0-9]{0,4}")
 _V1_UNKNOWN: Final = b"PROXY UNKNOWN\r\n"
+_V1_FIRST: Final = ord("P")
 
 _V2_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED: Final = struct.Struct(">12sBBH")
@@ -55,42 +56,100 @@ class ProxyHeader:
         return f"<ProxyHeader {self.source} {self.source_port} to {self.destination} {self.destination_port}>"
 
 
-def read_header(data: bytes) -> tuple[int, ProxyHeader] | None:
+class HeaderReader:
     r"""
-    Read the header that ``data`` begins with: how many bytes it takes, and what it says; None wants more bytes.
+    Read the header that a connection begins with, however it is cut; what is known of it is not looked at again.
 
-    Raises ``BadRequest`` as soon as no further byte could make it a header. At most ``V1_MAX_BYTES`` or 16 +
-    ``V2_MAX_BYTES`` are ever wanted.
-
-        >>> read_header(b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET /")
-        (42, <ProxyHeader 192.0.2.1 56324 to 192.0.2.2 443>)
+        >>> HeaderReader().feed(b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET /")
+        (b'GET /', <ProxyHeader 192.0.2.1 56324 to 192.0.2.2 443>)
     """
-    if data[:1] == b"P":
-        return _read_v1(data)
-    if data[:12] == _V2_SIGNATURE[: len(data)]:
-        return _read_v2(data)
-    raise BadRequest("The connection does not begin with a PROXY header")
 
+    __slots__ = ("_addresses", "_checked", "_data", "_end", "_ports", "_wanted")
 
-def _read_v1(data: bytes) -> tuple[int, ProxyHeader] | None:
-    if not any(start[: len(data)] == data[: len(start)] for start in _V1_STARTS):
-        raise BadRequest("The PROXY line names no known protocol")
-    end = data.find(b"\r\n", 0, V1_MAX_BYTES)
-    if end < 0 and len(data) >= V1_MAX_BYTES:
-        raise BadRequest("The PROXY line is too long")
-    if data.startswith(b"PROXY U"):
-        return None if end < 0 else (end + 2, ProxyHeader())
-    words = data[len(_V1_STARTS[0]) : end if end >= 0 else len(data)].split(b" ")
-    complete = len(words) if end >= 0 else len(words) - 1
-    addresses = [_v1_address(word, data[:10] == b"PROXY TCP6") for word in words[: min(complete, 2)]]
-    ports = [_v1_port(word) for word in words[2:complete]]
-    if end < 0:
-        if len(words) > 4 or not _V1_WORD.fullmatch(words[-1].removesuffix(b"\r")):
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._wanted = 1  # with fewer bytes there is nothing new to see
+        self._end = 0  # of a header of version 2, when that is known
+        self._checked = 0  # so far its TLVs are right; in version 1, so many words
+        self._addresses: list[str] = []
+        self._ports: list[int] = []
+
+    def feed(self, data: bytes) -> tuple[bytes, ProxyHeader] | None:
+        """
+        Take bytes as they arrived; give what is behind the header, and what that says. None wants more bytes.
+
+        Raises ``BadRequest`` as soon as no further byte could make it a header. At most ``V1_MAX_BYTES`` or 16 +
+        ``V2_MAX_BYTES`` are ever wanted.
+        """
+        held = self._data
+        held += data
+        if len(held) < self._wanted:
+            return None
+        if held[0] == _V1_FIRST:
+            found = self._read_v1(bytes(held))
+            self._wanted = len(held) + 1
+        elif held[:12] == _V2_SIGNATURE[: len(held)]:
+            found = self._read_v2(held)
+        else:
+            raise BadRequest("The connection does not begin with a PROXY header")
+        return None if found is None else (bytes(held[found[0] :]), found[1])
+
+    def _read_v1(self, data: bytes) -> tuple[int, ProxyHeader] | None:
+        if not any(start[: len(data)] == data[: len(start)] for start in _V1_STARTS):
+            raise BadRequest("The PROXY line names no known protocol")
+        end = data.find(b"\r\n", 0, V1_MAX_BYTES)
+        if end < 0 and len(data) >= V1_MAX_BYTES:
+            raise BadRequest("The PROXY line is too long")
+        if data.startswith(b"PROXY U"):
+            return None if end < 0 else (end + 2, ProxyHeader())
+        words = data[len(_V1_STARTS[0]) : end if end >= 0 else len(data)].split(b" ")
+        self._check_words(words[: len(words) if end >= 0 else len(words) - 1], data[:10] == b"PROXY TCP6")
+        if end < 0:
+            if len(words) > 4 or not _V1_WORD.fullmatch(words[-1].removesuffix(b"\r")):
+                raise BadRequest("The PROXY line is malformed")
+            return None
+        if len(words) != 4:
             raise BadRequest("The PROXY line is malformed")
-        return None
-    if len(words) != 4:
-        raise BadRequest("The PROXY line is malformed")
-    return end + 2, ProxyHeader(addresses[0], ports[0], addresses[1], ports[1])
+        (source, destination), (source_port, destination_port) = self._addresses, self._ports
+        return end + 2, ProxyHeader(source, source_port, destination, destination_port)
+
+    def _check_words(self, words: list[bytes], is_v6: bool) -> None:
+        """Take those that have become complete."""
+        for word in words[self._checked :]:
+            if len(self._addresses) < 2:
+                self._addresses.append(_v1_address(word, is_v6))
+            else:
+                self._ports.append(_v1_port(word))
+        self._checked = len(words)
+
+    def _read_v2(self, held: bytearray) -> tuple[int, ProxyHeader] | None:
+        if not self._end:
+            self._wanted = len(held) + 1
+            self._end = _find_v2_end(held)
+            if not self._end:
+                return None
+            has_addresses = held[12] == _V2_PROXY and held[13] != _UNSPEC
+            self._checked = _V2_FIXED.size + _V2_ADDRESS_BYTES[held[13]] if has_addresses else self._end
+        self._check_tlvs(held, self._end)
+        if len(held) < self._end:
+            return None
+        if held[12] == _V2_LOCAL or held[13] not in (_TCP4, _TCP6):
+            return self._end, ProxyHeader()
+        return self._end, _v2_addresses(held, held[13])
+
+    def _check_tlvs(self, held: bytearray, end: int) -> None:
+        """Go through the TLVs as far as they have come: they must fill exactly what is left of the header."""
+        at = self._checked
+        while at < end:
+            if end - at < _TLV_BYTES:
+                raise BadRequest("The PROXY header ends within a field")
+            if len(held) < at + _TLV_BYTES:
+                break
+            at += _TLV_BYTES + int.from_bytes(held[at + 1 : at + 3], "big")
+        if at > end:
+            raise BadRequest("The PROXY header is too short for what it says to hold")
+        self._checked = at
+        self._wanted = min(at + _TLV_BYTES, end)
 
 
 def _v1_address(word: bytes, is_v6: bool) -> str:
@@ -108,42 +167,24 @@ def _v1_port(word: bytes) -> int:
     return int(word)
 
 
-def _read_v2(data: bytes) -> tuple[int, ProxyHeader] | None:
-    if len(data) <= 12:
-        return None
-    if data[12] not in (_V2_LOCAL, _V2_PROXY):
+def _find_v2_end(held: bytearray) -> int:
+    """Check the fixed part as far as it has come, and tell where the header ends; 0 if that isn't known yet."""
+    if len(held) <= 12:
+        return 0
+    if held[12] not in (_V2_LOCAL, _V2_PROXY):
         raise BadRequest("The PROXY header has an unknown version or command")
-    is_local = data[12] == _V2_LOCAL  # its family is ignored
-    if len(data) > 13 and not is_local and data[13] not in _V2_ADDRESS_BYTES:
+    # The family of a LOCAL one is ignored.
+    if len(held) > 13 and held[12] == _V2_PROXY and held[13] not in _V2_ADDRESS_BYTES:
         raise BadRequest("The PROXY header has an unknown protocol")
-    if len(data) < _V2_FIXED.size:
-        return None
-    family = data[13]
-    end = _V2_FIXED.size + int.from_bytes(data[14:16], "big")
-    if end > _V2_FIXED.size + V2_MAX_BYTES:
+    if len(held) < _V2_FIXED.size:
+        return 0
+    size = int.from_bytes(held[14:16], "big")
+    if size > V2_MAX_BYTES:
         raise BadRequest("The PROXY header is too long")
-    if not is_local and family != _UNSPEC:
-        _check_tlvs(data, _V2_FIXED.size + _V2_ADDRESS_BYTES[family], end)
-    if len(data) < end:
-        return None
-    if is_local or family not in (_TCP4, _TCP6):
-        return end, ProxyHeader()
-    return end, _v2_addresses(data, family)
+    return _V2_FIXED.size + size
 
 
-def _check_tlvs(data: bytes, at: int, end: int) -> None:
-    """Go through the TLVs as far as they have come: they must fill exactly what is left of the header."""
-    while at < end:
-        if end - at < _TLV_BYTES:
-            raise BadRequest("The PROXY header ends within a field")
-        if len(data) < at + _TLV_BYTES:
-            return
-        at += _TLV_BYTES + int.from_bytes(data[at + 1 : at + 3], "big")
-    if at > end:
-        raise BadRequest("The PROXY header is too short for what it says to hold")
-
-
-def _v2_addresses(data: bytes, family: int) -> ProxyHeader:
+def _v2_addresses(data: bytearray, family: int) -> ProxyHeader:
     if family == _TCP4:
         source, destination, source_port, destination_port = _TCP4_BLOCK.unpack_from(data, _V2_FIXED.size)
         return ProxyHeader(str(IPv4Address(source)), source_port, str(IPv4Address(destination)), destination_port)

@@ -4,8 +4,10 @@ The body of one request on its way to a backend: counted, framed, and kept while
 Pure; made only for a request that has a body. Must not know the client nor the backend.
 """
 
+from pyproxy.errors import BodyTooLarge
 from pyproxy.http1.head import RequestHead
 from pyproxy.http1.writer import chunk, last_chunk
+from pyproxy.proxy import refusals
 
 
 class RequestBody:
@@ -35,6 +37,10 @@ class RequestBody:
     def is_too_large(self) -> bool:
         """Whether it is, or will be, over the limit."""
         return self._limit is not None and self._size > self._limit
+
+    def refuse(self) -> BodyTooLarge:
+        """Say how much over the limit it is."""
+        return refusals.body_too_large(self._size, self._limit or 0)
 
     def count(self, data: bytes) -> None:
         """Count a piece; a body whose size was announced has been counted already."""

@@ -6,8 +6,18 @@ from typing import Final
 from pyproxy.config.runtime import Retry as RetryConfig
 from pyproxy.errors import ExchangeError, Retry
 
-#: Methods that may be sent twice with the effect of once (RFC 9110, section 9.2.2).
-IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
+#: Methods that may be sent twice with the effect of once: those of RFC 9110, section 9.2.2, and what IANA's registry
+#: of methods (RFC 9110, section 16.1) calls idempotent. TRACE and CONNECT are refused, and unknown ones are not here.
+IDEMPOTENT: Final = frozenset(
+    {
+        *(b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY"),
+        # WebDAV and its extensions
+        *(b"ACL", b"BASELINE-CONTROL", b"BIND", b"CHECKIN", b"CHECKOUT", b"COPY", b"LABEL", b"LINK", b"MERGE"),
+        *(b"MKACTIVITY", b"MKCALENDAR", b"MKCOL", b"MKREDIRECTREF", b"MKWORKSPACE", b"MOVE", b"ORDERPATCH"),
+        *(b"PROPFIND", b"PROPPATCH", b"REBIND", b"REPORT", b"SEARCH", b"UNBIND", b"UNCHECKOUT", b"UNLINK"),
+        *(b"UNLOCK", b"UPDATE", b"UPDATEREDIRECTREF", b"VERSION-CONTROL"),
+    }
+)
 
 
 class RetryBudget:
@@ -47,15 +57,28 @@ class RetryBudget:
         return self._sum_retries + self.retries < allowed
 
 
-def decide(config: RetryConfig, budget: RetryBudget, error: ExchangeError, *, method: bytes, attempts: int) -> bool:
+def decide(
+    config: RetryConfig,
+    budget: RetryBudget,
+    error: ExchangeError,
+    *,
+    method: bytes,
+    attempts: int,
+    elapsed: float,
+    is_free: bool,
+) -> bool:
     """
-    Decide whether ``error`` is followed by another attempt; ``attempts`` counts those already made.
+    Decide whether ``error`` is followed by another attempt.
 
-    The caller has seen to it that another is possible at all: no byte of the request's body is gone, and the
-    client has got no byte of an answer.
+    ``attempts`` counts those already made, ``elapsed`` is seconds since the first of all began. ``is_free`` says that
+    the failed one is neither among the attempts nor to be paid from the budget: no byte was sent, or a connection
+    that had been kept turned out to be closed.
+
+    The caller has seen to it that another is possible at all: there is a backend for it, no byte of the request's
+    body is gone, and the client has got no byte of an answer.
     """
-    if attempts >= config.attempts or error.cause not in config.on:
+    if error.cause not in config.on or elapsed >= config.timeout:
         return False
     if error.retry is Retry.NEVER or (error.retry is Retry.IF_REPEATABLE and method not in IDEMPOTENT):
         return False
-    return budget.allows
+    return is_free or (attempts < config.attempts and budget.allows)

@@ -6,7 +6,7 @@ Must not know connections or exchanges.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend, Columns
 from pyproxy.balance.pool import Pool
@@ -15,8 +15,7 @@ from pyproxy.config.runtime import Listener, Route
 from pyproxy.config.runtime import Pool as PoolConfig
 from pyproxy.errors import ExchangeError
 from pyproxy.observe.metrics import Layout
-from pyproxy.proxy.attempt import Attempt
-from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.attempt import Attempt, GatewayAnswers
 from pyproxy.proxy.retry import RetryBudget
 from pyproxy.proxy.sticky import ServedSticky
 from pyproxy.proxy.waiting import WaitingLine
@@ -107,9 +106,7 @@ class ServedPool:
         )
         self.pool.start_slowly(config.slow_start, plane.now)
         self.sticky = ServedSticky(config.sticky, self.pool) if config.sticky is not None else None
-        self.line = WaitingLine(
-            plane, self.pool, config.queue, layout.queued(config.name), layout.queue_head(config.name)
-        )
+        self.line = WaitingLine(plane, self, config.queue, layout.queued(config.name), layout.queue_head(config.name))
 
     def pick(self, exchange: "Exchange") -> Backend | None:
         """
@@ -119,15 +116,21 @@ class ServedPool:
         free. Nor is anybody refused for the sake of another worker's queue, which may hang, while there is room. Who
         sticks to a backend that gets no other clients takes nothing from those who wait.
         """
+        if exchange.attempts:
+            return self.pick_another(exchange)
         own = exchange.own()
-        if self.must_wait() and not exchange.attempts and (own is None or not self.is_apart(own)):
+        if self.must_wait() and (own is None or not self.is_apart(own)):
             return None
-        return self.pool.pick(exchange.tried(), exchange.key, exchange.plane.now, own)
+        return self.pool.pick((), exchange.key, exchange.plane.now, own)
 
-    def has_any_for(self, exchange: "Exchange") -> bool:
-        """Whether there is anybody for another attempt, if only the one that the client sticks to."""
-        own = exchange.own()
-        return bool(self.pool.eligible) or (own is not None and self.pool.can_serve(own))
+    def pick_another(self, exchange: "Exchange") -> Backend | None:
+        """Give the backend for the next attempt of a request that has met some, or has waited in the line."""
+        tried, unreachable = exchange.tried(), exchange.unreachable()
+        return self.pool.pick(tried, exchange.key, exchange.plane.now, exchange.own(), unreachable)
+
+    def has_another(self, exchange: "Exchange") -> bool:
+        """Whether there is anybody for the next attempt, now or when there is room."""
+        return self.pool.has_another(exchange.unreachable(), exchange.own())
 
     def is_apart(self, own: Backend) -> bool:
         """Whether a backend serves only those who stick to it, and has room for one."""
@@ -167,11 +170,32 @@ class ServedPool:
 
         What began before the backend came back doesn't count, nor does what we end ourselves since it is down.
         """
-        backend, outlier = attempt.on, self.outlier
-        if outlier is None or not error.blames_backend or backend.ejected or backend.health == "down":
-            return
+        if self._is_counted(attempt, error):
+            self._count(attempt.on, error)
+
+    def count_gateway_answer(self, attempt: Attempt, error: ExchangeError, client: bytes, target: bytes) -> None:
+        """Do the same for a 502 to 504 of the backend's own, of which it matters who got it for what."""
+        if self._is_counted(attempt, error):
+            backend = attempt.on
+            answers: GatewayAnswers | None = backend.gateway_answers if backend.failures else None
+            if answers is None:
+                answers = backend.gateway_answers = GatewayAnswers()
+            answers.note(client, target)
+            self._count(backend, error)
+
+    def _is_counted(self, attempt: Attempt, error: ExchangeError) -> bool:
+        backend = attempt.on
+        if self.outlier is None or not error.blames_backend or backend.ejected or backend.health == "down":
+            return False
         if attempt.started < backend.counts_from:
-            return
+            return False
+        if not backend.failures:
+            backend.gateway_answers = None  # of an earlier row
+        return True
+
+    def _count(self, backend: Backend, error: ExchangeError) -> None:
+        outlier = self.outlier
+        assert outlier is not None
         backend.failures += 1
         now = self._plane.now
         # Told again until it answers: it may be the last one that is left, and not for long.
@@ -184,7 +208,7 @@ class ServedPool:
         return Backend(
             self.name,
             config,
-            keepalive=Keepalive[Any](self._keepalive),
+            keepalive=self._plane.find_keepalive(config.address.encode(), self._keepalive),
             columns=columns_of(self._layout, config.seat),
         )
 
@@ -194,19 +218,13 @@ class ServedPool:
 
 
 class ServedRoute:
-    """
-    A route of the configuration, ready to be applied.
-
-    ``is_plain`` says that a request goes to the pool as it came and the answer back as well, which is all that
-    most routes do.
-    """
+    """A route of the configuration, ready to be applied."""
 
     __slots__ = (
         "allow",
         "body_limit",
         "config",
         "index",
-        "is_plain",
         "pool",
         "prefix",
         "redirect",
@@ -226,4 +244,3 @@ class ServedRoute:
         self.response_rewrite = make_rewrite(config.response_headers)
         self.redirect = Template(config.redirect.to) if config.redirect is not None else None
         self.redirect_status = config.redirect.status if config.redirect is not None else 0
-        self.is_plain = self.prefix is None and self.request_rewrite is None

@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.clock import monotonic
+from pyproxy.errors import ResponseTruncated
 from pyproxy.http1.head import END
 from pyproxy.proxy.flow import FOREVER, SPLICED, Leg
 from pyproxy.proxy.outcome import ANSWERING
@@ -99,6 +100,10 @@ class Splice:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._left} bytes to come, {'blocked' if self._is_blocked else 'flowing'}>"
+
+    def reads(self, leg: Leg | None) -> bool:
+        """Whether what comes from a leg is read here, and not by its transport."""
+        return self._pipe is not None and self.source_leg() is leg
 
     # what the children say
 
@@ -268,7 +273,10 @@ class AnswerSplice(Splice):
         exchange.handle_response([END])
 
     def source_broke(self) -> None:
-        self._upstream.close()
+        if self._upstream.transport is not None:
+            self._upstream.close()
+        else:  # its end was left to us
+            self.exchange.handle_response([ResponseTruncated()])
 
     def sink_broke(self) -> None:
         self.exchange.downstream.abort()
@@ -324,3 +332,4 @@ class BodySplice(Splice):
         self._upstream.is_broken = True
         self._upstream.write_paused = False
         self._upstream.deadline = self.exchange.plane.now + self._upstream.idle_timeout
+        self.exchange.downstream.await_nothing()

@@ -7,6 +7,7 @@ Must not know routes, policies or retries: what comes in goes to the exchange, w
 import asyncio
 import errno
 import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 from pyproxy.balance.backend import Backend
@@ -25,8 +26,9 @@ from pyproxy.errors import (
 )
 from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.flow import FOREVER, SPLICED, WRITE_FULL, Leg
-from pyproxy.proxy.keepalive import Keepalive
+from pyproxy.proxy.keepalive import Keepalive, idle_seconds
 from pyproxy.proxy.outcome import ANSWERING
+from pyproxy.proxy.refusals import over
 
 if TYPE_CHECKING:
     from pyproxy.proxy.exchange import Exchange
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from pyproxy.proxy.tunnel import Tunnel
 
 _log = logging.getLogger("worker")
+
+#: Why something is ended that had not failed yet.
+_IS_DOWN: Final = "Checks say that the backend is down"
 
 #: Up to here one write of joined bytes beats a list of buffers.
 JOIN_BYTES: Final = 16 * 1024
@@ -55,7 +60,7 @@ class Upstream(Leg):
         self.keepalive = keepalive  # where it waits for its next exchange: its backend's, or one client's own
         self.reader = ResponseReader()
         self.requests = 0
-        self.is_broken = False  # a reset was seen that reading won't report
+        self.is_broken = False  # a write failed, or a splice saw a reset that reading won't report
         self.idle_timeout = idle_timeout  # between two reads or writes of a body
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
@@ -89,6 +94,15 @@ class Upstream(Leg):
         self.deadline = FOREVER
         self.reader.begin(head_only=head_only)
 
+    def move(self, backend: Backend) -> None:
+        """Carry what another pool sends to the same address."""
+        self.backend = backend
+        self.idle_timeout = self.plane.pools[backend.pool].timeouts.idle
+
+    def is_idle_since(self, since: float) -> bool:
+        """Whether it was idle then already; one that the backend keeps for less than we do seems idle for longer."""
+        return self.deadline - self.keepalive.idle <= since
+
     def send(self, data: bytes) -> None:
         """Write; the deadline of a body's writing runs only while the buffer is full."""
         transport = self.transport
@@ -117,18 +131,28 @@ class Upstream(Leg):
 
     def let_go(self, *, keep: bool, flush: bool = False) -> None:
         """Belong to nobody any more: wait for the next exchange if that is possible, else close."""
-        self.exchange = None
+        exchange, self.exchange = self.exchange, None
         plane, keepalive = self.plane, self.keepalive
+        idle, hint = keepalive.idle, self.reader.hint
+        if hint is not None:
+            idle = idle_seconds(idle, hint[0]) if hint[1] else 0.0
         if (
             keep
             and not plane.draining
             and not self.write_paused
             and self.requests < keepalive.max_requests
+            and not self.is_broken
+            and idle > 0.0
+            and not (
+                keepalive.waiting
+                and exchange is not None
+                and keepalive.gives_way(exchange.attempts[-1].started, plane.now)
+            )
             and keepalive.put(self)
         ):
             if self.paused_for:
                 self.resume_reading(WRITE_FULL)
-            self.deadline = plane.now + keepalive.idle
+            self.deadline = plane.now + idle
         elif flush and self.transport is not None:
             self.transport.close()
             self.deadline = self.plane.now + self.idle_timeout
@@ -148,7 +172,9 @@ class Upstream(Leg):
             tunnel.backend_lost(ConnectionResetError())
         elif exchange is not None:
             begun = exchange.response is ANSWERING
-            self.plane.contain(exchange, exchange.upstream_failed, ResponseTruncated() if begun else ConnectionReset())
+            self.plane.contain(
+                exchange, exchange.upstream_failed, ResponseTruncated(_IS_DOWN) if begun else ConnectionReset(_IS_DOWN)
+            )
 
     # transport callbacks
 
@@ -176,14 +202,27 @@ class Upstream(Leg):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever relied on the connection."""
+        """Tell whoever relied on the connection; that it broke is no verdict on what was said before."""
         self.plane.unwatch(self)
+        if exc is not None and not self.is_idle:
+            self.is_broken = True
+            if self.exchange is not None and self.exchange.reads_apart():
+                self.transport = None  # the splice has a descriptor of its own, and finds the end by itself
+                return
+            self._take_last()
         if self.tunnel is not None:
             self.tunnel.backend_lost(exc)
         else:
             self._handle_end(clean=False)
         self.transport = None
         self.reader.close()
+
+    def _take_last(self) -> None:
+        """Take what came before the connection broke, as if it had been read in time."""
+        for data in self.read_unread():
+            if self.is_idle:
+                return
+            self.data_received(data)
 
     def _handle_end(self, *, clean: bool) -> None:
         self.plane.now = monotonic()
@@ -230,14 +269,27 @@ class Upstream(Leg):
             return
         self.deadline = FOREVER
         stalled = exchange.response is ANSWERING
-        exchange.upstream_failed(BodyStalled() if stalled else ResponseTimeout())
+        timeouts = self.plane.pools[self.backend.pool].timeouts
+        if stalled:
+            exchange.upstream_failed(BodyStalled(note=over("timeouts.idle", timeouts.idle)))
+        else:
+            exchange.upstream_failed(ResponseTimeout(note=over("timeouts.response", timeouts.response)))
 
 
 def _dial_error(error: OSError) -> ExchangeError:
     """Say whose doing it is that there is no connection."""
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-        return DescriptorLimit()
-    return NoLocalPort() if error.errno == errno.EADDRNOTAVAIL else DialFailed()
+        return DescriptorLimit(note=_name(error))
+    if error.errno == errno.EADDRNOTAVAIL:
+        return NoLocalPort()
+    if isinstance(error, ConnectionRefusedError):
+        return DialFailed()
+    return DialFailed("The connection to the backend failed", _name(error))
+
+
+def _name(error: OSError) -> bytes:
+    """Name what the system says, in its words; a loop's own text may hold addresses."""
+    return os.strerror(error.errno).encode() if error.errno else type(error).__name__.encode()
 
 
 class Dial:
@@ -272,11 +324,12 @@ class Dial:
 
     def on_deadline(self, _now: float) -> None:
         """Give up and tell the exchange."""
-        self._fail(DialTimeout())
+        timeouts = self._plane.pools[self.backend.pool].timeouts
+        self._fail(DialTimeout(note=over("timeouts.connect", timeouts.connect)))
 
     def backend_down(self) -> None:
         """Give up and tell the exchange: checks say that the backend is down."""
-        self._fail(DialFailed())
+        self._fail(DialFailed(_IS_DOWN))
 
     def _fail(self, error: ExchangeError) -> None:
         exchange = self._exchange

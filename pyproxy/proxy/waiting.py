@@ -8,6 +8,10 @@ for itself: every line therefore shows in the scoreboard since when its first re
 that is much younger than another's gives way for one look, but not for two in a row, because the other worker may
 hang. A request that arrives while anybody waits goes to the end of the line.
 
+Two kinds of requests stand in a line of their own, and go first: those that were tried already, whose place is free,
+and those that stick to a backend which gets no others. For them there may be room where there is none for the rest, and
+the other way round, so each of them is looked at. Of the rest nobody has room if the first one hasn't.
+
 While nobody is eligible only because the first checks aren't done, the line waits for these, for a second at most.
 When nobody is left to wait for, those in the line are refused at once.
 """
@@ -17,13 +21,14 @@ from typing import TYPE_CHECKING, Final
 
 from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Queue
-from pyproxy.errors import NoBackend, QueueTimeout
+from pyproxy.errors import ExchangeError
+from pyproxy.proxy import refusals
 from pyproxy.proxy.flow import FOREVER
 
 if TYPE_CHECKING:
-    from pyproxy.balance.pool import Pool
     from pyproxy.proxy.exchange import Exchange
     from pyproxy.proxy.plane import DataPlane
+    from pyproxy.proxy.served import ServedPool
 
 LOOK_SECONDS: Final = 0.005
 #: So long a request waits for a backend to be checked for the first time.
@@ -44,29 +49,35 @@ class WaitingLine:
         "_plane",
         "_pool",
         "_queued_column",
+        "_served",
         "_size",
+        "_special",
         "_timeout",
         "deadline",
     )
 
-    def __init__(self, plane: "DataPlane", pool: "Pool", config: Queue, queued_column: int, head_column: int) -> None:
+    def __init__(
+        self, plane: "DataPlane", served: "ServedPool", config: Queue, queued_column: int, head_column: int
+    ) -> None:
         self._plane = plane
-        self._pool = pool
+        self._served = served
+        self._pool = served.pool
         self._size = config.size
         self._timeout = config.timeout
         self._queued_column = queued_column
         self._head_column = head_column
         self._line: OrderedDict[Exchange, float] = OrderedDict()  # since when, in monotonic seconds
+        self._special: OrderedDict[Exchange, float] = OrderedDict()
         self._is_woken = False
         self._is_looking = False
         self._gave_way = False
         self.deadline = FOREVER
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._line) + len(self._special)
 
     def __repr__(self) -> str:
-        return f"<WaitingLine {self._pool.name} {len(self._line)} waiting>"
+        return f"<WaitingLine {self._pool.name} {len(self)} waiting>"
 
     def count(self) -> int:
         """Count who waits for this pool, over all workers."""
@@ -76,13 +87,19 @@ class WaitingLine:
         """Whether as many wait as may."""
         return self.count() >= self._size
 
+    def refuse(self) -> ExchangeError:
+        """Say why nobody can be taken in."""
+        return refusals.queue_full(self._pool, self.count(), self._size)
+
     def join(self, exchange: "Exchange") -> bool:
         """Take a request in, False if the line is full."""
         if self.is_full():
             return False
-        if not self._line:
+        if not len(self):
             self._plane.watch(self)
-        self._line[exchange] = self._plane.now
+        own = exchange.own()
+        is_special = bool(exchange.attempts) or (own is not None and own not in self._pool.eligible)
+        (self._special if is_special else self._line)[exchange] = self._plane.now
         self._plane.row[self._queued_column] += 1
         self._show_first()
         self._look_later()
@@ -90,32 +107,34 @@ class WaitingLine:
 
     def leave(self, exchange: "Exchange") -> None:
         """Forget a request that doesn't wait any more."""
-        if self._line.pop(exchange, None) is not None:
+        if self._line.pop(exchange, None) is not None or self._special.pop(exchange, None) is not None:
             self._plane.row[self._queued_column] -= 1
             self._show_first()
 
     def wake(self) -> None:
         """Serve who waits, in a turn of its own: who made room may be in the middle of something."""
-        if self._line and not self._is_woken:
+        if len(self) and not self._is_woken:
             self._is_woken = True
             self._plane.loop.call_soon(self._handle_room)
 
     def handle_members(self) -> None:
         """Take it that the pool's members have changed, or how they stand: there may be room, or nobody left."""
-        if self._line:
+        if len(self):
             self._show_first()
             self.wake()
 
     def on_deadline(self, now: float) -> None:
         """Refuse those who have waited for too long."""
-        while self._line:
-            exchange, since = next(iter(self._line.items()))
-            if since + self._patience() > now:
-                break
-            self._refuse(exchange)
+        for line in (self._special, self._line):
+            while line:
+                exchange, since = next(iter(line.items()))
+                if since + self._patience() > now:
+                    break
+                self._refuse(exchange)
 
     def _refuse(self, exchange: "Exchange") -> None:
-        error = QueueTimeout() if self._pool.eligible else NoBackend()
+        pool = self._pool
+        error = refusals.queue_timeout(pool, self._timeout) if pool.eligible else refusals.no_backend(pool)
         self.leave(exchange)
         self._plane.contain(exchange, exchange.break_off, error)
 
@@ -124,14 +143,14 @@ class WaitingLine:
         return CHECKING_SECONDS if self._pool.is_checking else self._timeout
 
     def _show_first(self) -> None:
-        since = next(iter(self._line.values()), 0.0)
+        since = min([next(iter(line.values())) for line in (self._special, self._line) if line], default=0.0)
         self._plane.row[self._head_column] = int(since * 1e9)
-        self.deadline = since + self._patience() if self._line else FOREVER
-        if not self._line:
+        self.deadline = since + self._patience() if len(self) else FOREVER
+        if not len(self):
             self._plane.unwatch(self)
 
     def _look_later(self) -> None:
-        if self._line and not self._is_looking:
+        if len(self) and not self._is_looking:
             self._is_looking = True
             self._plane.loop.call_later(LOOK_SECONDS, self._look)
 
@@ -156,15 +175,21 @@ class WaitingLine:
         return oldest < self._plane.row[self._head_column] - GIVE_WAY_NANOSECONDS
 
     def _serve(self) -> None:
-        plane = self._plane
-        plane.now = monotonic()
-        while self._line:
-            exchange = next(iter(self._line))
-            backend = self._pool.pick(exchange.tried(), exchange.key, plane.now, exchange.own())
-            if backend is None and not self._pool.eligible and not self._pool.is_checking:
-                self._refuse(exchange)
-                continue
-            if backend is None:
-                return
+        self._plane.now = monotonic()
+        for exchange in list(self._special):
+            if exchange in self._special:
+                self._serve_one(exchange)
+        while self._line and self._serve_one(next(iter(self._line))):
+            pass
+
+    def _serve_one(self, exchange: "Exchange") -> bool:
+        """Send a request on its way, or refuse it if there is nothing to wait for; False if it has to go on waiting."""
+        backend = self._served.pick_another(exchange)
+        if backend is not None:
             self.leave(exchange)
-            plane.contain(exchange, exchange.begin, backend)
+            self._plane.contain(exchange, exchange.begin, backend)
+        elif not self._served.has_another(exchange) and not self._pool.is_checking:
+            self._refuse(exchange)
+        else:
+            return False
+        return True

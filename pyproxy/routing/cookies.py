@@ -8,6 +8,7 @@ quotation marks there are. No browser sends a semicolon within a value.
 from collections.abc import Sequence
 from typing import Final
 
+_BLANKS: Final = b" \t"
 _C: Final = ord("c")
 _LOWER: Final = ord("a") ^ ord("A")
 
@@ -48,11 +49,11 @@ def _without(line: bytes, name: bytes, values: list[bytes]) -> bytes:
     count = len(values)
     for pair in line[7:-2].split(b";"):
         key, sign, value = pair.partition(b"=")
-        if sign and key.strip() == name:
-            values.append(value.strip().strip(b'"'))
+        if sign and key.strip(_BLANKS) == name:
+            values.append(value.strip(_BLANKS).strip(b'"'))
         else:
             others.append(pair)
     if len(values) == count:
         return line
-    rest = b";".join(others).lstrip()
+    rest = b";".join(others).lstrip(_BLANKS)
     return b"%b %b\r\n" % (line[:7], rest) if rest.strip(b"; \t") else b""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Final, Protocol
 
 _UNDERSCORE: Final = ord("_")
+_BLANKS: Final = b" \t"
 
 
 class Fields(Protocol):
@@ -30,7 +31,7 @@ def field_values(head: Fields, names: Collection[bytes]) -> dict[bytes, bytes]:
     Several fields of one name are one list (RFC 9110, section 5.3). A name with ``_`` is never found: readers take
     such fields out, and no backend gets to see them either.
     """
-    found: dict[bytes, bytes] = {}
+    found: dict[bytes, list[bytes]] = {}
     # One search through all lines costs 0.4 µs where looking at each costs 1 µs.
     block = b"\n" + b"".join(head.lines)
     lower = block.lower()
@@ -39,16 +40,10 @@ def field_values(head: Fields, names: Collection[bytes]) -> dict[bytes, bytes]:
         at = lower.find(needle)
         while at >= 0:
             end = block.index(b"\r\n", at + 1)
-            _add(found, name, block[at + len(needle) : end])
+            found.setdefault(name, []).append(block[at + len(needle) : end].strip(_BLANKS))
             at = lower.find(needle, end)
     for spelled, value in head.handled:
         name = spelled.lower()
         if name in names and _UNDERSCORE not in name:
-            _add(found, name, value)
-    return found
-
-
-def _add(found: dict[bytes, bytes], name: bytes, value: bytes) -> None:
-    value = value.strip(b" \t")
-    before = found.get(name)
-    found[name] = value if before is None else before + b", " + value
+            found.setdefault(name, []).append(value.strip(_BLANKS))
+    return {name: b", ".join(values) for name, values in found.items()}

@@ -22,7 +22,7 @@ class HashKey:
 
 
 class _Uri(HashKey):
-    """The target as it came."""
+    """The target as routes see it, before one takes its prefix off."""
 
     __slots__ = ()
 
@@ -58,8 +58,8 @@ class _Cookie(HashKey):
         start = self._start
         for line in head.lines:
             if start in line and line[:7].lower() == b"cookie:":
-                for pair in line[7:].split(b";"):
-                    cookie = pair.strip()
+                for pair in line[7:-2].split(b";"):
+                    cookie = pair.strip(b" \t")
                     if cookie.startswith(start):
                         return cookie.removeprefix(start)
         return b""

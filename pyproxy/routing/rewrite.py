@@ -9,7 +9,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from pyproxy.config.runtime import VARIABLES, HeaderChanges
-from pyproxy.routing.target import encode_path, has_dot_segments, host_key, routing_path, split_target
+from pyproxy.routing.target import encode_path, host_key, routing_path
 
 _VARIABLE = re.compile(r"\$([A-Za-z][A-Za-z_]*)")
 _NOT_VISIBLE = re.compile(rb"[^!-~]")
@@ -17,7 +17,12 @@ _SLASHES = re.compile(rb"[/\\]{2,}")
 
 
 class Variables:
-    """What variables stand for in one request; ``host`` and ``target`` are as they came."""
+    """
+    What variables stand for in one request.
+
+    ``host`` is as it came; ``target`` is what a backend would be asked for, before a route changes it: the path that
+    was compared, and no other spelling of it that one of the two might read in another way.
+    """
 
     __slots__ = ("_client_ip", "_host", "_request_id", "_scheme", "_target")
 
@@ -42,11 +47,9 @@ class Variables:
         return self._client_ip if name == "client_ip" else self._request_id
 
     def _request_uri(self) -> bytes:
-        """Give path and query as they came, but for bytes that a header can't hold; ``*`` has no path."""
-        _, path, query = split_target(self._target)
-        if not path.startswith(b"/"):
-            path = b"/"
-        return _NOT_VISIBLE.sub(_escape, path + query)
+        """Give path and query, but for bytes that a header can't hold; ``*`` has no path."""
+        target = self._target if self._target.startswith(b"/") else b"/"
+        return _NOT_VISIBLE.sub(_escape, target)
 
 
 def _escape(byte: re.Match[bytes]) -> bytes:
@@ -121,25 +124,23 @@ def make_rewrite(changes: HeaderChanges) -> HeaderRewrite | None:
 
 def strip_prefix(target: bytes, prefix: bytes) -> bytes:
     """
-    Take a route's path off a target that the route fits; scheme, authority and query stay.
+    Take a route's path off a target that the route fits; the query stays.
 
     What is left stays as the client wrote it, but begins with one slash: two would name a host. Only where the
-    written segments aren't those that were compared (dot segments, or a second or an encoded slash within the
-    prefix) it is written anew from the path that was.
+    written segments aren't those that were compared (a second or an encoded slash within the prefix) it is written anew
+    from the path that was.
 
-    >>> strip_prefix(b"/api/a%2Fb?c", b"/api/"), strip_prefix(b"/x/../api", b"/api"), strip_prefix(b"/api%2fb", b"/api")
+    >>> strip_prefix(b"/api/a%2Fb?c", b"/api/"), strip_prefix(b"/api", b"/api"), strip_prefix(b"/api%2fb", b"/api")
     (b'/a%2Fb?c', b'/', b'/b')
     """
     prefix = prefix.removesuffix(b"/")
     if not prefix:
         return target
-    origin, path, query = split_target(target)
+    path, mark, query = target.partition(b"?")
     end = _end_of_segments(path, prefix.count(b"/"))
-    if unquote_to_bytes(path[:end]) == prefix and not has_dot_segments(unquote_to_bytes(path)):
-        rest = path[end:]
-    else:
-        rest = encode_path(routing_path(path)[len(prefix) :])
-    return origin + b"/" + rest.lstrip(b"/") + query
+    is_as_compared = unquote_to_bytes(path[:end]) == prefix
+    rest = path[end:] if is_as_compared else encode_path(routing_path(path)[len(prefix) :])
+    return b"/" + rest.lstrip(b"/") + mark + query
 
 
 def _end_of_segments(path: bytes, count: int) -> int:

@@ -1,8 +1,8 @@
 """
 The request target and Host as routes see them: in one normal form, whatever the client wrote.
 
-Must not know routes. A target that a reader has let through is in origin-form (``/path?query``), absolute-form
-(``http://host/path?query``) or ``*`` (RFC 9112, section 3.2); other bytes do no harm here.
+Must not know routes. A target is what a backend is asked for: in origin-form (``/path?query``) or ``*`` (RFC 9112,
+section 3.2), and without dot segments; other bytes do no harm here.
 """
 
 import re
@@ -40,60 +40,22 @@ def path_key(path: str) -> bytes:
     return path.encode().removesuffix(b"/")
 
 
-def split_target(target: bytes) -> tuple[bytes, bytes, bytes]:
-    """
-    Take a target apart into scheme and authority, path, and query with its ``?``.
-
-    >>> split_target(b"/a?b"), split_target(b"http://h?b"), split_target(b"*")
-    ((b'', b'/a', b'?b'), (b'http://h', b'/', b'?b'), (b'', b'*', b''))
-    """
-    path, mark, query = target.partition(b"?")
-    origin = b""
-    if not path.startswith(b"/"):
-        scheme, absolute, rest = path.partition(b"://")
-        if absolute:
-            authority, _, rest = rest.partition(b"/")
-            origin, path = scheme + absolute + authority, b"/" + rest
-    return origin, path, mark + query
-
-
 def routing_path(target: bytes) -> bytes:
     """
-    Give the path that routes are compared with: no query, percent-decoded once, slashes merged, dot segments removed.
+    Give the path that routes are compared with: no query, percent-decoded once, slashes merged.
 
-    Slashes are merged as nginx does: behind a backend that does it too, ``//admin`` must not pass by what was said
-    of ``/admin``.
+    Slashes are merged as nginx does: behind a backend that does it too, ``/a//b`` must not pass by what was said
+    of ``/a/b``. Dot segments are there none: the reader has removed them, or refused what decoding turns into one.
 
-    >>> routing_path(b"/a/%62/../c?x=/d"), routing_path(b"http://h//x"), routing_path(b"/../..")
-    (b'/a/c', b'/x', b'/')
+    >>> routing_path(b"/a/%62//c?x=/d"), routing_path(b"*")
+    (b'/a/b/c', b'*')
     """
-    path = target.partition(b"?")[0] if target.startswith(b"/") else split_target(target)[1]
+    path = target.partition(b"?")[0]
     if _PERCENT in path:
         path = unquote_to_bytes(path)
     if b"//" in path:
         path = _SLASHES.sub(b"/", path)
-    if b"/." in path:
-        path = _without_dot_segments(path)
     return path
-
-
-def has_dot_segments(path: bytes) -> bool:
-    """Say whether a decoded path is another one without its dot segments."""
-    return b"/." in path and not {b".", b".."}.isdisjoint(path.split(b"/"))
-
-
-def _without_dot_segments(path: bytes) -> bytes:
-    """Apply RFC 3986, section 5.2.4, to a path that begins with a slash."""
-    output: list[bytes] = []
-    segments = path.split(b"/")[1:]
-    for segment in segments:
-        if segment == b"..":
-            del output[-1:]
-        elif segment != b".":
-            output.append(segment)
-    if segments[-1] in {b".", b".."}:
-        output.append(b"")
-    return b"/" + b"/".join(output)
 
 
 def encode_path(path: bytes) -> bytes:

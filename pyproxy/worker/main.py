@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 
 from pyproxy.channel import Channel
 from pyproxy.config.runtime import RuntimeConfig, from_plain
-from pyproxy.observe.logging_setup import configure_logging
+from pyproxy.observe.logging_setup import configure_logging, log_stray_output
 from pyproxy.observe.metrics import Layout, map_row
 from pyproxy.proxy.explain import explain
 from pyproxy.proxy.plane import DataPlane
@@ -60,8 +60,13 @@ class Worker:
             self._task = asyncio.ensure_future(self._start(message, fds))
         elif kind == "pools":
             self._update_pools(message)
+        elif kind == "ping":
+            self._channel.send({"type": "pong"})
         elif kind == "explain":
             self._explain(message)
+        elif kind == "give_way":
+            if self._plane is not None:
+                self._plane.give_way(message["address"], message["count"])
         elif kind == "log":
             self._reopen_log(fds[0])
         elif kind == "drain":
@@ -206,6 +211,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     _forbid_new_privileges()
+    log_stray_output()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(int(sys.argv[1])))
     return 0

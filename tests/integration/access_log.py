@@ -13,7 +13,7 @@ _LINE = re.compile(
     r"(?P<client>\S+) - - \[(?P<time>[^\]]+)\] "
     r'"(?P<request>[^"]*)" (?P<status>\d{3}) (?P<bytes>\d+) "(?P<referer>[^"]*)" "(?P<agent>[^"]*)" '
     r"rt=(?P<rt>\d+\.\d{3}) ua=(?P<ua>\S+) us=(?P<us>\S+) ut=(?P<ut>\S+) "
-    r"tries=(?P<tries>\d+) end=(?P<end>\S\S) id=(?P<id>\S+)"
+    r'tries=(?P<tries>\d+) end=(?P<end>\S\S)(?: why="(?P<why>[^"]+)")? id=(?P<id>\S+)'
 )
 
 
@@ -34,7 +34,13 @@ class Line:
     ut: list[str]
     tries: int
     end: str
+    why: str
     id: str
+
+
+def has_reason(status: int, end: str) -> bool:
+    """Whether a line has a reason: the client got no whole answer of a backend, or one that says as much."""
+    return end != "--" or status in {502, 503, 504}
 
 
 def parse(text: str) -> Line:
@@ -42,6 +48,8 @@ def parse(text: str) -> Line:
     found = _LINE.fullmatch(text)
     assert found, f"not a combined line: {text!r}"
     field = found.groupdict()
+    why = field["why"] or ""
+    assert bool(why) == has_reason(int(field["status"]), field["end"]), f"a reason too many or too few: {text!r}"
     return Line(
         text=text,
         client=field["client"],
@@ -56,6 +64,7 @@ def parse(text: str) -> Line:
         ut=field["ut"].split(","),
         tries=int(field["tries"]),
         end=field["end"],
+        why=why,
         id=field["id"],
     )
 

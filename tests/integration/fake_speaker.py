@@ -6,6 +6,7 @@ over. Misbehaves by its interface's name: ``failing`` can't start, ``fault`` is 
 """
 
 import asyncio
+import contextlib
 import socket
 import sys
 import time
@@ -35,7 +36,10 @@ class FakeSpeaker:
     def handle(self, message: Message) -> None:
         match message["type"]:
             case "start":
+                self.facts = message["facts"]
                 self.task = asyncio.ensure_future(self.start(message))
+            case "ping":
+                self.wire.send({"type": "pong", "facts": self.facts.get("version")})
             case "facts":
                 self.facts = message
                 self.tell()
@@ -112,7 +116,11 @@ class FakeSpeaker:
 async def main(fd: int) -> None:
     """Live."""
     speaker = FakeSpeaker(fd)
-    await speaker.ended.wait()
+    while not speaker.ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(speaker.ended.wait(), 1.0)
+        if speaker.state != "init":
+            speaker.tell()  # as the real one does: its silence would be an alarm
     if speaker.link is not None:
         await speaker.link.close()
 

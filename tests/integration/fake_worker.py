@@ -36,6 +36,8 @@ class FakeWorker:
         match message["type"]:
             case "start":
                 self.start(message, fds)
+            case "ping":
+                self.channel.send({"type": "pong"})
             case "pools":
                 self.channel.send({"type": "applied", "version": message["version"]})
             case "log":

@@ -7,17 +7,21 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pyproxy.admin import body as admin_body
+from pyproxy.admin import server as admin_server
 from pyproxy.admin.app import make_app
 from pyproxy.admin.server import AdminServer, bind_tcp
 from pyproxy.control.events import Events
 from pyproxy.control.unix_sockets import bind_unix
 from tests.integration.ports import Ports
 from tests.integration.program import Program
+from tests.integration.wire import DEADLINE
 from tests.unit.admin.fake_control import FakeChanges, FakeControl
 
 TOKEN = "sesame" * 6
@@ -223,3 +227,94 @@ def test_a_killed_real_worker_is_replaced(program: Program) -> None:
     program.terminate()
     assert program.process.wait(10) == 0
     assert not Path(f"/proc/{after[0]['pid']}").exists()
+
+
+async def _closed(reader: asyncio.StreamReader) -> bytes:
+    """What comes on a connection until its end, by FIN or RST."""
+    received = b""
+    async with asyncio.timeout(DEADLINE):
+        with suppress(ConnectionResetError):
+            while data := await reader.read(65536):
+                received += data
+    return received
+
+
+async def test_who_says_nothing_makes_room_for_who_asks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that has been idle for longest goes; idle connections never keep an operator out."""
+    monkeypatch.setattr(admin_server, "MAX_CONNECTIONS", 2)
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    host, _, port = server.address.rpartition(":")
+    first, first_writer = await asyncio.open_connection(host, int(port))
+    second, second_writer = await asyncio.open_connection(host, int(port))
+    assert (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK"
+    assert await _closed(first) == b""
+    second_writer.write(get("/healthz"))
+    assert (await _closed(second)).startswith(b"HTTP/1.1 200")
+    for writer in (first_writer, second_writer):
+        writer.close()
+
+
+async def test_one_too_many_is_refused_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While all that are there are being answered, as those that listen to events are."""
+    monkeypatch.setattr(admin_server, "MAX_CONNECTIONS", 1)
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(get("/api/v1/events", f"Authorization: Bearer {TOKEN}"))
+    await reader.readuntil(b"\r\n\r\n")
+    refused, refused_writer = await asyncio.open_connection(host, int(port))
+    answer = await _closed(refused)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"error": "too many connections"}
+    writer.close()
+    refused_writer.close()
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with suppress(ConnectionResetError):
+                if (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK":
+                    break
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_head_that_never_comes_is_not_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """Neither before its first byte nor in the middle."""
+    monkeypatch.setattr(admin_server, "_KEEPALIVE", 0.05)
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    assert await _closed(reader) == b""
+    writer.close()
+
+
+async def test_a_body_that_never_comes_is_a_408(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so and is over."""
+    monkeypatch.setattr(admin_body, "BODY_SECONDS", 0.05)
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    lines = (f"Authorization: Bearer {TOKEN}", "Content-Type: application/json", "Content-Length: 100")
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(get("/api/v1/explain", *lines, method="POST"))
+    async with asyncio.timeout(DEADLINE):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_who_reads_nothing_of_the_answer_is_ended(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place and what waits for it are free again."""
+    monkeypatch.setattr(admin_server, "_WRITE_TIMEOUT", 0.05)
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+    ask = get("/api/v1/openapi.json", f"Authorization: Bearer {TOKEN}").replace(b"close", b"keep-alive")
+    with suppress(ConnectionError):
+        async with asyncio.timeout(DEADLINE):
+            while not reader.at_eof() and reader.exception() is None:
+                writer.write(ask)
+                await writer.drain()
+                await asyncio.sleep(0)
+    assert reader.at_eof() or reader.exception() is not None or writer.is_closing()
+    writer.close()

@@ -71,6 +71,17 @@ BAD_HEADS = [
         b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 300_000 + b"\r\nContent-Length: 2\r\n\r\nok",
     ),
     Bad("head-without-end", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000),
+    Bad(
+        "coding-chunked-in-two-fields",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    Bad("coding-with-a-tab", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n"),
+    Bad("length-over-63-bits", b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nok"),
+    Bad("length-of-many-digits", b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nok"),
+    Bad("length-of-many-zeros", b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"2\r\n\r\nok"),
+    Bad("status-999", b"HTTP/1.1 999 Denied\r\nContent-Length: 2\r\n\r\nok"),
+    Bad("control-in-value", b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\nok"),
+    Bad("bare-lf-in-value", b"HTTP/1.1 200 OK\r\nX: a\nSet-Cookie: b\r\nContent-Length: 2\r\n\r\nok"),
     Bad("unasked-101", b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"),
 ]
 

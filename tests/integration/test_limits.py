@@ -1,7 +1,9 @@
 """Limits over all connections, and the JSON form of the access log."""
 
+import asyncio
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from tests.integration.client import get, post, unique_source
@@ -9,6 +11,7 @@ from tests.integration.conftest import Connect, StartOrigin, StartProgram
 from tests.integration.origin import OK, reply, reset_at_once, serve
 from tests.integration.program import Program
 from tests.integration.test_refusals import check_refusal
+from tests.integration.wire import DEADLINE, Wire
 
 
 def _one_pool(port: int, **config: Any) -> dict[str, Any]:
@@ -35,6 +38,35 @@ async def test_connection_limit(start_program: StartProgram, start_origin: Start
     fourth = await connect_to(program.port)
     assert (await fourth.ask(get("h"))).status == 200
     assert len(origin.requests) == 4
+
+
+async def test_refused_connections_are_let_go(
+    start_program: StartProgram, start_origin: StartOrigin, connect_to: Connect
+) -> None:
+    """Those over the limit lose their connection though they stay and send; who is within it is served meanwhile."""
+    origin = start_origin()
+    program = start_program(_one_pool(origin.port, limits={"connections": 2}))
+    first, second = [await connect_to(program.port) for _ in range(2)]
+    assert (await first.ask(get("h"))).status == 200
+    refused = [await connect_to(program.port) for _ in range(50)]
+    for client in refused:
+        check_refusal(await client.read_response(), 503)
+    assert program.metric("pyproxy_connections") == 2
+    second.close()
+    await program.await_metric("pyproxy_connections", 1)
+    third = await connect_to(program.port)
+    assert (await third.ask(get("h"))).status == 200
+    async with asyncio.timeout(DEADLINE):
+        for client in refused:
+            await _send_until_refused(client)
+
+
+async def _send_until_refused(client: Wire) -> None:
+    """Send a byte now and then for as long as the other side takes it."""
+    with suppress(OSError):
+        while True:
+            await client.send(b"x")
+            await asyncio.sleep(0.05)
 
 
 async def test_json_log(start_program: StartProgram, start_origin: StartOrigin, connect_to: Connect) -> None:
@@ -70,6 +102,7 @@ async def test_json_log(start_program: StartProgram, start_origin: StartOrigin, 
         "referer": "r",
         "user_agent": first["user_agent"],
         "host": "h",
+        "why": None,
     }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|\+00:00)", first["time"])
     assert (second["status"], second["end"], second["request_id"], second["method"]) == (

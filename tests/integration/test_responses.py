@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -151,7 +152,7 @@ async def test_fact_1_head_with_content_length_swallows_nothing(connect: Connect
 )
 async def test_bodiless_statuses(raw: bytes, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
     """204 and 304 end with their heads whatever these say; the next answer is whole."""
-    origin.play(reply(raw))
+    origin.play(reply(raw), serve())
     client = await connect()
     first = await client.ask(get("solo.test"))
     assert first.status == int(raw[9:12])
@@ -248,6 +249,51 @@ async def test_early_response_while_the_body_uploads(
         assert (await client.read_response()).body == b"/next"
     line = await proxy.log.await_line(client.source)
     assert (line.status, line.end, line.us) == (403, "--", ["403"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "connections"),
+    [
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 3),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive, close\r\nContent-Length: 2\r\n\r\nok", 3),
+        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive, close\r\nContent-Length: 2\r\n\r\nok", 3),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nok", 1),
+    ],
+    ids=["1.0-chunked", "1.0-close-too", "1.1-close-too", "1.0-keep-alive"],
+)
+async def test_whether_old_and_contradictory_answers_keep_the_connection(
+    raw: bytes, connections: int, connect: Connect, origin: Origin
+) -> None:
+    """Chunked is a faulty framing in HTTP/1.0 (RFC 9112, 6.1), and "close" beside "keep-alive" is the last word."""
+
+    async def script(connection: OriginConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(raw)
+
+    origin.play(script)
+    client = await connect()
+    for _ in range(3):
+        assert (await client.ask(get("solo.test"))).body == b"ok"
+    assert len(origin.connections) == connections
+
+
+async def test_date_and_upgrade(connect: Connect, origin: Origin) -> None:
+    """An answer without Date gets one, one that has it keeps it; a 426 says what to upgrade to (RFC 9110)."""
+    named = b"HTTP/1.1 426 x\r\nDATE: then\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+    origin.play(reply(OK, named))
+    client = await connect()
+    first, second = [await client.ask(get("solo.test")) for _ in range(2)]
+    assert parsedate_to_datetime((first.get("date") or b"").decode()) is not None
+    assert second.all("date") == [b"then"]
+    assert (second.get("upgrade"), second.get("connection")) == (b"websocket", b"upgrade")
+
+
+async def test_a_reason_phrase_has_no_control_characters(connect: Connect, origin: Origin) -> None:
+    """Whatever a backend puts there; the phrase itself is nobody's business."""
+    origin.play(reply(b"HTTP/1.1 298 a\x00b\x1b[2Jc\xe9\r\nContent-Length: 0\r\n\r\n"))
+    client = await connect()
+    assert (await client.ask(get("solo.test"))).raw.startswith(b"HTTP/1.1 298 ab[2Jc\xe9\r\n")
 
 
 async def test_early_response_and_close(proxy: SharedProgram, connect: Connect, origin: Origin) -> None:

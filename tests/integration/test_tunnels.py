@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.integration.client import RawClient, get
-from tests.integration.conftest import Connect
+from tests.integration.client import RawClient, chunked, get, post
+from tests.integration.conftest import Connect, StartOrigin, StartProgram
 from tests.integration.origin import OK, Origin, OriginConnection, reply, serve
 from tests.integration.shared import SharedProgram
 from tests.integration.wire import End
@@ -207,14 +207,92 @@ async def test_h2c_is_served_as_1_1(headers: tuple[str, ...], connect: Connect, 
     assert (await client.ask(get("solo.test", "/2"))).body == b"/2"
 
 
-async def test_h2c_with_a_body_is_no_upgrade_of_ours(connect: Connect, origin: Origin) -> None:
-    """An upload that offers h2c is either refused whole or served whole; its body is never a request."""
+def _with_body(body: bytes, framing: str, *headers: str) -> bytes:
+    """Build an upload that is framed in one of two ways."""
+    if framing == "chunked":
+        return get("solo.test", "/up", *headers, "Transfer-Encoding: chunked", method="POST") + chunked(
+            body[:3], body[3:]
+        )
+    return post("solo.test", body, *headers, target="/up")
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("size", [25, 3_000_000])
+@pytest.mark.parametrize("protocol", ["h2c", "H2C", "h2c, h2c"])
+async def test_h2c_with_a_body_is_served_as_1_1(
+    protocol: str, size: int, framing: str, connect_to: Connect, start_program: StartProgram, start_origin: StartOrigin
+) -> None:
+    """As Java's client and curl send uploads: nothing is offered, the body is whole and never a request."""
+    origin = start_origin()
+    program = start_program({"pools": {"web": {"backends": [{"address": f"127.0.0.1:{origin.port}"}]}}})
+    client = await connect_to(program.port)
+    body = (get("solo.test", "/smuggled") * (size // 25 + 1))[:size]
+    offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "HTTP2-Settings: AAMAAABk")
+    for _ in range(2):
+        assert (await client.ask(_with_body(body, framing, *offer))).body == b"/up"
+    for request in origin.requests:
+        assert (request.target, request.body) == (b"/up", body)
+        assert request.all("upgrade") == request.all("http2-settings") == []
+    assert len(origin.requests) == 2
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("size", [13, 3_000_000])
+async def test_an_upgrade_with_a_body(
+    size: int, framing: str, connect_to: Connect, start_program: StartProgram, start_origin: StartOrigin
+) -> None:
+    """As ``docker exec`` does it: the body passes first, then the tunnel opens, with what came too early in front."""
+
+    async def script(connection: OriginConnection) -> None:
+        request = await connection.request()
+        assert request.body == b"b" * size
+        await connection.send(SWITCHING)
+        for _ in range(2):
+            await connection.send(await connection.read(5))
+        connection.half_close()
+
+    origin = start_origin()
+    origin.play(script)
+    program = start_program({"pools": {"web": {"backends": [{"address": f"127.0.0.1:{origin.port}"}]}}})
+    client = await connect_to(program.port)
+    await client.send(_with_body(b"b" * size, framing, *UPGRADE) + b"early")
+    assert (await client.read_response()).status == 101
+    assert await client.read(5) == b"early"
+    await client.send(b"later")
+    assert await client.read(5) == b"later"
+    await client.expect_eof()
+
+
+async def test_an_upgrade_with_a_body_that_is_declined(connect: Connect, origin: Origin) -> None:
+    """The next request follows on the same connection."""
     client = await connect()
-    body = get("solo.test", "/smuggled")
-    head = get("solo.test", "/", "Connection: Upgrade", "Upgrade: h2c", f"Content-Length: {len(body)}", method="POST")
-    answer = await client.ask(head + body)
-    assert answer.status in {200, 400}
-    assert b"/smuggled" not in [request.target for request in origin.requests]
+    for framing in ("length", "chunked"):
+        await client.send(_with_body(b"body", framing, *UPGRADE) + get("solo.test", "/next"))
+        first, second = await client.responses(2)
+        assert (first.body, second.body) == (b"/up", b"/next")
+    assert [request.body for request in origin.requests] == [b"body", b"", b"body", b""]
+
+
+@pytest.mark.parametrize("named", ["h2c", "other", "echo, other", "echo\xa0"])
+async def test_101_to_another_protocol(named: str, proxy: SharedProgram, connect: Connect, origin: Origin) -> None:
+    """A tunnel opens only for what was offered: 502, and not a byte passes."""
+    origin.play(reply(SWITCHING.replace(b"echo", named.encode("latin-1")), then="hang"))
+    client = await connect()
+    await client.send(get("once.test", "/", *UPGRADE) + b"PRI * HTTP/2.0\r\n\r\n")
+    assert (await client.read_response()).status == 502
+    assert b"PRI" not in origin.received
+    line = await proxy.log.await_line(client.source)
+    assert (line.status, line.end) == (502, "PH")
+
+
+@pytest.mark.parametrize("named", ["h2c\xa0", "\xa0h2c", "h2c\x85"])
+async def test_a_protocol_that_is_no_token_opens_nothing(named: str, connect: Connect, origin: Origin) -> None:
+    """Somebody may read h2c there; whatever it answers, no tunnel opens."""
+    origin.play(reply(SWITCHING.replace(b"echo", b"h2c"), then="hang"))
+    client = await connect()
+    answer = await client.ask(get("once.test", "/", "Connection: Upgrade", f"Upgrade: {named}") + b"PRI")
+    assert answer.status in {400, 502}
+    assert b"PRI" not in origin.received
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tests.lab.speaker import section
 from tests.lab.topology import GATEWAY, NODES, PORT, Machine
 
 LINK_PORT = 9901
+WORKER = r"pyproxy\.worker|pyproxy: worker"
 _KEY = "a key that both machines of the lab know"
 
 
@@ -138,31 +139,18 @@ class Proxy:
     @property
     def speakers(self) -> list[int]:
         """The ids of the speaker's process, its spare and its helpers."""
-        return self._pids(r"pyproxy\.failover|pyproxy: vipd|pyproxy: speaker")
+        return pids_of(self.machine, r"pyproxy\.failover|pyproxy: vipd|pyproxy: speaker")
 
     @property
     def workers(self) -> list[int]:
         """The ids of the workers."""
-        return self._pids(r"pyproxy\.worker|pyproxy: worker")
+        return pids_of(self.machine, WORKER)
 
     @contextmanager
     def without_workers(self) -> Iterator[None]:
         """Kill all workers, and each one that is started for them, as soon as it is seen."""
-        is_over = threading.Event()
-
-        def kill() -> None:
-            while not is_over.wait(0.005):
-                for pid in self.workers:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        try:
+        with signalled_workers(self.machine, signal.SIGKILL):
             yield
-        finally:
-            is_over.set()
-            thread.join()
 
     def stop(self) -> None:
         """Let it drain, give the address away and end."""
@@ -170,7 +158,7 @@ class Proxy:
 
     def kill(self) -> None:
         """Kill -9 of all its processes at once."""
-        for pid in (self.process.pid, *self._pids("pyproxy")):
+        for pid in (self.process.pid, *pids_of(self.machine, "pyproxy")):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
@@ -182,14 +170,6 @@ class Proxy:
         except OSError:
             return False
 
-    def _pids(self, title: str) -> list[int]:
-        found = []
-        for pid in members_of(self.machine.namespace):
-            with suppress(OSError):
-                if re.search(title, Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")):
-                    found.append(pid)
-        return found
-
 
 class Vipd(Proxy):
     """The speaker alone with its supervisor, beside a program that knows nothing of it."""
@@ -199,3 +179,33 @@ class Vipd(Proxy):
     def base(self, pair: Pair) -> dict[str, Any]:
         """Return the file but for its failover section."""
         return {"admin": {"bind": f"unix:{self.admin_socket}"}}
+
+
+def pids_of(machine: Machine, title: str) -> list[int]:
+    """Give the ids of a machine's processes whose command line has the pattern."""
+    found = []
+    for pid in members_of(machine.namespace):
+        with suppress(OSError):
+            if re.search(title, Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")):
+                found.append(pid)
+    return found
+
+
+@contextmanager
+def signalled_workers(machine: Machine, number: signal.Signals) -> Iterator[None]:
+    """Send a signal to all workers of a machine, and to each one that is started, as soon as it is seen."""
+    is_over = threading.Event()
+
+    def send() -> None:
+        while not is_over.wait(0.005):
+            for pid in pids_of(machine, WORKER):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()

@@ -17,8 +17,9 @@ Each is a network namespace. A fault is made where it would happen: at the switc
 
 import http.client
 import re
+import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from email.message import Message
 from pathlib import Path
 
@@ -229,6 +230,19 @@ class Lab:
         self.show(
             "-n", self.client, "neigh", "replace", address, "lladdr", machine.mac, "dev", "eth0", "nud", "reachable"
         )
+
+    def small_run(self, machine: Machine) -> None:
+        """Give a machine a /run that can be filled; before anything is started there."""
+        run = machine.directory / "run"
+        run.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(run)], check=True)
+        self.defer(lambda: subprocess.run(["umount", "-l", str(run)], check=True))
+
+    def fill_run(self, machine: Machine) -> None:
+        """Leave no byte on its /run."""
+        with suppress(OSError), (machine.directory / "run" / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
 
     def power_off(self, machine: Machine) -> None:
         """Cut a machine off on every wire and kill what runs on it, all within a moment."""

@@ -91,3 +91,11 @@ def test_config_error() -> None:
     )
     assert error.lines() == ["lb.yml:2:1: x: y", "lb.yml:2:7: worse", "lb.yml:9:3: pools.a: bad"]
     assert str(error) == "lb.yml: 3 problem(s)"
+
+
+def test_a_note_is_for_the_operator_alone() -> None:
+    """What the client may read is the text; the log has the note behind it, at a bounded length."""
+    error = errors.BadRequest("bad Host", b"a\x00b" + b"x" * 1000)
+    assert str(error) == "bad Host"
+    assert error.why.startswith(b"bad Host: a\x00bxxx")
+    assert len(error.why) == errors.WHY_MAX_BYTES + 3

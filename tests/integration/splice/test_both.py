@@ -1,6 +1,9 @@
 """Large bodies inside the kernel, both ways and in trouble: the same bytes and ends as those that are copied."""
 
 import asyncio
+import fcntl
+import struct
+import termios
 
 import pytest
 
@@ -24,6 +27,7 @@ from tests.integration.splice.scene import (
     pools,
 )
 from tests.integration.test_flow import PIECE, UPLOAD, Sender
+from tests.integration.wire import DEADLINE
 
 
 @BOTH
@@ -219,3 +223,42 @@ async def test_out_of_descriptors(
         assert (answer if way == "down" else origin.requests[-1]).body == CONTENT
         assert (worker.splices, worker.others) == (0, [])
         assert worker.pipes <= 1
+
+
+async def test_an_answer_is_heard_out_although_a_write_failed(scene: Scene, target: str) -> None:
+    """A backend breaks off while its answer is spliced to a slow client: all that had come passes before it is cut."""
+    arrived = 0
+    has_left = asyncio.Event()
+
+    async def script(connection: OriginConnection) -> None:
+        nonlocal arrived
+        await connection.request_head()
+        sent = head(1000 * MIB)
+        connection.sock.send(sent)
+        while True:
+            try:
+                arrived += connection.sock.send(PIECE)
+            except BlockingIOError:
+                unsent = struct.unpack("i", fcntl.ioctl(connection.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+                await asyncio.sleep(0.2)  # until the kernel at the other end takes no more either
+                if unsent == struct.unpack("i", fcntl.ioctl(connection.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]:
+                    arrived -= unsent
+                    break
+        connection.reset()
+        has_left.set()
+
+    scene.origin.play(script)
+    client = await scene.visit()
+    await client.send(get("web.test", target, "Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n")
+    async with asyncio.timeout(DEADLINE):
+        await has_left.wait()
+    before = len(scene.worker.others)
+    await client.send(b"1\r\nx\r\n")
+    async with asyncio.timeout(DEADLINE):
+        while len(scene.worker.others) == before:
+            await asyncio.sleep(0.005)
+    await client.read_until(b"\r\n\r\n")
+    assert len(await client.read_rest()) >= arrived > MIB
+    line = await scene.line(target)
+    assert (line.status, line.end) == (200, "SD")
+    await scene.worker.await_splices(0)

@@ -34,6 +34,7 @@ def pair_view(**more: Any) -> PairView:
         },
         "drift": [],
         "guards": [],
+        "tracks": [],
         "transitions": [{"at": "2026-11-22T16:00:00.000Z", "from": "init", "to": "backup", "reason": "start"}],
         "dual_master_seconds": 0.0,
         "alarms": [],
@@ -45,6 +46,7 @@ def pair_view(**more: Any) -> PairView:
         "kept": [],
         "handover": False,
         "dropped": {},
+        "age": 0.4,
         **more,
     }
     return view  # type: ignore[no-any-return]

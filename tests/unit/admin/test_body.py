@@ -141,3 +141,56 @@ async def test_a_question_is_an_object(content: Any) -> None:
     """Other JSON has nothing to check."""
     expected = {"error": "the request is not valid", "detail": ["must be an object"]}
     assert await ask(Client(), content) == (422, expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"method": "GET", "url": "http://a/", "method": "POST"}', "the key 'method' is there twice"),
+        (b'{"method": "GET", "url": "http://a/", "headers": {"A": "1", "\\u0041": "2"}}', "the key 'A' is there twice"),
+        (b"[" * 60_000, "nested more than 32 levels deep"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "nested more than 32 levels deep"),
+        (b'{"method": NaN}', "not JSON"),
+        (b'\xef\xbb\xbf{"method": "GET"}', "not JSON"),
+        (b'{"method": "\\ud800"}', "not JSON"),
+        (b'{"method": "GET"', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+async def test_what_could_be_read_in_two_ways_is_not_read(content: bytes, words: str) -> None:
+    """Two programs take another one of two equal keys each; depth and numbers are bounded."""
+    client = Client()
+    response = await client.ask("/api/v1/explain", "POST", {"Content-Type": "application/json"}, content)
+    assert response.status == 400
+    assert words in body(response)["error"]
+    assert client.control.questions == []
+
+
+async def test_a_number_of_many_digits_costs_nothing() -> None:
+    """It is no value of any key, whatever it is."""
+    client = Client()
+    content = b'{"method": ' + b"9" * 60_000 + b', "url": "http://a/"}'
+    response = await client.ask("/api/v1/explain", "POST", {"Content-Type": "application/json"}, content)
+    assert response.status in (400, 422)
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({f"x{number}": 1 for number in range(5000)}, ["must have at most 64 keys"]),
+        ({"headers": [1] * 5000}, ["headers: must be at most 500"]),
+        ({"headers": {f"x{number}": "a" for number in range(501)}}, ["headers: must be at most 500"]),
+    ],
+)
+async def test_what_nobody_means_is_not_looked_at(changes: dict[str, Any], detail: list[str]) -> None:
+    """Thousands of mistakes cost one line, not one each."""
+    status, answer = await ask(Client(), {**GOOD, **changes})
+    assert (status, answer["detail"]) == (422, detail)
+
+
+async def test_so_many_problems_are_told() -> None:
+    """The first ones, and how many there are beyond them."""
+    status, answer = await ask(Client(), {**GOOD, **{f"x{number}": 1 for number in range(50)}})
+    assert status == 422
+    assert answer["detail"] == [*(f"x{number}: unknown key" for number in range(20)), "and 30 more"]

@@ -186,7 +186,7 @@ def test_without_limits_nobody_is_asked() -> None:
     of.policy = spy = Spy()
     of.pick()
     of.pick([backend("a")])
-    assert [is_open is None for is_open in spy.conditions] == [True, False, True]
+    assert [is_open is None for is_open in spy.conditions] == [True, False, False]
     limited_backup = [backend("a"), backend("b", backup=True, max_conns=1)]
     assert not pool(*limited_backup).is_limited
 
@@ -195,13 +195,18 @@ def test_without_limits_nobody_is_asked() -> None:
 @given(
     weights=st.lists(st.tuples(st.integers(0, 256), st.booleans(), st.integers(0, 2), st.integers(0, 2)), max_size=6),
     tried=st.sets(st.integers(0, 5)),
+    unreachable=st.sets(st.integers(0, 5)),
     offset=st.integers(0, 20),
 )
 @settings(deadline=None)
 def test_a_pick_is_eligible_and_new_if_possible(
-    policy: str, weights: list[tuple[int, bool, int, int]], tried: set[int], offset: int
+    policy: str, weights: list[tuple[int, bool, int, int]], tried: set[int], unreachable: set[int], offset: int
 ) -> None:
-    """Whatever is configured, busy and was tried: eligible and with room always, untried if there is one."""
+    """
+    Whatever is configured, busy and was tried: eligible and with room always, untried if there is one.
+
+    The backups come after the primary ones for whom these were in vain, and nobody that can't be reached comes again.
+    """
     members = []
     for index, (weight, backup, max_conns, active) in enumerate(weights):
         members.append(backend(str(index), weight, backup=backup, max_conns=max_conns))
@@ -209,12 +214,18 @@ def test_a_pick_is_eligible_and_new_if_possible(
     of = pool(*members, policy=policy, offset=offset)
     of.active = sum(member.active for member in members)
     past = {members[index] for index in tried if index < len(members)}
-    primary = {each for each in members if each.weight and not each.backup}
-    eligible = primary or {each for each in members if each.weight}
-    room = {each for each in eligible if not each.max_conns or each.active < each.max_conns}
+    out = {each for each in past if members.index(each) in unreachable}
+    with_weight = {each for each in members if each.weight}
+    primary = {each for each in with_weight if not each.backup} or with_weight
+    room = {each for each in with_weight if not each.max_conns or each.active < each.max_conns}
+    first = primary & room
+    if past:
+        orders = [primary & room - past, room - past, primary & room - out, room - out]
+        first = next((order for order in orders if order), set())
+    assert of.has_another(out) is bool(with_weight - out if past & out else primary)
     for number in range(5):
-        pick = of.pick(tuple(past), str(number).encode())
-        assert pick in (room - past or room or [None])
+        pick = of.pick(tuple(past), str(number).encode(), unreachable=tuple(out))
+        assert pick in (first or [None])
 
 
 def test_workers_begin_at_different_places() -> None:

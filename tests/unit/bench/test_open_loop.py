@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.open_loop import GRACE_SECONDS, LEAST_SHARE, NANO, NEVER, Histogram, Score, measure_answer
-from bench.stage import StageError
+from bench.stage import RateNotHeld, StageError
 
 BEGIN = 7 * NANO
 MS = NANO // 1000
@@ -103,7 +103,7 @@ def test_a_rate_that_was_not_reached_is_no_result(late_ones: int, is_good: bool)
     if is_good:
         assert score.report(score.end + 2 * MS)["requests"] == 1000
     else:
-        with pytest.raises(StageError, match=r"% of 1000 requests were sent by the end"):
+        with pytest.raises(RateNotHeld, match=r"% of 1000 requests were sent by the end"):
             score.report(score.end + 2 * MS)
 
 

@@ -136,3 +136,15 @@ def test_the_overview_stands_between_marks() -> None:
     ]
     assert "![CPU](cpu.svg)" in text
     assert "- small, caddy: it went away" in text
+
+
+def test_a_rate_that_was_not_held_is_no_failure() -> None:
+    """It says something of the machine and the hour: it is told, in all forms, apart from what went wrong."""
+    outcome = make_outcome(nginx=[10.0])
+    outcome.cells["caddy"] = Cell(failed="it went away")
+    outcome.cells["pyproxy"] = Cell(failed="only 90 % were sent", is_rate_not_held=True)
+    result = make_result(outcome)
+    assert result.failures == ["small, caddy: it went away"]
+    assert result.rates_not_held == ["small, pyproxy: only 90 % were sent"]
+    assert "- rate not held: small, pyproxy: only 90 % were sent" in report.markdown(result, [])
+    assert report.plain(result)["rates_not_held"] == result.rates_not_held

@@ -47,6 +47,16 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return asked
 
 
+def said(name: str, *, ok: bool | None = False, detail: str = "") -> dict[str, Any]:
+    """What a guard, a track or a witness said 7 s ago."""
+    return {"name": name, "ok": ok, "detail": detail, "at": "2026-11-22T16:00:00.000Z", "age": 7.1}
+
+
+def link(**more: Any) -> dict[str, Any]:
+    """How the link is."""
+    return {"state": "dead", "heard_age": None, "speaking": False, "refused": {}, "fault": "", **more}
+
+
 def view(**more: Any) -> Any:
     """A pair in some state."""
     return pair_view(**more)
@@ -59,7 +69,7 @@ def machine(**more: Any) -> dict[str, Any]:
 
 def test_the_pair_for_people(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything that an operator looks for first."""
-    asked.answers["/api/v1/peer"] = view(drift=["client"], guards=[{"name": "drbd", "ok": False, "detail": "stale"}])
+    asked.answers["/api/v1/peer"] = view(drift=["client"], guards=[said("drbd", detail="stale")])
     assert main(["peer"]) == 0
     text = capsys.readouterr().out
     assert "backup since 2026-11-22T16:00:00.000Z: heard the master" in text
@@ -123,8 +133,18 @@ def test_a_difference_is_exit_code_1(asked: Asked, capsys: pytest.CaptureFixture
         ({"state": "init", "reason": ""}, 1, "begins"),
         ({"alarms": [{"name": "dual_master", "text": "both", "since": ""}]}, 2, "dual_master: both"),
         ({"alarms": [{"name": "split", "text": "no adverts", "since": ""}]}, 1, "split: no adverts"),
-        ({"guards": [{"name": "drbd", "ok": False, "detail": "stale"}]}, 1, "guard drbd fails: stale"),
+        ({"alarms": [{"name": "no_master", "text": "nobody", "since": ""}]}, 2, "no_master: nobody"),
+        ({"alarms": [{"name": "stray_address", "text": "here", "since": ""}]}, 2, "stray_address: here"),
+        ({"alarms": [{"name": "state_file", "text": "full", "since": ""}]}, 1, "state_file: full"),
+        ({"guards": [said("drbd", detail="stale")]}, 1, "guard drbd fails: stale (7 s ago)"),
+        ({"tracks": [said("web", detail="status 503")]}, 1, "track web fails: status 503 (7 s ago)"),
+        ({"tracks": [said("web")], "state": "master", "vip_present": True}, 2, "track web fails: (7 s ago)"),
+        ({"tracks": [said("web", ok=None)]}, 0, "backup"),
+        ({"gateway": False}, 1, "the gateway doesn't answer"),
+        ({"witness_states": [said("r:53", detail="refused")]}, 1, "witness r:53 fails: refused (7 s ago)"),
         ({"peer": machine(link="down")}, 1, "the link to the peer is down"),
+        ({"peer": machine(link="down"), "link": link(fault="wrong key")}, 1, "the link to the peer is down: wrong key"),
+        ({"state": "master", "vip_present": True, "peer": machine(state="init")}, 1, "there is no standby"),
         ({"peer": machine(state="fault", reason="x")}, 1, "the peer is in fault: x"),
         ({"peer": machine(state="backup", well=False)}, 1, "not fit"),
         ({"drift": ["client", "pools.web"]}, 1, "differ in client, pools.web"),

@@ -117,9 +117,27 @@ def test_status(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "web (hash, 1 of 3 available)"
-    assert out[2].split() == ["a", "10.0.0.1:80", "drain", "up", "1", "3", "12.5/s", "2", "-", "3", "in", "flight"]
-    assert out[3].endswith("L4 refused  backup, added, by the node")
+    assert out[2].split() == [
+        "a",
+        "10.0.0.1:80",
+        "drain",
+        "up",
+        "1",
+        "3",
+        "12.5/s",
+        "2",
+        "-",
+        *["3", "in", "flight,", "sticky", "clients:", "0", "in", "5m,", "0", "in", "60m"],
+    ]
+    assert out[3].endswith("L4 refused  backup, added, by the node, sticky clients: 0 in 5m, 0 in 60m")
     assert out[4].endswith("  sticky clients: 0 in 5m, 12 in 60m")
+
+
+def test_status_of_a_pool_without_sticky_clients(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is said of them where nobody has come back."""
+    asked.answer = [{"name": "web", "policy": "hash", "available": 1, "backends": [BACKEND]}]
+    assert main(["status"]) == 0
+    assert "sticky" not in capsys.readouterr().out
     assert asked.questions == [("GET", "/api/v1/pools", None)]
 
 

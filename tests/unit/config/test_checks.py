@@ -1,8 +1,10 @@
 """What must hold between the keys of a file."""
 
+from pathlib import Path
+
 import pytest
 
-from pyproxy.config.load import load_text
+from pyproxy.config.load import load_text, load_with_warnings
 from pyproxy.errors import ConfigError
 
 LISTENERS = "listeners: [{bind: '0.0.0.0:80'}]\n"
@@ -233,6 +235,21 @@ def failover(keys: str) -> str:
             failover("virtual_ips: [10.0.0.9/32], vip_exec: {run: [/a]}"),
             ["3:73: failover.vip_exec: is for vip_backend exec only"],
         ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], track: [{run: [a], tcp: 'a:1'}, {}]"),
+            [
+                "3:71: failover.track[0]: must have one of run, tcp and http",
+                "3:95: failover.track[1]: must have one of run, tcp and http",
+            ],
+        ),
+        (
+            failover("virtual_ips: [10.0.0.9/32], track: [{run: [a], on_fail: lower}]"),
+            [
+                "3:91: failover.track[0].on_fail: does nothing with preempt: false, where no priority moves the "
+                "addresses"
+            ],
+        ),
+        (failover("virtual_ips: [10.0.0.9/32], preempt: true, track: [{run: [a], on_fail: lower}]"), []),
     ],
 )
 def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
@@ -273,3 +290,38 @@ def test_relations_that_do_not_hold(text: str, expected: list[str]) -> None:
 def test_relations_that_hold(text: str) -> None:
     """What looks alike but isn't the same, and what is complete, is no problem."""
     assert problems(text) == []
+
+
+HTTPS = "listeners: [{bind: '127.0.0.1:80'}]\ntrusted_proxies: [10.0.0.0/8]\n"
+HTTP = "listeners: [{bind: '127.0.0.1:80'}]\n"
+
+
+@pytest.mark.parametrize(
+    ("top", "keys", "expected"),
+    [
+        (HTTP, "samesite: none", ["samesite"]),
+        (HTTPS, "samesite: none", ["samesite"]),
+        (HTTPS, "samesite: none, secure: auto", ["samesite"]),
+        (HTTPS, "samesite: none, secure: true", []),
+        (HTTP, "samesite: none, secure: true", ["secure"]),
+        (HTTP, "secure: true", ["secure"]),
+        (HTTPS, "secure: true", []),
+        (HTTPS, "cookie: __Secure-SRV", ["cookie"]),
+        (HTTPS, "cookie: __HOST-srv", ["cookie"]),
+        (HTTPS, "cookie: __Host-SRV, secure: true", []),
+        (HTTP, "samesite: strict", []),
+        (HTTP, "samesite: lax, secure: false", []),
+        (HTTP, "", []),
+    ],
+)
+def test_a_cookie_that_browsers_will_drop_is_warned_of(
+    tmp_path: Path, top: str, keys: str, expected: list[str]
+) -> None:
+    """Whatever ``secure`` says; it works in a test with curl, and for no user."""
+    file = tmp_path / "lb.yml"
+    backend = "backends: [{address: '10.0.0.1:80'}]"
+    sticky = f"sticky: {{secret: abcdefgh{', ' if keys else ''}{keys}}}"
+    file.write_text(f"{top}pools: {{web: {{{backend}, {sticky}}}}}\n")
+    found = load_with_warnings(file).warnings
+    assert [item.path for item in found] == [f"pools.web.sticky.{key}" for key in expected]
+    assert all("browsers drop" in item.text for item in found)

@@ -1,6 +1,5 @@
 """The model to plain data and on to what a worker runs on."""
 
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -157,7 +156,13 @@ def test_plain_data() -> None:
     assert web["outlier"] == {"consecutive": 2, "eject": 1.0, "max_eject": 8.0, "min_available": 3}
     assert (web["slow_start"], api["outlier"], api["slow_start"]) == (60.0, None, 0.0)
     assert web["queue"] == {"size": 128, "timeout": 5.0}
-    assert web["retry"] == {"attempts": 3, "on": ["503", "connect", "reset"], "budget": 0.125, "min": 0}
+    assert web["retry"] == {
+        "attempts": 3,
+        "on": ["503", "connect", "reset"],
+        "budget": 0.125,
+        "min": 0,
+        "timeout": 60.25,
+    }
     assert web["timeouts"] == {"connect": 0.25, "response": 60.0, "idle": 60.0, "tunnel": 3600.0}
     assert data["limits"]["body"] == 1024**2
     assert data["access_log"] == {"to": "/var/log/x.log", "format": "json"}
@@ -254,10 +259,10 @@ def test_one_pool_needs_no_routes() -> None:
     assert compiled(text + "routes: []")["routes"] == [EVERYTHING]
 
 
-def test_auto_workers_are_the_usable_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted are the CPUs that this process may use, not those of the machine."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(5 + pid)))
-    assert compiled(TEXT.replace("workers: 3", "workers: auto"))["workers"] == 5
+def test_auto_workers_are_the_usable_cpus() -> None:
+    """As many as the caller counted."""
+    config = load_text(TEXT.replace("workers: 3", "workers: auto"), "f", {})
+    assert compile_config(config, cpus=5)["workers"] == 5
 
 
 def test_the_digest_names_the_content() -> None:

@@ -9,7 +9,7 @@ from pyproxy.config.compile_failover import compile_failover, parse_key
 from pyproxy.config.model_failover import Failover
 from pyproxy.config.source import read_source
 from pyproxy.config.tree import parse_tree
-from pyproxy.failover.settings import Settings, from_plain
+from pyproxy.failover.settings import Endpoint, Settings, from_plain
 
 LEAST = "{interface: eth0, virtual_ips: [192.168.0.10/32], vrid: 51}"
 FULL = """
@@ -32,6 +32,11 @@ witnesses: ["router.example.com:443"]
 link: {bind: "10.1.0.1:9901", peer: "10.1.0.2:9902", key_file: /etc/link, interval: 100ms, dead_after: 5}
 split_hold: 20s
 guards: [{run: [test, -e, /ok], timeout: 1s, interval: 2s, on_fail: last_resort}]
+track:
+  - {http: "http://[::1]:8080/health?x=1", interval: 1s, timeout: 500ms, rise: 1, fall: 2, on_fail: lower, by: 20}
+  - {tcp: "db.example.com:5432"}
+  - {run: [is, well]}
+track_interfaces: [eth2]
 notify: {master: [a], backup: [b, c], fault: [d]}
 notify_timeout: 9s
 vip_backend: exec
@@ -65,6 +70,10 @@ def test_every_key_of_a_full_section_arrives() -> None:
     assert made.auth_hmac is not None
     assert made.auth_hmac.keys == ((9, "/nine"), (2, "/two")), "the first key of the file signs"
     assert [str(vip) for vip in made.virtual_ips] == ["192.168.0.10/24", "fe80::1/64"]
+    web, database, own = made.track
+    assert (web.endpoint, web.path, web.by) == (Endpoint("::1", 8080), "/health?x=1", 20)
+    assert (database.endpoint, database.url, database.fall) == (Endpoint("db.example.com", 5432), "", 3)
+    assert (own.run, own.endpoint) == (("is", "well"), None)
     assert made.link is not None
     assert (made.link.peer.port, made.link.dead_time) == (9902, 0.5)
 

@@ -50,6 +50,7 @@ def warnings(keys: str, *, vips: str = VIPS, listener: str = LISTENER, health: s
         ),
         ("", {"vips": "['fd00::9/64']", "listener": "bind: '[::]:80'"}, "virtual_ips[0]", "RFC 9568"),
         (GUARD, {}, "guards[0].on_fail", "isn't fit"),
+        ("track: [{run: [a]}]", {}, "track[0].on_fail", "there and back"),
         ("fence: [a]", {}, "fence", "never run"),
         ("lease: 10s", {}, "lease", "keeps the addresses for 10 s"),
         (LINK, {"vips": "[10.1.0.9/24]"}, "link.bind", "is in the network of 10.1.0.9/24"),

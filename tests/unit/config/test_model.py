@@ -67,9 +67,9 @@ pools:
     on_down: keep
     outlier: {consecutive: 5, eject: 10s, max_eject: 120s, min_available: 1}
     slow_start: 0s
-    retry: {attempts: 2, "on": [connect, reset, timeout, 502, 503, "504"], budget: 20%, min: 3}
+    retry: {attempts: 2, "on": [connect, reset, timeout, 502, 503, "504"], budget: 20%, min: 3, timeout: null}
     timeouts: {connect: 3s, response: 60s, idle: 60s, tunnel: 1h}
-    keepalive: {max_idle: 64, idle: 30s, max_requests: 1000}
+    keepalive: {max_idle: 64, idle: 4s, max_requests: 1000}
     queue: {size: 128, timeout: 5s}
     send_proxy: v2
     when_all_down: fail
@@ -198,7 +198,7 @@ def test_defaults_are_the_contract_s() -> None:
                         for key, value in read(CONTRACT)["pools"]["web"].items()
                         if key not in ("tls", "sticky", "health", "policy", "hash", "send_proxy")
                     },
-                    "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": "20%", "min": 3},
+                    "retry": {"attempts": 2, "on": ["connect", "reset"], "budget": "20%", "min": 3, "timeout": None},
                     "backends": [
                         {
                             "name": "10.0.0.1:80",

@@ -47,6 +47,12 @@ class Stage:
         message = {"pool": pool, "seat": seat, "failures": 5, "last": "the backend refused the connection"}
         self.ejector.handle_report(message)
 
+    def report_answers(self, name: str, clients: list[int], paths: list[int], count: int = 5) -> None:
+        """A worker says that a backend answers 503 to these."""
+        answers = {"count": count, "clients": clients, "paths": paths}
+        message = {"pool": "web", "seat": self.seat(name), "failures": 5, "last": "the backend answered 503"}
+        self.ejector.handle_report({**message, "answers": answers})
+
     def ejected(self, pool: str = "web") -> set[str]:
         """Who the workers are told to pass over."""
         return {item["name"] for item in self.members.plain_pool(pool)["backends"] if item["ejected"]}
@@ -210,4 +216,43 @@ def test_closed(stage: Stage) -> None:
     stage.report("a")
     stage.ejector.close()
     stage.loop.advance(100.0)
+    assert stage.ejected() == {"a"}
+
+
+def test_answers_to_one_client_or_for_one_path_eject_nobody(stage: Stage) -> None:
+    """However often, and whichever worker says so; two clients and two paths do, though no worker saw both."""
+    for clients, paths in (([1], [1, 2]), ([1], [3])):
+        stage.report_answers("a", clients, paths)
+    for clients, paths in (([1, 2], [1]), ([3], [1])):
+        stage.report_answers("b", clients, paths)
+    assert stage.ejected() == set()
+    stage.report_answers("a", [2], [1])
+    assert stage.ejected() == {"a"}
+
+
+def test_old_evidence_says_nothing(stage: Stage) -> None:
+    """What one client got a while ago isn't held together with what another gets now."""
+    stage.report_answers("a", [1], [1])
+    stage.loop.advance(11.0)
+    stage.report_answers("a", [2], [2])
+    assert stage.ejected() == set()
+
+
+def test_answers_eject_a_third_at_most(stage: Stage) -> None:
+    """One of three; who can't be reached is another matter, and when the first is back the next may go."""
+    for name in "abc":
+        stage.report_answers(name, [1, 2], [1, 2])
+    assert stage.ejected() == {"a"}
+    stage.report("b")
+    assert stage.ejected() == {"a", "b"}
+    stage.loop.advance(10.1)
+    stage.report_answers("c", [1, 2], [1, 2])
+    assert stage.ejected() == {"c"}
+
+
+def test_failures_that_are_enough_without_answers(stage: Stage) -> None:
+    """Two are what it takes here: with two connections refused nobody asks who got the answers."""
+    stage.report_answers("a", [1], [1], count=3)
+    assert stage.ejected() == {"a"}
+    stage.report_answers("b", [1], [1], count=4)
     assert stage.ejected() == {"a"}

@@ -74,6 +74,15 @@ def test_one_address_keeps_the_name() -> None:
     assert backend["max_conns"] == 7
 
 
+def test_who_is_ourselves_is_told_to_the_workers() -> None:
+    """By the address that a name has at the moment."""
+    members = Members(CONFIG, is_own=lambda backend: backend.host == "10.1.0.2")
+    for first, is_own in ((1, False), (2, True)):
+        members.update("web", "app", hosts(1, first))
+        (plain,) = [item for item in members.plain_pool("web")["backends"] if item["host"].startswith("10.1.")]
+        assert plain["is_own"] is is_own
+
+
 def test_another_address_has_a_seat_of_its_own() -> None:
     """What is in flight on the old one isn't in the way of the new one, but the name's counters are those of both."""
     folded: list[tuple[int, int]] = []

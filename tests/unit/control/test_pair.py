@@ -18,6 +18,7 @@ from tests.unit.control import test_pair_view
 SPEAKER = {
     **test_pair_view.SPEAKER,
     "guards": [],
+    "track": [{"run": ["is-well", "secret"], "url": ""}],
     "notify": {"master": None, "backup": None, "fault": None},
     "fence": ["shoot", "secret"],
     "vip_exec": None,

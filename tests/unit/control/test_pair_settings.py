@@ -9,7 +9,7 @@ from pyproxy.config.load import load_text
 from pyproxy.config.model import Config
 from pyproxy.config.model_failover import Notify
 from pyproxy.control import pair_settings
-from pyproxy.control.pair_settings import machine_warnings, make_directory, make_pair_settings
+from pyproxy.control.pair_settings import make_directory, make_pair_settings
 from pyproxy.control.startup import StartError
 from pyproxy.failover.settings import from_plain
 
@@ -71,27 +71,6 @@ def test_a_key_that_is_no_good_is_a_bad_file(
     assert caught.value.exit_code == 2
 
 
-def test_what_of_the_machine_can_hardly_be_meant_is_said(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An interface that isn't there, and a key that isn't secret; a group may have a key in common."""
-    monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
-    settings = make_pair_settings(config)
-    assert settings is not None
-    (tmp_path / "link").chmod(0o640)
-    (tmp_path / "hmac").chmod(0o600)
-    settings.speaker["gateway"] = "off"
-    assert machine_warnings(settings) == []
-    (tmp_path / "link").chmod(0o644)
-    monkeypatch.setattr("socket.if_nameindex", lambda: [(1, "lo"), (2, "eth1")])
-    assert machine_warnings(settings) == [
-        "failover.interface: there is no interface eth0 on this machine",
-        f"failover.link.key_file: everybody on this machine may read {tmp_path / 'link'}; chmod o-r it",
-    ]
-    (tmp_path / "link").unlink()
-    assert len(machine_warnings(settings)) == 1
-
-
 def test_what_is_told_of_a_command_is_its_program(config: Config) -> None:
     """The other machine and the API need no more; the link isn't encrypted, and a fence has a password."""
     assert config.failover is not None
@@ -108,7 +87,7 @@ def test_what_is_told_of_a_command_is_its_program(config: Config) -> None:
 
 def test_the_speakers_directory_is_nobody_elses(tmp_path: Path) -> None:
     """Also if it was there, and was open."""
-    path = tmp_path / "pyproxy" / "vrid-51"
+    path = tmp_path / "pyproxy" / "vrid-51-eth0"
     for _ in range(2):
         make_directory(path)
         assert path.stat().st_mode & 0o777 == 0o700
@@ -116,6 +95,15 @@ def test_the_speakers_directory_is_nobody_elses(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="failover: can't use"):
         make_directory(tmp_path / "file" / "vrid-51")
+
+
+def test_the_speakers_directory_is_not_what_somebody_elses_link_leads_to(tmp_path: Path) -> None:
+    """Its mode would be changed, and files written there."""
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    (tmp_path / "vrid-51").symlink_to(tmp_path / "theirs")
+    with pytest.raises(StartError, match="failover: can't use"):
+        make_directory(tmp_path / "vrid-51")
+    assert (tmp_path / "theirs").stat().st_mode & 0o777 == 0o755
 
 
 def test_where_run_can_not_be_written_the_state_dir_serves(
@@ -127,39 +115,8 @@ def test_where_run_can_not_be_written_the_state_dir_serves(
     with_state = config.model_copy(update={"state_dir": "/var/lib/pyproxy"})
     settings = make_pair_settings(with_state)
     assert settings is not None
-    assert settings.directory == tmp_path / "run" / "vrid-51"
+    assert settings.directory == tmp_path / "run" / "vrid-51-eth0"
     monkeypatch.setattr(os, "access", lambda *_: False)
     settings = make_pair_settings(with_state)
     assert settings is not None
-    assert settings.directory == Path("/var/lib/pyproxy/vrid-51")
-
-
-V4_HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
-V4_ROUTE = "eth0\t00000000\tFE00090A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
-V6_ROUTE = f"{'0' * 32} 00 {'0' * 32} 00 fe8{'0' * 28}1 00000400 00000001 00000000 00450003     eth0\n"
-V6_NOWHERE = f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} ffffffff 00000001 00000000 00200200       lo\n"
-
-
-@pytest.mark.parametrize(
-    ("v4", "v6", "changes", "is_warned"),
-    [
-        (V4_HEAD + V4_ROUTE, "", {}, False),
-        (V4_HEAD, V6_ROUTE + V6_NOWHERE, {}, False),
-        (V4_HEAD, V6_NOWHERE, {}, True),
-        (V4_HEAD + V4_ROUTE.replace("eth0", "eth1"), "", {}, True),
-        (V4_HEAD + V4_ROUTE.replace("FE00090A", "00000000"), "", {}, True),
-        (V4_HEAD, "", {"gateway": "10.9.0.254"}, False),
-        (V4_HEAD, "", {"witnesses": [{"host": "r", "port": 1}]}, False),
-    ],
-)
-def test_a_gateway_that_nobody_finds_is_warned_of(
-    v4: str, v6: str, changes: dict[str, object], is_warned: bool, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``auto`` without a default route and without witnesses asks nobody whether this machine is cut off."""
-    settings = make_pair_settings(config)
-    assert settings is not None
-    settings.speaker.update(changes)
-    files = {"/proc/net/route": v4, "/proc/net/ipv6_route": v6}
-    monkeypatch.setattr("socket.if_nameindex", lambda: [(2, "eth0")])
-    monkeypatch.setattr(Path, "read_text", lambda path: files[str(path)])
-    assert any("failover.gateway" in warning for warning in machine_warnings(settings)) is is_warned
+    assert settings.directory == Path("/var/lib/pyproxy/vrid-51-eth0")

@@ -26,6 +26,7 @@ STATUS: dict[str, Any] = {
     "peer": {"state": "backup", "heard": 99.5, "well": True, "healthy_backends": 3},
     "link": {"state": "up", "heard_age": 0.1, "speaking": True, "boot": "x", "refused": {"wrong key": 1}},
     "guards": [{"name": "drbd", "ok": None, "detail": "", "at": None}],
+    "tracks": [{"name": "web", "ok": True, "detail": "", "at": 100.0}],
     "transitions": [{"at": 100.0, "from": "backup", "to": "master", "reason": "preempts"}],
     "alarms": [{"name": "one_way", "text": "deaf", "since": 100.0}],
     "dual_master_seconds": 1.5,
@@ -40,13 +41,14 @@ def test_doctest() -> None:
 
 def test_a_full_status_is_shown_in_full() -> None:
     """Times as people and scripts read them; the shape is the API's."""
-    view = make_view(Known(SPEAKER, 1.0, STATUS, drift=["client"], kept=["web/a"], config_digest="abc"))
+    view = make_view(Known(SPEAKER, 1.0, STATUS, drift=["client"], kept=["web/a"], config_digest="abc", now=107.5))
     assert view.keys() == shown().keys()
     assert (view["state"], view["since"], view["vip_present"]) == ("master", "1970-01-01T00:01:40.000Z", True)
     assert view["peer"].keys() == shown()["peer"].keys()
     assert (view["peer"]["address"], view["peer"]["state"], view["peer"]["link"]) == ("10.1.0.2", "backup", "up")
     assert view["peer"]["heard"] == "1970-01-01T00:01:39.500Z"
-    assert view["guards"] == [{"name": "drbd", "ok": None, "detail": "", "at": None}]
+    assert view["guards"] == [{"name": "drbd", "ok": None, "detail": "", "at": None, "age": None}]
+    assert view["tracks"] == [{"name": "web", "ok": True, "detail": "", "at": "1970-01-01T00:01:40.000Z", "age": 7.5}]
     assert view["transitions"][0]["from"] == "backup"
     assert (view["drift"], view["kept"], view["dual_master_seconds"]) == (["client"], ["web/a"], 1.5)
     assert view["dropped"] == {"version": 7}
@@ -115,3 +117,11 @@ def test_a_reason_keeps_what_is_the_same_each_time() -> None:
     """Numbers and what follows a colon are left out."""
     assert kind_of("interface eth") == "interface eth"
     assert kind_of("") == ""
+
+
+@pytest.mark.parametrize(("age", "is_old"), [(None, False), (0.9, False), (3.5, True)])
+def test_an_old_word_of_the_speaker_is_an_alarm(age: float | None, is_old: bool) -> None:
+    """What a speaker said that hangs now may be wrong in everything."""
+    view = make_view(Known(SPEAKER, 1.0, STATUS, age=age))
+    assert view["age"] == age
+    assert [alarm["name"] for alarm in view["alarms"]] == ["one_way", *(["speaker"] if is_old else [])]

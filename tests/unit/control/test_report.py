@@ -38,6 +38,10 @@ class Seat:
     def __init__(self, pid: int, state: WorkerState) -> None:
         self.pid, self.state = pid, state
 
+    @property
+    def is_serving(self) -> bool:
+        return self.state is WorkerState.READY
+
 
 class World:
     """A program of two worker slots that exists only in memory."""

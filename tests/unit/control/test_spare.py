@@ -6,8 +6,9 @@ from typing import cast
 import pytest
 
 from pyproxy.control.child import Child
-from pyproxy.control.spare import DELAY, MAX_DELAY, Spare
+from pyproxy.control.spare import DELAY, LOAD_SECONDS, MAX_DELAY, Spare
 from pyproxy.control.workers import SHORT_LIFE
+from pyproxy.pulse import HUNG
 from tests.fakes import FakeLoop
 
 
@@ -17,7 +18,12 @@ class FakeChild:
     def __init__(self, loop: FakeLoop, pid: int) -> None:
         self.pid = pid
         self.started = loop.time()
-        self.killed = self.has_ended = False
+        self.killed = self.has_ended = self.has_answered = False
+        self.silence = 0.0
+
+    def check(self) -> float:
+        """Give how long it has been silent."""
+        return self.silence
 
     def kill(self) -> None:
         """Take it down."""
@@ -120,3 +126,25 @@ def test_after_the_end_there_is_none(stage: Stage, caplog: pytest.LogCaptureFixt
     stage.loop.advance(MAX_DELAY)
     assert len(stage.made) == 1
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_one_that_hangs_is_killed_before_it_is_needed(stage: Stage) -> None:
+    """One that still loads has more time."""
+    stage.spare.prepare()
+    stage.loop.advance(DELAY)
+    child = stage.made[0]
+    child.silence = HUNG
+    stage.spare.check()
+    assert not child.killed
+    child.has_answered = True
+    stage.spare.check()
+    assert child.killed
+
+
+def test_one_that_never_loads_is_killed(stage: Stage) -> None:
+    """Then another one may."""
+    stage.spare.prepare()
+    stage.loop.advance(DELAY)
+    stage.made[0].silence = LOAD_SECONDS
+    stage.spare.check()
+    assert stage.made[0].killed

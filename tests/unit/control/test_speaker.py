@@ -8,9 +8,10 @@ import pytest
 
 from pyproxy.control import spare
 from pyproxy.control import speaker as module
-from pyproxy.control.speaker import Speaker, speaker_program
+from pyproxy.control.speaker import SETTLED, Speaker, speaker_program
 from pyproxy.control.worker import Program
 from pyproxy.control.workers import FIRST_TRIES
+from pyproxy.pulse import HUNG
 
 
 class FakeChild:
@@ -31,10 +32,16 @@ class FakeChild:
         self.say = say
         self.end = end
         self.killed = self.has_ended = False
+        self.has_answered, self.silence = True, 0.0
+        self.messages: list[dict[str, Any]] = []
         FakeChild.made.append(self)
 
     def send(self, message: dict[str, Any]) -> None:
         self.told.append(message["type"])
+        self.messages.append(message)
+
+    def check(self) -> float:
+        return self.silence
 
     def kill(self) -> None:
         self.killed = True
@@ -81,13 +88,14 @@ async def turn() -> None:
 
 async def test_a_process_is_told_everything_from_the_begin(stage: Stage) -> None:
     """Start message and facts; what is known already isn't told again, and nothing is sent to one that isn't ready."""
-    assert stage.child.told == ["start", "facts"]
+    assert stage.child.told == ["start"]
+    assert stage.child.messages[0]["facts"]["n"] == 1
     assert not stage.speaker.send({"type": "handover"})
     stage.ready()
     stage.speaker.set_facts({"type": "facts", "n": 1})
     stage.speaker.set_facts({"type": "facts", "n": 2})
     assert stage.speaker.send({"type": "handover"})
-    assert stage.child.told == ["start", "facts", "facts", "handover"]
+    assert stage.child.told == ["start", "facts", "handover"]
     stage.child.say({"type": "status"})
     assert stage.messages == [{"type": "status"}]
 
@@ -99,7 +107,7 @@ async def test_one_that_ends_is_followed_at_once(stage: Stage) -> None:
     assert (stage.lost, stage.speaker.is_ready) == (1, False)
     await turn()
     assert len(FakeChild.made) == 2
-    assert stage.child.told == ["start", "facts"]
+    assert stage.child.messages[0]["facts"]["n"] == 1
     assert stage.speaker.restarts == 1
 
 
@@ -183,7 +191,8 @@ async def test_a_spare_is_told_nothing_until_it_is_needed(doubled: Stage) -> Non
     assert second.told == []
     first.end("signal SIGKILL")
     await turn()
-    assert second.told == ["start", "facts"]
+    assert second.told == ["start"]
+    assert second.messages[0]["facts"]["n"] == 2
     assert doubled.speaker.pid == second.pid
     assert len(FakeChild.made) == 2
     doubled.ready()
@@ -209,7 +218,7 @@ async def test_a_spare_that_dies_with_the_one_that_works_is_followed_by_a_fresh_
     await turn()
     second.end("signal SIGKILL")
     await turn()
-    assert doubled.child.told == ["start", "facts"]
+    assert doubled.child.told == ["start"]
     assert len(FakeChild.made) == 3
     doubled.ready()
     await turn()
@@ -219,7 +228,7 @@ async def test_a_spare_that_dies_with_the_one_that_works_is_followed_by_a_fresh_
     await turn()
     fourth.end("signal SIGKILL")
     await turn()
-    assert [child.told for child in FakeChild.made[3:]] == [[], ["start", "facts"], []]
+    assert [child.told for child in FakeChild.made[3:]] == [[], ["start"], []]
 
 
 async def test_a_spares_life_counts_from_its_start_message(doubled: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,3 +277,59 @@ def test_the_speakers_program_is_found_from_anywhere() -> None:
     """With this very package, and without modules of the directory where the operator stands."""
     assert list(speaker_program().command[1:]) == ["-P", "-m", "pyproxy.failover"]
     assert speaker_program().credentials is None
+
+
+async def test_facts_are_said_again_until_their_number_comes_back(stage: Stage) -> None:
+    """A message that nobody took is no reason to take a machine without a worker for a well one."""
+    stage.ready()
+    stage.speaker.set_facts({"type": "facts", "n": 2})
+    lost = stage.child.messages[-1]
+    for _ in range(2):
+        stage.child.say({"type": "pong", "facts": lost["version"] - 1})
+        assert stage.child.messages[-1] is lost
+    assert stage.child.told == ["start", "facts", "facts", "facts"]
+    stage.child.say({"type": "pong", "facts": lost["version"]})
+    assert stage.child.told == ["start", "facts", "facts", "facts"]
+
+
+async def test_one_that_hangs_is_replaced(doubled: Stage) -> None:
+    """By the spare, which is told what the one before said last of its state."""
+    first, second = FakeChild.made
+    saved = {"state": "master"}
+    first.say({"type": "pong", "facts": 1, "saved": saved})
+    first.silence = HUNG - 0.1
+    doubled.speaker._check_all()
+    assert not first.killed
+    first.silence = HUNG
+    doubled.speaker._check_all()
+    assert first.killed
+    await turn()
+    assert doubled.speaker.pid == second.pid
+    assert second.messages[0]["saved"] == saved
+    await doubled.speaker.stop("the test ends")
+
+
+async def test_a_spare_that_hangs_as_well_is_passed_over(doubled: Stage) -> None:
+    """The one that follows must be able to work."""
+    first, second = FakeChild.made
+    second.silence = HUNG
+    first.end("signal SIGKILL")
+    await turn()
+    assert second.killed
+    assert doubled.speaker.pid not in (first.pid, second.pid)
+
+
+@pytest.mark.parametrize(("worked", "pauses"), [(SETTLED + 0.1, [0, 0, 0, 0]), (0.0, [1, 2, 3, 4])])
+async def test_pauses_grow_only_for_one_that_fails_at_its_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, worked: float, pauses: list[int]
+) -> None:
+    """Who kills it every few seconds must not bring the pair to move the address."""
+    seen: list[int] = []
+    monkeypatch.setattr(module, "pause", lambda count: seen.append(count) or 0.0)  # type: ignore[func-returns-value]
+    for _ in range(4):
+        stage.ready()
+        assert stage.speaker._ready_at is not None
+        stage.speaker._ready_at -= worked
+        stage.child.end("signal SIGKILL")
+        await turn()
+    assert seen == pauses

@@ -33,6 +33,8 @@ class FakeWorker:
         self.started = asyncio.get_running_loop().time()
         self.failure, self.ending = "", "exit status 1"
         self.orders: list[str] = []
+        self.is_silent = self.is_hung = False
+        self.checks = 0
         self._on_ready, self._on_end = on_ready, on_end
         FakeWorker.made.append(self)
 
@@ -44,6 +46,13 @@ class FakeWorker:
         self.started -= lived
         self.state = WorkerState.DEAD
         self._on_end(self)
+
+    @property
+    def is_serving(self) -> bool:
+        return self.state is WorkerState.READY and not self.is_silent
+
+    def check(self) -> None:
+        self.checks += 1
 
     def drain(self, grace: float) -> None:
         self.state = WorkerState.DRAINING
@@ -241,3 +250,56 @@ async def test_start_orders_that_fail_cost_the_worker(made: list[FakeWorker]) ->
     workers.start()
     assert made[0].orders == ["kill"]
     workers.kill()
+
+
+async def test_workers_that_hang_are_replaced_one_at_a_time(made: list[FakeWorker]) -> None:
+    """The second only when the first takes traffic again."""
+    watched = Watched(2)
+    watched.workers.start()
+    for worker in made[:2]:
+        worker.become_ready()
+        worker.is_silent = worker.is_hung = True
+    watched.workers._check_all()
+    watched.workers._check_all()
+    assert [worker.orders for worker in made] == [["kill"], []]
+    made[0].end(lived=SHORT_LIFE)
+    await turn()
+    watched.workers._check_all()
+    assert made[1].orders == []
+    made[2].become_ready()
+    watched.workers._check_all()
+    assert made[1].orders == ["kill"]
+    watched.workers.kill()
+
+
+async def test_one_that_is_not_replaced_does_not_keep_the_others_hung(
+    made: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes its place has its time to become ready, and no more."""
+    monkeypatch.setattr(workers_module, "READY_TIMEOUT", 0.0)
+    watched = Watched(2)
+    watched.workers.start()
+    for worker in made:
+        worker.become_ready()
+        worker.is_silent = worker.is_hung = True
+    watched.workers._check_all()
+    made[0].end()
+    watched.workers._check_all()
+    assert made[1].orders == ["kill"]
+    watched.workers.kill()
+
+
+async def test_a_silent_worker_does_not_count_as_ready(made: list[FakeWorker]) -> None:
+    """And the one who counts them hears of it, and of its return."""
+    watched = Watched(2)
+    watched.workers.start()
+    for worker in made:
+        worker.become_ready()
+    counts: list[int] = []
+    watched.workers._on_ready = lambda: counts.append(watched.workers.ready)
+    made[0].check = lambda: setattr(made[0], "is_silent", True)  # type: ignore[method-assign]
+    watched.workers._check_all()
+    made[0].check = lambda: setattr(made[0], "is_silent", False)  # type: ignore[method-assign]
+    watched.workers._check_all()
+    assert counts == [1, 2]
+    watched.workers.kill()

@@ -35,6 +35,8 @@ def plain(**changes: Any) -> dict[str, Any]:
         "vip_backend": "netlink",
         "vip_exec": None,
         "release_when": {"no_worker": 0.5, "no_backend": False},
+        "track": [],
+        "track_interfaces": [],
         "auth_hmac": None,
         "fence": None,
         **changes,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from pyproxy.failover import guards as guards_module
 from pyproxy.failover.guards import Guards
 from pyproxy.failover.jobs import Result
 from pyproxy.failover.settings import Guard
@@ -106,21 +107,22 @@ async def test_an_unchanged_result_is_no_news() -> None:
     await world.guards.close()
 
 
-async def test_as_master_no_guard_runs_and_then_all_are_asked_at_once() -> None:
-    """What a guard said before may be hours old when the machine is backup again."""
-    world = World(FRESH)
+async def test_a_guard_that_fails_for_long_is_a_reason_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only when the other machine has asked its own since; that it fails no more is told, too."""
+    now = 100.0
+    monkeypatch.setattr(guards_module, "monotonic", lambda: now)
+    world = World(FRESH)  # its interval is 0 s, its timeout 2 s
     world.guards.start()
+    await world.end("is-fresh", STALE)
+    now += 2.9
+    await world.end("is-fresh", STALE)
+    assert world.guards.lasting_failure() == ""
+    now += 0.2
+    await world.end("is-fresh", STALE)
+    assert world.guards.lasting_failure() == "guard is-fresh fails: exit status 1: stale"
     await world.end("is-fresh", OK)
-    world.guards.pause()
-    await world.end("is-fresh", STALE)
-    assert world.guards.verdict()[0] == "ok", "what ends after the promotion is of no interest"
-    runs = world.runs
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert world.runs == runs
-    world.guards.resume()
-    await world.end("is-fresh", STALE)
-    assert world.changes == ["ok", "refuse"]
+    assert world.guards.lasting_failure() == ""
+    assert world.changes == ["refuse", "refuse", "ok"]
     await world.guards.close()
 
 

@@ -240,3 +240,61 @@ def test_a_peer_that_appears_is_told_where_the_addresses_are() -> None:
     rig.know(link="dead")
     rig.wait(1.0)
     assert kinds(rig.know(link="up")) == ["Announce"]
+
+
+def test_a_supervisor_that_hangs_moves_the_address_to_a_fit_peer() -> None:
+    """And not back before it is well again, whoever has the higher priority."""
+    rig = Rig(preempt=True)
+    rig.become_master()
+    rig.know(supervisor_hangs=True)
+    assert rig.state == "master", "nobody else could have it"
+    assert sent(rig.peer("backup", gateway=True, priority=50))[-1:] == [0]
+    assert (rig.state, rig.machine.reason) == ("backup", "the supervisor hangs")
+    rig.peer("master", priority=50)
+    for _ in range(8):
+        rig.hear(50)
+        rig.wait(1.0)
+    assert rig.state == "backup"
+
+
+def test_a_track_that_fails_here_only_moves_the_addresses() -> None:
+    """A peer that is well has checked the same; failing on both, it moves nothing."""
+    rig = Rig()
+    rig.become_master()
+    rig.peer("backup", well=False, gateway=True)
+    rig.know(impaired="web fails: status 503")
+    assert rig.state == "master"
+    assert not rig.machine.told(rig.now).well
+    assert sent(rig.peer("backup", gateway=True))[-1:] == [0]
+    assert (rig.state, rig.machine.reason) == ("backup", "web fails: status 503")
+
+
+def test_without_a_link_a_failing_track_gives_the_addresses_up_once() -> None:
+    """If nobody else is better they come back, and stay for as long as it fails."""
+    rig = Rig()
+    rig.become_master()
+    rig.know(impaired="web fails: status 503")
+    assert rig.state == "backup"
+    rig.wait(DOWN)
+    assert rig.state == "master"
+    rig.know()
+    rig.wait(20.0)
+    assert rig.state == "master"
+    rig.know(impaired="")
+    rig.know(impaired="web fails: status 503")
+    assert rig.state == "backup"
+
+
+def test_failing_tracks_lower_the_priority() -> None:
+    """In the adverts, over the link, and for who preempts; it is never 0, which means that the master leaves."""
+    rig = Rig(preempt=True, priority=150)
+    rig.become_master()
+    rig.know(lowered=60)
+    assert sent(rig.wait(1.0)) == [90]
+    assert rig.machine.told(rig.now).priority == 90
+    rig.hear(100)
+    assert rig.state == "backup"
+    rig.hear(100)
+    assert rig.machine.reason == "hears 10.9.0.2 with priority 100", "it doesn't preempt"
+    rig.know(lowered=250)
+    assert rig.machine.priority == 1

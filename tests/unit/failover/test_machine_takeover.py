@@ -263,3 +263,16 @@ def test_a_living_link_or_a_farewell_needs_no_fence() -> None:
     linked = Rig(fence=["/bin/off"])
     linked.become_backup()
     assert kinds(linked.peer("fault")) == CLAIM
+
+
+@pytest.mark.parametrize("changes", [{"advert_interval": 0.1}, {"priority": 255}])
+def test_a_machine_that_starts_waits_for_its_worker(changes: dict[str, Any]) -> None:
+    """It would take an address that it can't serve; as soon as there is one it takes it."""
+    rig = Rig(**changes)
+    rig.facts.ready_workers = 0
+    rig.start()
+    rig.wait(0.45)
+    assert rig.state != "master"
+    rig.know(ready_workers=1)
+    rig.wait(0.3)
+    assert rig.state == "master"

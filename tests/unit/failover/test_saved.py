@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyproxy.failover import saved
-from pyproxy.failover.saved import Saved
+from pyproxy.failover.saved import Keeper, Saved
 
 MASTER = Saved("master", 100.0, 109.5, 7, "abc")
 
@@ -51,3 +51,37 @@ def test_only_a_fresh_master_of_the_same_settings_is_adopted(
     refusal = saved.refusal(value, digest, now, 3.6)
     assert word in refusal
     assert bool(refusal) == bool(word)
+
+
+async def test_the_fresher_of_file_and_supervisor_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that could not be written for a while must not cost the address."""
+    monkeypatch.setattr(saved, "boottime", lambda: 110.0)
+    stale = Saved("master", 100.0, 90.0, 7, "abc")
+    saved.write(tmp_path, stale)
+    assert "old" in Keeper(tmp_path, "abc", 3.6).refusal(3.6)
+    assert Keeper(tmp_path, "abc", 3.6, MASTER).refusal(3.6) == ""
+    saved.write(tmp_path, MASTER)
+    assert Keeper(tmp_path, "abc", 3.6, stale).refusal(3.6) == ""
+
+
+async def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once in the log, for as long as it is so in ``problem``; what would be in it is still known."""
+    keeper = Keeper(tmp_path / "missing", "abc", 3.6)
+    keeper._state = "master"
+    value = keeper.now()
+    assert value is not None
+    keeper._try(value)
+    keeper._try(value)
+    assert "No such file" in keeper.problem
+    assert caplog.text.count("can't write") == 1
+    (tmp_path / "missing").mkdir()
+    keeper._try(value)
+    assert keeper.problem == ""
+    assert saved.read(tmp_path / "missing") == value
+    keeper.close(1.0)
+
+
+@pytest.mark.parametrize("data", [None, [], {"state": "master"}, {"state": "master", "since": "x"}])
+def test_what_the_supervisor_cannot_know_is_nothing(data: object) -> None:
+    """Its first speaker has no predecessor."""
+    assert saved.saved_from_plain(data) is None

@@ -20,6 +20,7 @@ from pyproxy.failover.takeover import (
     loses_to_peer,
     peer_from_plain,
     peer_to_plain,
+    serves_elsewhere,
     yield_cause,
 )
 from tests.unit.failover.settings import settings
@@ -294,3 +295,40 @@ def test_nonsense_over_the_link_is_refused(change: dict[str, Any]) -> None:
     """Whoever has the key may still be broken."""
     with pytest.raises(ValueError, match=r"state|can't be|does not appear"):
         peer_from_plain({"state": "init", "priority": 1, "well": True, **change})
+
+
+def test_a_machine_without_a_worker_takes_nothing() -> None:
+    """Neither from a dead master nor, preempting, from one that lives; without a proxy there is no question."""
+    for silence in (SHORT, LONG, replace(SHORT, is_preempting=True), replace(SHORT, has_left=True)):
+        decision = decide(settings(), Facts(ready_workers=0), silence)
+        assert (decision.verdict, decision.reason) == (STAY, "no worker is ready")
+        assert decide(settings(), Facts(ready_workers=1), silence).verdict == TAKE
+        assert decide(settings(), Facts(ready_workers=None), silence).verdict == TAKE
+
+
+def test_a_machine_whose_supervisor_hangs_leaves_it_to_the_other() -> None:
+    """If that one can have the addresses; if nobody else can, its workers still serve."""
+    can_take = replace(linked(state="backup"), supervisor_hangs=True)
+    assert yield_cause(settings(), can_take) == "the supervisor hangs"
+    assert not is_well(can_take)
+    for peer in ({"state": "master"}, {"state": "fault"}, {"well": False}, {"gateway": False}):
+        assert yield_cause(settings(), replace(linked(**{"state": "backup", **peer}), supervisor_hangs=True)) == ""
+    assert yield_cause(settings(), Facts(supervisor_hangs=True)) == ""
+    assert decide(settings(), Facts(supervisor_hangs=True), SHORT).verdict == TAKE
+    assert decide(settings(), Facts(supervisor_hangs=True), replace(SHORT, is_preempting=True)).verdict == STAY
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_heard", "serves"),
+    [
+        (linked(), False, True),
+        (linked(well=False), True, False),
+        (linked(state="backup"), True, False),
+        (Facts(link="dead", peer=WELL), True, False),
+        (Facts(), True, True),
+        (Facts(), False, False),
+    ],
+)
+def test_whether_the_other_machine_serves(facts: Facts, is_heard: bool, serves: bool) -> None:
+    """By its word where there is a link, else by its adverts: a machine that may be the last one isn't ended."""
+    assert serves_elsewhere(facts, is_heard=is_heard) is serves

@@ -284,3 +284,12 @@ def test_an_interface_with_another_number_gets_the_addresses_and_the_old_one_los
     assert removed == [3, 7]
     held.remove([FIRST], "")
     assert removed == [3, 7], "nothing is left to be removed"
+
+
+def test_addresses_that_somebody_else_put_here_are_strays() -> None:
+    """Those that are wanted here are not."""
+    vips, netlink = kernel_vips()
+    netlink.lifetimes = {str(SECOND): 0}
+    assert vips.strays(BOTH) == [SECOND]
+    vips.add((SECOND,), 2, "why")
+    assert vips.strays(BOTH) == []

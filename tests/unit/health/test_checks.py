@@ -11,7 +11,7 @@ import pytest
 
 from pyproxy.config.runtime import Backend, Health
 from pyproxy.health import checks
-from pyproxy.health.checks import MAX_BYTES, CheckResult, NotChecked, check, make_target
+from pyproxy.health.checks import ANSWER_MAX_BYTES, MAX_BYTES, CheckResult, NotChecked, check, make_target
 
 HEALTH = Health("http", "/up?x", None, ((200, 399),), None, 2.0, 0.05, 2, 3, None)
 BACKEND = Backend("a", "10.0.0.1", 80, 1, False, 0)
@@ -257,3 +257,12 @@ def test_one_that_opens_too_late_is_dropped() -> None:
     peer.connect(lambda: probe)
     assert (peer.is_aborted, peer.sent) == (True, b"")
     loop.close()
+
+
+@pytest.mark.parametrize("start", [b"1;", b"0\r\nX: "])
+async def test_what_is_no_body_is_bounded(run: Callable[..., Any], start: bytes) -> None:
+    """Chunk extensions and trailers without end are no reason to read on until the time is up."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = [b"x" * MAX_BYTES] * (ANSWER_MAX_BYTES // MAX_BYTES + 1)
+    result, _ = await run(head + start, *pieces, health=replace(HEALTH, body="hi"))
+    assert (result.ok, result.detail) == (False, "L7 body")

@@ -10,8 +10,9 @@ from typing import Any
 from pyproxy.config.runtime import Limits
 from pyproxy.errors import ExchangeError
 from pyproxy.http1.head import END, Head, RequestHead, ResponseHead
+from pyproxy.http1.limits import HeadLimits
 from pyproxy.http1.reader import Event
-from pyproxy.http1.request import HeadLimits, RequestReader
+from pyproxy.http1.request import RequestReader
 from pyproxy.http1.response import ResponseReader
 
 LIMITS = Limits(request_line=8192, headers=32 * 1024, header_count=100, body=None, connections=0)

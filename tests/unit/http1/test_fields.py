@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from pyproxy.http1 import fields, head, reader, request, response, writer
+from pyproxy.http1 import fields, head, reader, request, request_line, response, target, tracking, writer
 from pyproxy.http1.fields import (
     REQUEST_FIELDS,
     RESPONSE_FIELDS,
@@ -31,7 +31,7 @@ def tables_as_before() -> Iterator[None]:
     RESPONSE_FIELDS.update(responses)
 
 
-@pytest.mark.parametrize("module", [fields, head, reader, request, response, writer])
+@pytest.mark.parametrize("module", [fields, head, reader, request, request_line, response, target, tracking, writer])
 def test_doctests(module: ModuleType) -> None:
     """The examples in the documentation are true."""
     assert doctest.testmod(module).failed == 0
@@ -75,6 +75,23 @@ def test_a_full_table_changes_nothing() -> None:
     assert (seen.keep_alive, seen.te_trailers, seen.host, seen.lines) == (False, True, b"b", [])
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("X-Forwarded-Prefix", False), ("x-forwarded-CLIENT-cert", False), ("X-Forwarded-", False),
+        ("X.Forwarded.For", False), ("X-Forwarded.Proto", False), ("X~Real~IP", False), ("Content.Length", False),
+        ("X-Forwarded", True), ("X-Forward-For", True), ("X.Custom", True), ("X-Real-IPs", True),
+    ],
+)  # fmt: skip
+def test_names_that_speak_of_the_client(name: str, passes: bool) -> None:
+    """Every X-Forwarded-* is set apart, and what PHP or CGI would take for one of our fields is dropped."""
+    for _ in range(2):  # learnt, and known
+        seen = only_head(write_request(f"{name}: 1"))
+        assert seen.lines == ([f"{name}: 1\r\n".encode()] if passes else [])
+        is_forwarded = name.lower().startswith("x-forwarded-") and "." not in name
+        assert seen.forwarded == ([(name.lower().encode(), b"1")] if is_forwarded else None)
+
+
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, str.swapcase])
 def test_spelling_does_not_matter(spell: Callable[[str], str]) -> None:
     """Field names mean the same in every spelling."""
@@ -88,10 +105,21 @@ def test_spelling_does_not_matter(spell: Callable[[str], str]) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(b"", []), (b",, ,", []), (b"a", [b"a"]), (b" A ,b\t,", [b"a", b"b"]), (b"a b", [b"a b"])],
+    [
+        (b"", []),
+        (b",, ,", []),
+        (b"a", [b"a"]),
+        (b" A ,b\t,", [b"a", b"b"]),
+        (b"a b", []),
+        (b"close\xa0", []),
+        (b"\xa0a, b", [b"b"]),
+        (b"a\x85,\x0bb,c\x0c,d", [b"d"]),
+        (b"a;q=1, b/1, c", [b"c"]),
+        (b"a" * 9000, [b"a" * 9000]),
+    ],
 )
 def test_tokens(value: bytes, expected: list[bytes]) -> None:
-    """Lists may have blanks and empty members; tokens are compared in lower case."""
+    """Lists may have blanks and empty members; tokens are compared in lower case, and only tokens."""
     assert tokens(value) == expected
 
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from pyproxy.errors import BadRequest
+from pyproxy.errors import BadRequest, MethodUnsupported
 from pyproxy.http1.head import END, RequestHead
+from pyproxy.http1.limits import HeadLimits
 from pyproxy.http1.reader import OVERHEAD_MAX_BYTES
-from pyproxy.http1.request import _GOOD_HOSTS, HeadLimits, RequestReader
+from pyproxy.http1.request import RequestReader
+from pyproxy.http1.target import _GOOD_HOSTS
 from tests.unit.http1.feeding import LIMITS, every_cut, normal, only_head, read_requests, refusal, request
 
 LENGTH_5 = request("Content-Length: 5", start="POST /p HTTP/1.1")
@@ -50,7 +52,38 @@ FIXTURES = {
     "refused in the second": PLAIN + request("Host: b") + PLAIN,
     "refused in a chunk": CHUNKED + b"5\r\nhello\r\nzz\r\n",
     "refused chunk end": CHUNKED + b"5\r\nhelloX\r\n0\r\n\r\n",
-    "refused method": b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "another method": request(start="FOO / HTTP/1.1") + PLAIN,
+    "methods that the parser stumbles over": b"".join(
+        request(start=f"{method} /a?b HTTP/1.{minor}")
+        for method, minor in (("LISTX", 1), ("GETX", 1), ("DESCRIBE", 1), ("A-B_c!", 1), ("PRIX", 1), ("BAN", 0))
+    ),
+    "another method with a body": request("Content-Length: 5", start="CCM_POST /p HTTP/1.1") + b"hello" + PLAIN,
+    "another method in chunks": request("Transfer-Encoding: chunked", start="X / HTTP/1.1")
+    + b"1\r\na\r\n0\r\n\r\n"
+    + PLAIN,
+    "another method behind blank lines": b"\r\n"
+    + request(start="X / HTTP/1.1")
+    + b"\r\n\r\n"
+    + request(start="Y / HTTP/1.1"),
+    "another method behind a body": LENGTH_5 + b"hello" + request(start="X / HTTP/1.1") + LENGTH_5 + b"O / X" + PLAIN,
+    "bytes beyond ascii in the target": request(start="GET /caf\xe9?s=\xff HTTP/1.1")
+    + request(start="X /\xe4 HTTP/1.1")
+    + PLAIN,
+    "extra blanks in the request line": request(start="GET  /  HTTP/1.1") + request(start="GET /  HTTP/1.0"),
+    "dot segments": request(start="GET /a/../b/./c?d=/../ HTTP/1.1"),
+    "absolute form without a path": request(start="OPTIONS http://a HTTP/1.1")
+    + request(start="GET http://a?b HTTP/1.1"),
+    "tabs behind chunked": request("Transfer-Encoding: chunked\t \t", start="POST /p HTTP/1.1")
+    + b"5\r\nhello\r\n0\r\n\r\n",
+    "tabs behind chunked, then a body": LENGTH_5
+    + b"hello"
+    + request("Transfer-Encoding: chunked\t", start="POST /p HTTP/1.1")
+    + b"5;a\r\nhello\r\n0\r\nX: y\r\n\r\n",
+    "framing in trailers": CHUNKED + b"5\r\nhello\r\n0\r\nContent-Length: 3\r\n\r\n" + PLAIN,
+    "connection in trailers": CHUNKED + b"5\r\nhello\r\n0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + PLAIN,
+    "RTSP": request(start="GET / RTSP/1.0"),
+    "RTSP, pipelined": PLAIN + request(start="GET / RTSP/1.0"),
+    "refused request line": PLAIN + b"FOO /a b HTTP/1.1\r\n\r\n",
     "refused field": request("X Y: z"),
 }
 
@@ -191,10 +224,16 @@ def test_trailers_are_dropped() -> None:
     assert first["host"] == b"a"
 
 
-@pytest.mark.parametrize("name", ["Connection", "Content-Length", "Transfer-Encoding", "Upgrade"])
-def test_trailers_that_the_parser_would_believe_are_refused(name: str) -> None:
-    """The parser takes them for fields of the head and would end the connection, or read on in another way."""
-    assert isinstance(refusal(CHUNKED + b"1\r\na\r\n0\r\n" + f"{name}: close\r\n\r\n".encode()), BadRequest)
+@pytest.mark.parametrize("name", ["Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Proxy-Connection"])
+@pytest.mark.parametrize("value", ["close", "5", "chunked", "gzip", ""])
+def test_trailers_that_frame_something_end_the_connection_and_nothing_else(name: str, value: str) -> None:
+    """The parser takes them for fields of a head: the request is answered, and nothing behind it is believed."""
+    raw = CHUNKED + b"1\r\na\r\n0\r\n" + f"{name}: {value}\r\n\r\n".encode() + PLAIN
+    for segments in every_cut(raw):
+        events, _ = read_requests(segments)
+        head, body, end = normal(events)
+        assert (body, end) == (b"a", END)
+        assert not head["keep_alive"], segments
 
 
 @pytest.mark.parametrize("is_extension", [True, False])
@@ -262,10 +301,15 @@ def test_a_refused_upgrade_resumes_behind_its_head() -> None:
         (["Upgrade: websocket"], None),
         (["Connection: upgrade"], None),
         (["Connection: upgrade", "Upgrade: websocket", "Content-Length: 0"], b"websocket"),
+        (["Connection: upgrade", "Upgrade: H2C/1, TLS/1.0"], b"tls/1.0"),
+        (["Connection: upgrade", "Upgrade: h2c\xa0"], None),
+        (["Connection: upgrade", "Upgrade: \xa0h2c, \x85websocket, a b, a/b/c, a/, \tfoo\t"], b"foo"),
+        (["Connection: upgrade\xa0", "Upgrade: websocket"], None),
+        (["Connection: \xa0upgrade", "Connection: upgrade", "Upgrade: websocket"], b"websocket"),
     ],
 )
 def test_what_is_offered_to_the_backend(lines: list[str], offered: bytes | None) -> None:
-    """An upgrade needs both fields; h2c is never offered, and its settings don't travel on."""
+    """An upgrade needs both fields, and is a token; h2c is never offered, and its settings don't travel on."""
     head = only_head(request(*lines, "HTTP2-Settings: AAM"))
     assert head.upgrade == offered
     assert head.lines == []
@@ -279,11 +323,65 @@ def test_the_old_version_cannot_upgrade() -> None:
     assert isinstance(second, RequestHead)
 
 
-def test_upgrade_with_a_body_is_refused() -> None:
-    """The parser wouldn't read the body: what looks like one could be a request (smuggling)."""
-    for framing in ("Content-Length: 5", "Transfer-Encoding: chunked"):
-        raw = request("Connection: upgrade", "Upgrade: websocket", framing, start="POST / HTTP/1.1")
-        assert isinstance(refusal(raw + b"hello"), BadRequest)
+LOOKS_LIKE_MORE = b"GET /smuggled HTTP/1.1\r\n\r\n0\r\n\r\n"
+UPGRADE_BODIES = {
+    "length": request(f"Content-Length: {len(LOOKS_LIKE_MORE)}", body=LOOKS_LIKE_MORE),
+    "chunked": request("Transfer-Encoding: chunked", body=b"%x;a=b\r\n%b\r\n" % (len(LOOKS_LIKE_MORE), LOOKS_LIKE_MORE))
+    + b"0\r\n\r\n",
+    "trailers": request("Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n" % (len(LOOKS_LIKE_MORE), LOOKS_LIKE_MORE))
+    + b"0\r\nA: b\r\nC: d\r\n\r\n",
+}
+
+
+def upgrading(raw: bytes, protocol: bytes) -> bytes:
+    """Add an upgrade to a request."""
+    line = (
+        b"POST / HTTP/1.1\r\nConnection: upgrade, http2-settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAM\r\n" % protocol
+    )
+    return raw.replace(b"GET / HTTP/1.1\r\n", line, 1)
+
+
+@pytest.mark.parametrize("raw", UPGRADE_BODIES.values(), ids=UPGRADE_BODIES.keys())
+@pytest.mark.parametrize("protocol", [b"h2c", b"H2C"])
+def test_what_offers_only_h2c_is_a_request_with_a_body(raw: bytes, protocol: bytes) -> None:
+    """The parser skips a body behind Upgrade (fact 2): it is read all the same, and so is the next request."""
+    for segments in every_cut(upgrading(raw, protocol) + PLAIN):
+        events, kept = read_requests(segments)
+        head, *body, end, following = events
+        assert (head.upgrade, b"".join(body), end, following.method, kept) == (None, LOOKS_LIKE_MORE, END, b"GET", b"")
+
+
+@pytest.mark.parametrize("raw", UPGRADE_BODIES.values(), ids=UPGRADE_BODIES.keys())
+def test_behind_the_body_of_an_upgrade_nothing_is_parsed(raw: bytes) -> None:
+    """It may belong to a tunnel, or be the next request: it is kept until the answer tells."""
+    for segments in every_cut(upgrading(raw, b"tcp") + PLAIN):
+        events, kept = read_requests(segments)
+        head, *body, end = events
+        assert (head.upgrade, b"".join(body), end, kept) == (b"tcp", LOOKS_LIKE_MORE, END, PLAIN)
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"tcp"])
+@pytest.mark.parametrize("framing", ["Content-Length: 2", "Transfer-Encoding: chunked"])
+def test_reading_goes_on_behind_a_declined_upgrade(framing: str, protocol: bytes) -> None:
+    """As soon as the caller resumes; a body that went another way counts as read."""
+    reader = RequestReader(HeadLimits(LIMITS))
+    events = reader.feed(upgrading(request(framing), protocol))
+    if framing.startswith("Content"):
+        assert reader.remaining == 2
+        reader.pass_by()
+    else:
+        events += reader.feed(b"0\r\n\r\n")
+    assert reader.suspended == (protocol == b"tcp")
+    reader.resume()
+    (following,) = reader.feed(PLAIN)
+    assert following.method == b"GET"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"tcp"])
+@pytest.mark.parametrize("body", [b"x\r\n", b"5\r\nhelloX", b"5\nhello\n", b"0\r\nConnection: close\n\n"])
+def test_a_bad_body_of_an_upgrade_is_refused(body: bytes, protocol: bytes) -> None:
+    """As any other, and what was good of it was reported before."""
+    assert isinstance(refusal(upgrading(request("Transfer-Encoding: chunked"), protocol) + body), BadRequest)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -294,9 +392,9 @@ def test_nothing_is_read_behind_close(version: str) -> None:
 
 
 def test_absolute_form() -> None:
-    """The target passes as it came; its authority must be the Host, and stands in for one that is missing."""
+    """The authority must be the Host, and stands in for one that is missing; a backend is asked in origin-form."""
     head = only_head(request(start="GET HTTP://A/x HTTP/1.1"))
-    assert (head.target, head.host) == (b"HTTP://A/x", b"a")
+    assert (head.received, head.target, head.host) == (b"HTTP://A/x", b"/x", b"a")
     assert only_head(b"GET http://b:81/x HTTP/1.0\r\n\r\n").host == b"b:81"
     assert only_head(request(start="GET https://a?q=http://c/ HTTP/1.1")).host == b"a"
 
@@ -321,7 +419,9 @@ def test_close_lets_go_of_the_parser() -> None:
         assert not reader.in_plain_body
 
 
-@pytest.mark.parametrize("host", ["a", "A.b-c_d.", "1.2.3.4:80", "[::1]", "[2001:db8::1]:8080", "a:", "%C3%A9", "a..b"])
+@pytest.mark.parametrize(
+    "host", ["a", "A.b-c_d.", "1.2.3.4:80", "[::1]", "[2001:db8::1]:8080", "a:", "a.b:1", "x!$&'()*+;=~"]
+)
 def test_hosts_that_pass(host: str) -> None:
     """Twice: the second time nobody looks at the bytes."""
     for _ in range(2):
@@ -335,3 +435,60 @@ def test_invented_hosts_are_not_remembered_for_ever() -> None:
     assert only_head(request(host="Host: " + 300 * "x")).host == 300 * b"x"
     assert len(_GOOD_HOSTS) <= 1024
     assert max(map(len, _GOOD_HOSTS)) <= 255
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "kept"),
+    [
+        ("http://a:80/", "A", "A"),
+        ("http://a/", "a:80", "a:80"),
+        ("https://a/", "a:443", "a:443"),
+        ("http://a:/", "a", "a"),
+    ],
+)
+def test_a_default_port_makes_no_other_host(target: str, host: str, kept: str) -> None:
+    """The port that a scheme has anyway may be said or not; Host travels on as it came."""
+    head = only_head(request(start=f"GET {target} HTTP/1.1", host=f"Host: {host}"))
+    assert (head.target, head.host) == (b"/", kept.encode())
+
+
+def test_another_method_is_read_with_all_that_belongs_to_it() -> None:
+    """Methods are tokens, also those that the parser doesn't know; the request is read like any other."""
+    raw = request("Content-Length: 2", "X: 1", start="RPC_IN_DATA /a/%41?b HTTP/1.1", body=b"hi")
+    head, body, end, following = normal(read_requests([raw + PLAIN])[0])
+    assert (head["method"], head["target"], head["version"]) == (b"RPC_IN_DATA", b"/a/%41?b", 11)
+    assert (head["lines"], head["content_length"], head["keep_alive"]) == ([b"X: 1\r\n"], 2, True)
+    assert (body, end) == (b"hi", END)
+    assert following["method"] == b"GET"
+
+
+def test_bytes_beyond_ascii_travel_percent_encoded() -> None:
+    """What no target may have as it is: the log gets it as it came, a backend as it should have been."""
+    head = only_head(request(start="GET /caf\xc3\xa9?s=\xe4 HTTP/1.1"))
+    assert head.received == b"/caf\xc3\xa9?s=\xe4"
+    assert head.target == b"/caf%C3%A9?s=%E4"
+
+
+def test_a_method_where_no_one_can_tell_its_beginning() -> None:
+    """Behind a chunked body in the same segment only the parser knows where: what it can't read is a 501."""
+    raw = CHUNKED + b"1\r\na\r\n0\r\n\r\n"
+    events, _ = read_requests([raw + request(start="FOO / HTTP/1.1")])
+    assert isinstance(events[-1], MethodUnsupported)
+    events, _ = read_requests([raw, request(start="FOO / HTTP/1.1")])
+    assert events[-1].method == b"FOO"
+
+
+def test_a_method_in_pieces_behind_a_body_in_pieces() -> None:
+    """What came of a method with the end of a chunked body is never left out of it."""
+    reader = RequestReader(HeadLimits(LIMITS))
+    reader.feed(CHUNKED + b"1\r\na\r\n")
+    reader.feed(b"0\r\n\r\nGE")
+    (error,) = reader.feed(b"TX / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert isinstance(error, MethodUnsupported)
+
+
+def test_many_unusual_requests_in_one_segment() -> None:
+    """They are read one after the other, not one within the other."""
+    raw = request(start="X /\xe4 HTTP/1.1") * 1500
+    events, _ = read_requests([raw])
+    assert [event.method for event in events] == [b"X"] * 1500

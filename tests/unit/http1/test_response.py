@@ -5,7 +5,7 @@ import pytest
 from pyproxy.errors import BadResponse, ConnectionReset, ExchangeError, HeadTruncated, ResponseTruncated
 from pyproxy.http1.head import CHUNKED, END, LENGTH, NO_BODY, UNTIL_EOF, Framing, ResponseHead
 from pyproxy.http1.reader import OVERHEAD_MAX_BYTES
-from pyproxy.http1.response import HEAD_MAX_BYTES, INTERIM_MAX, ResponseReader
+from pyproxy.http1.response import FIELDS_MAX, HEAD_MAX_BYTES, INTERIM_MAX, ResponseReader
 from tests.unit.http1.feeding import every_cut, normal, read_response, response
 
 OK = response("Content-Length: 2", body=b"hi")
@@ -106,6 +106,19 @@ REUSABLE = [
     ("close", FIXTURES["close"], False),
     ("close among others", response("Connection: x, Close", "Content-Length: 2", body=b"hi"), False),
     ("old version", FIXTURES["old version"], False),
+    ("close beside keep-alive", response("Connection: close, keep-alive", "Content-Length: 2", body=b"hi"), False),
+    (
+        "close beside keep-alive in the old version",
+        response("Connection: keep-alive, close", "Content-Length: 2", start="HTTP/1.0 200 OK", body=b"hi"),
+        False,
+    ),
+    (
+        "chunked in the old version",
+        response("Connection: keep-alive", "Transfer-Encoding: chunked", start="HTTP/1.0 200 OK", body=b"0\r\n\r\n"),
+        False,
+    ),
+    ("no content that says a length", FIXTURES["no content with a length"], False),
+    ("no content that says chunked", response("Transfer-Encoding: chunked", start="HTTP/1.1 204 No"), False),
     ("not over", OK[:-1], False),
     ("not begun", b"HTTP/1.1 200 OK\r\n", False),
     ("until the end", response(body=b"hi"), False),
@@ -390,4 +403,38 @@ def test_close_lets_go_of_the_parser() -> None:
         _, reader = read_response([raw])
         reader.close()
         assert reader.feed(OK) == []
+        assert not reader.reusable
+
+
+@pytest.mark.parametrize("line", [b"A:\r\n", b"Upgrade: a\r\n", b"Connection: a\r\n", b"Keep-Alive: a\r\n"])
+def test_fields_are_counted_as_they_come(line: bytes) -> None:
+    """A head of very many short fields is refused at one too many, not at its end: in memory each is an object."""
+    reader = ResponseReader()
+    reader.begin(head_only=False)
+    events = reader.feed(b"HTTP/1.1 200 OK\r\n")
+    fed = 0
+    while not events and fed <= 2 * FIELDS_MAX:
+        events = reader.feed(line)
+        fed += 1
+    assert [type(event) for event in events] == [BadResponse]
+    assert abs(fed - FIELDS_MAX) <= 2
+    assert not reader.reusable
+
+
+def test_as_many_fields_as_allowed_pass() -> None:
+    """In each of two answers: what one has counts nothing for the next."""
+    raw = response(*["A: b"] * (FIELDS_MAX - 1), "Content-Length: 0")
+    events, reader = read_response([raw])
+    assert len(events[0].lines) == FIELDS_MAX - 1
+    reader.begin(head_only=False)
+    assert reader.feed(raw)[-1] is END
+
+
+def test_trailers_are_counted_as_they_come() -> None:
+    """One too many breaks the answer, which then has no end: it must not look whole."""
+    raw = CHUNKED_OK + b"1\r\na\r\n0\r\n" + b"A:\r\n" * (FIELDS_MAX + 1) + b"\r\n"
+    for cut in (len(raw), 100):
+        events, reader = read_response([raw[at : at + cut] for at in range(0, len(raw), cut)])
+        assert normal(events)[1:] == [b"a", BadResponse]
+        assert len(reader.trailers) == FIELDS_MAX
         assert not reader.reusable

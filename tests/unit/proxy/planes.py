@@ -101,6 +101,15 @@ def _count_unsent(leg: Leg) -> int:
     return leg.transport.get_write_buffer_size() if leg.transport is not None else 0
 
 
+def _has_news(leg: Leg) -> bool:
+    return not leg.is_open or bool(getattr(leg.transport, "inbox", ()))
+
+
+def _read_unread(leg: Leg) -> Iterator[bytes]:
+    assert isinstance(leg.transport, FakeTransport)
+    return leg.transport.read_unread()
+
+
 @contextmanager
 def fake_time() -> Iterator[None]:
     """Let every module of the byte path that reads the clock read ``FAKE_TIME``, and nobody look into the kernel."""
@@ -109,6 +118,8 @@ def fake_time() -> Iterator[None]:
             if name.startswith("pyproxy.proxy.") and hasattr(module, "monotonic"):
                 stack.enter_context(patch.object(module, "monotonic", FAKE_TIME))
         stack.enter_context(patch.object(Leg, "_count_unsent", _count_unsent))
+        stack.enter_context(patch.object(Leg, "has_news", _has_news))
+        stack.enter_context(patch.object(Leg, "read_unread", _read_unread))
         yield
 
 
@@ -130,7 +141,8 @@ class FakePlane(DataPlane):
         self.lines: list[bytes] = []
 
     def log(self, exchange: Exchange) -> None:
-        """Remember; write the line in both formats, since either may stumble over a record."""
+        """Remember; write the line in both formats, since either may stumble over a record, and look for its reason."""
+        assert bool(exchange.why) == (exchange.end != "--" or exchange.status in {502, 503, 504}), exchange.why
         self.finished.append(exchange)
         self.lines.append(combined(exchange, 0.0))
         json_line(exchange, 0.0)
@@ -213,10 +225,10 @@ class Stage:
 
     @property
     def got(self) -> bytes:
-        """What the client has got since the last look."""
+        """What the client has got since the last look, without the Date that answers get."""
         data = bytes(self.client.sent)
         self.client.sent.clear()
-        return data
+        return data.replace(b"Date: %b\r\n" % self.plane.date, b"")
 
     @property
     def ends(self) -> list[tuple[int, str]]:

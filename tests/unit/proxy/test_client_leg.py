@@ -1,8 +1,13 @@
 """Pins the PROXY protocol on both sides of the byte path, and what belongs to one client alone."""
 
+from dataclasses import asdict, replace
+from typing import Any
+
 import pytest
 
-from pyproxy.config.runtime import Listener
+from pyproxy.config.runtime import Keepalive, Listener
+from pyproxy.proxy.client_leg import PINS_MAX
+from tests.fakes import FakeTransport
 from tests.unit.proxy.planes import Stage, make_backend, make_config, make_pool
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -137,3 +142,155 @@ def test_a_backend_that_leaves_takes_private_connections_with_it() -> None:
     stage.plane.update_pools([{"name": "web", "unit": 1, "backends": []}])
     stage.plane.run()
     assert origin.is_lost
+
+
+CHALLENGE = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+LOGIN = b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Negotiate YII=\r\n\r\n"
+TWO = (make_backend("a", port=8001), make_backend("b", port=8002))
+
+
+def logged_in(raw: bytes = GET, answer: bytes = CHALLENGE, **changes: Any) -> tuple[Stage, FakeTransport]:
+    """A client whom the first of two nodes has asked for a login."""
+    stage = Stage(make_config(make_pool("web", TWO, **changes)))
+    origin = stage.start(raw)
+    stage.answer(origin, answer)
+    return stage, origin
+
+
+def tell(stage: Stage, *, is_removed: bool = False, **facts: Any) -> None:
+    """Let the supervisor change the first node, or take it out."""
+    first, second = stage.plane.config.pools[0].backends
+    members = [second] if is_removed else [replace(first, **facts), second]
+    stage.plane.update_pools([{"name": "web", "unit": 1, "backends": [asdict(member) for member in members]}])
+    stage.plane.run()
+
+
+@pytest.mark.parametrize(("raw", "answer"), [(GET, CHALLENGE), (LOGIN, OK), (LOGIN, CHALLENGE)])
+def test_a_login_holds_for_one_client(raw: bytes, answer: bytes) -> None:
+    """Whether asked for or sent unasked: the connection is nobody else's, and all that its client asks goes there."""
+    stage, origin = logged_in(raw, answer)
+    others: list[FakeTransport] = []
+    answered: dict[FakeTransport, int] = {}
+    for _ in range(3):
+        other = stage.plane.connect(("192.0.2.2", 50_001))
+        other.receive(GET)
+        stage.plane.run()
+        others += [stage.accept() for _ in stage.loop.dials]
+        for transport in others:
+            if transport.sent.count(b"GET / ") > answered.get(transport, 0):
+                answered[transport] = transport.sent.count(b"GET / ")
+                stage.answer(transport, OK)
+        stage.ask(GET)
+        stage.answer(origin, OK)
+    assert sum(answered.values()) == 3, "other clients have connections of their own"
+    assert origin.sent.count(b"GET / ") == 4
+    assert stage.plane.pins == 1
+    stage.leave()
+    assert origin.is_lost
+    assert stage.plane.pins == 0
+
+
+def test_what_keeps_others_short_does_not_end_a_login() -> None:
+    """Neither the idle time nor the number of requests, nor that nothing else is kept: it lasts as its client does."""
+    stage, origin = logged_in(keepalive=Keepalive(0, 0.5, 1))
+    for _ in range(3):
+        stage.wait(60.0)
+        stage.ask(GET)
+        stage.answer(origin, OK)
+    assert origin.sent.count(b"GET / ") == 4
+    stage.wait(75.3)
+    assert origin.is_lost, "with its client"
+
+
+def test_a_proxy_in_front_has_many_clients() -> None:
+    """A login on its connection would be everybody's: the backend's connection ends after each answer."""
+    stage = Stage(make_config(make_pool("web", TWO), trusted_proxies=("192.0.2.0/24",)))
+    for _ in range(2):
+        stage.ask(LOGIN)
+        origin = stage.accept()
+        stage.answer(origin, OK)
+        assert origin.is_lost
+    assert stage.ends == [(200, "--")] * 2
+    assert stage.plane.pins == 0
+
+
+def test_logins_are_counted() -> None:
+    """One too many isn't kept, for its own client neither."""
+    stage = Stage(make_config(make_pool("web", TWO)))
+    stage.plane.pins = PINS_MAX
+    origin = stage.start(GET)
+    stage.answer(origin, CHALLENGE)
+    assert origin.is_lost
+    stage.leave()
+    assert stage.plane.pins == PINS_MAX
+
+
+def test_a_login_whose_connection_died_begins_anew() -> None:
+    """At the same node, on a new connection and never on one that somebody else has used."""
+    stage, origin = logged_in()
+    other = stage.plane.connect(("192.0.2.2", 50_001))
+    for _ in range(2):  # one idle connection to each node
+        other.receive(GET)
+        stage.plane.run()
+        if stage.loop.dials:
+            stage.answer(stage.accept(), OK)
+    stage.answer(origin, None)
+    stage.ask(LOGIN)
+    assert stage.loop.dials[0].address[1] == 8001
+    stage.answer(stage.accept(), CHALLENGE)
+    assert stage.ends[-1] == (401, "--")
+
+
+def test_a_login_that_broke_unnoticed_is_tried_elsewhere() -> None:
+    """As any request that may be sent twice; whoever asks for a login then is whom the client keeps to."""
+    stage, origin = logged_in()
+    stage.ask(GET)
+    stage.answer(origin, ConnectionResetError("reset"))
+    second = stage.accept()
+    stage.answer(second, CHALLENGE)
+    stage.ask(GET)
+    stage.answer(second, OK)
+    assert second.sent.count(b"GET / ") == 2
+    assert stage.plane.pins == 1
+
+
+def test_a_drained_node_keeps_its_logins() -> None:
+    """As it keeps sticky clients."""
+    stage, origin = logged_in()
+    tell(stage, state="drain")
+    stage.ask(GET)
+    stage.answer(origin, OK)
+    assert stage.ends == [(401, "--"), (200, "--")]
+
+
+@pytest.mark.parametrize("facts", [{"is_removed": True}, {"health": "down"}, {"ejected": True}, {"state": "maint"}])
+def test_a_node_that_is_lost_keeps_none(facts: dict[str, Any]) -> None:
+    """Another one serves the client, and nothing is sent to the lost one."""
+    stage, origin = logged_in()
+    tell(stage, **facts)
+    stage.ask(GET)
+    assert stage.loop.dials[0].address[1] == 8002
+    stage.answer(stage.accept(), OK)
+    assert origin.sent.count(b"GET / ") == 1
+    assert origin.is_lost or facts == {"state": "maint"}
+
+
+def test_a_login_in_flight_while_its_node_leaves() -> None:
+    """It is answered, and its connection goes with the node."""
+    stage, origin = logged_in()
+    stage.ask(GET)
+    tell(stage, is_removed=True)
+    stage.answer(origin, OK)
+    assert stage.ends == [(401, "--"), (200, "--")]
+    assert origin.is_lost
+    assert stage.plane.pins == 0
+
+
+def test_a_login_behind_send_proxy() -> None:
+    """Its connections are one client's anyhow; with a login the client also keeps to the node."""
+    stage, origin = logged_in(send_proxy="v1")
+    for _ in range(2):
+        stage.ask(GET)
+        stage.answer(origin, OK)
+    assert origin.sent.count(b"GET / ") == 3
+    assert origin.sent.count(b"PROXY ") == 1

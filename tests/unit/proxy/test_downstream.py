@@ -11,6 +11,7 @@ from pyproxy.http1.head import RequestHead
 from pyproxy.http1.request import RequestReader
 from pyproxy.http1.response import ResponseReader
 from pyproxy.proxy.exchange import Exchange
+from pyproxy.proxy.plane import REFUSED_MAX
 from tests.fakes import FakeTransport
 from tests.unit.proxy.network import Asked, Client
 from tests.unit.proxy.planes import Stage, make_config
@@ -273,6 +274,49 @@ def test_connection_limit_is_also_for_those_who_send_at_once() -> None:
     stage.plane.run()
     assert transport.sent.startswith(b"HTTP/1.1 503 ")
     assert not stage.loop.dials
+
+
+def test_refused_connections_take_nobody_s_place() -> None:
+    """However many are refused and stay, the next within the limit is served; only those within it are counted."""
+    stage = limited(connections=2)
+    second = stage.plane.connect()
+    refused = [stage.plane.connect() for _ in range(100)]
+    assert all(one.sent.startswith(b"HTTP/1.1 503 ") for one in refused)
+    assert stage.plane.row[stage.plane.layout.connections("http")] == 2
+    second.receive(None)
+    stage.plane.run()
+    third = stage.plane.connect()
+    assert third.sent == b""
+    assert not third.is_eof_sent
+
+
+def test_refused_connections_are_bounded_in_number_and_time() -> None:
+    """A few may read their answer in peace, the others close at once; a byte now and then keeps none of them."""
+    stage = limited(connections=1)
+    refused = [stage.plane.connect() for _ in range(100)]
+    stage.plane.run()
+    assert sum(not one.is_closing() for one in refused) == REFUSED_MAX
+    assert not refused[-1].is_closing()
+    for _ in range(3):
+        for one in refused:
+            if not one.is_closing():
+                one.receive(b"x")
+        stage.wait(0.5)
+    assert all(one.is_lost for one in refused)
+    assert stage.plane.connections == 1
+
+
+def test_those_who_linger_are_not_counted() -> None:
+    """A client that was refused and stays takes no place of the limit, until its end and after it."""
+    stage = limited(connections=1)
+    stage.ask(b"NONSENSE\r\n\r\n")
+    assert not stage.client.is_closing()
+    second = stage.plane.connect()
+    assert second.sent == b""
+    stage.wait(6.0)
+    assert stage.client.is_lost
+    assert stage.plane.row[stage.plane.layout.connections("http")] == 1
+    assert stage.plane.connections == 1
 
 
 # stopping

@@ -1,7 +1,7 @@
 """Pins who is told to be at the ends of a connection."""
 
 from pyproxy.proxy.ends import ends_of, write_proxy_header
-from pyproxy.proxy.proxy_protocol import ProxyHeader, read_header
+from pyproxy.proxy.proxy_protocol import HeaderReader, ProxyHeader
 from tests.fakes import FakeLoop, FakeTransport
 
 
@@ -25,7 +25,7 @@ def test_both_versions_say_the_same() -> None:
     """What one end writes, another reads."""
     ends = ProxyHeader("192.0.2.1", 50_000, "192.0.2.9", 80)
     for version in ("v1", "v2"):
-        found = read_header(write_proxy_header(version, ends))
+        found = HeaderReader().feed(write_proxy_header(version, ends))
         assert found is not None
         assert (found[1].source, found[1].source_port) == ("192.0.2.1", 50_000)
         assert (found[1].destination, found[1].destination_port) == ("192.0.2.9", 80)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pyproxy.config.runtime import Limits, Retry, Route
+from pyproxy.config.runtime import HeaderChanges, Limits, Retry, Route
 from pyproxy.observe.metrics import ENDS
 from tests.unit.proxy.planes import Stage, make_backend, make_config, make_pool
 
@@ -182,12 +182,13 @@ def test_the_last_gateway_error_is_the_answer() -> None:
     assert stage.ends == [(503, "--")]
 
 
-def test_a_host_that_nobody_named_is_each_backends_own() -> None:
-    """HTTP/1.0 without Host: the backend is told its own address, the second one the second's."""
+def test_who_names_no_host_came_to_an_address() -> None:
+    """HTTP/1.0 without Host: every backend is told that address, and none its own, which it could lead strangers to."""
     stage = two()
-    stage.answer(stage.start(OLD), RST)
-    second = stage.accept()
-    assert b"Host: 10.0.0.1:8002\r\n" in second.sent
+    first = stage.start(OLD)
+    assert b"Host: 192.0.2.9\r\n" in first.sent
+    stage.answer(first, RST)
+    assert b"Host: 192.0.2.9\r\n" in stage.accept().sent
 
 
 def test_nothing_to_pick() -> None:
@@ -199,12 +200,18 @@ def test_nothing_to_pick() -> None:
 
 
 def test_no_retry_while_stopping() -> None:
-    """Who wants to stop begins nothing new."""
+    """Who wants to stop sends nothing again; what was never sent still goes to another backend."""
     stage = two()
     origin = stage.start(GET)
     stage.plane.drain()
     stage.answer(origin, RST)
     assert stage.ends == [(502, "SH")]
+    stage = two()
+    stage.ask(GET)
+    stage.plane.drain()
+    stage.refuse()
+    stage.answer(stage.accept(), OK)
+    assert stage.ends == [(200, "--")]
 
 
 # refusals of ours
@@ -308,6 +315,36 @@ def test_trailers_only_for_those_who_take_them() -> None:
         stage = Stage()
         stage.answer(stage.start(GET[:-2] + te + b"\r\n"), raw)
         assert stage.got.endswith(b"a\r\n" + tail)
+
+
+def test_an_answer_gets_a_date() -> None:
+    """If it has none; one that is there stays as it is, and what is not the final answer gets none."""
+    stage = Stage()
+    origin = stage.start(GET)
+    stage.answer(origin, b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+    stage.ask(GET)
+    stage.answer(origin, OK.replace(b"OK\r\n", b"OK\r\ndaTe: Sun, 06 Nov 1994 08:49:37 GMT\r\n"))
+    hints, first, second = bytes(stage.client.sent).lower().split(b"http/1.1 ")[1:]
+    date = b"date: %b\r\n" % stage.plane.date.lower()
+    assert [part.count(b"date: ") for part in (hints, first, second)] == [0, 1, 1]
+    assert date in first
+    assert b"date: sun, 06 nov 1994" in second
+
+
+def test_a_route_has_the_last_word_on_the_date() -> None:
+    """Also on one that is ours."""
+    stage = Stage(make_config(routes=(Route(None, None, "web", response_headers=HeaderChanges((), ("date",))),)))
+    stage.answer(stage.start(GET), OK)
+    assert b"Date:" not in stage.client.sent
+
+
+@pytest.mark.parametrize(("status", "is_told"), [(b"426", True), (b"200", False), (b"101", False)])
+def test_what_a_client_must_upgrade_to(status: bytes, is_told: bool) -> None:
+    """A 426 says it (RFC 9110, 15.5.22); in other answers it is an offer that is ours to make."""
+    stage = Stage()
+    lines = b" X\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+    stage.answer(stage.start(GET), b"HTTP/1.1 " + status + lines)
+    assert (b"Connection: upgrade\r\nUpgrade: websocket\r\n" in stage.got) == is_told
 
 
 def test_interim_answers_are_passed_on() -> None:

@@ -160,15 +160,21 @@ def test_the_client_is_found_behind_trusted_proxies(sender: str, headers: dict[s
 @pytest.mark.parametrize(
     ("method", "url", "headers", "refused"),
     [
-        ("GET", "http://h/", {"Content_Length": "x"}, (400, "Invalid character in Content-Length")),
-        ("GET", "http://h/", {"Transfer_Encoding": "gzip"}, (501, "The transfer coding is not supported")),
-        ("GET", "http://h/", {"Expect": "x" * 40_000}, (431, "The request header fields are too large")),
-        ("GET", "http://h/" + "x" * 9000, {}, (414, "The request line is too long")),
+        ("GET", "http://h/", {"Content_Length": "x"}, (400, "Content-Length is no number")),
+        ("GET", "http://h/", {"Transfer_Encoding": "gzip"}, (501, "the transfer coding is not supported")),
+        (
+            "GET",
+            "http://h/",
+            {"Expect": "x" * 40_000},
+            (431, "the request header fields are too large: limits.headers is 32768 bytes"),
+        ),
+        ("GET", "http://h/" + "x" * 9000, {}, (414, "the request line is too long: limits.request_line is 8192 bytes")),
         ("GET", "/", {}, (400, "no Host")),
         ("GET", "http://h\\/", {}, (400, "bad Host")),
-        ("NO-SUCH", "http://h/", {}, (400, None)),
-        ("CONNECT", "http://h:443/", {}, (405, "The method is not allowed")),
-        ("TRACE", "http://h/", {}, (405, "The method is not allowed")),
+        ("get", "http://h/", {}, (501, None)),
+        ("GET", "http://h/a/%2e%2e/b", {}, (400, "encoded dot segment in the path")),
+        ("CONNECT", "http://h:443/", {}, (405, "the method is not allowed: CONNECT")),
+        ("TRACE", "http://h/", {}, (405, "the method is not allowed: TRACE")),
     ],
 )
 def test_a_request_that_would_be_refused(
@@ -209,7 +215,7 @@ def test_no_route() -> None:
     """A 404, with the routes that came near."""
     routes = (Route("h", "/a", "web"), Route("h", None, "web", methods=("PUT",)))
     answer = ask(FakePlane(config(routes=routes)), "http://h/b")
-    assert answer["refused"] == {"status": 404, "reason": "No route matches"}
+    assert answer["refused"] == {"status": 404, "reason": "no route matches: host h, path /b, method GET"}
     assert (answer["route"], answer["others"], len(answer["routes"])) == (None, 1, 1)
 
 
@@ -217,7 +223,10 @@ def test_a_client_that_is_not_allowed() -> None:
     """The route is named; no pool is looked at."""
     plane = FakePlane(config(routes=(Route(None, None, "web", allow=("10.0.0.0/8",)),)))
     answer = ask(plane)
-    assert answer["refused"] == {"status": 403, "reason": "192.0.2.1 is not in the allow of routes[0]"}
+    assert answer["refused"] == {
+        "status": 403,
+        "reason": "the client's address is not allowed: 192.0.2.1 is not in the allow of routes[0]",
+    }
     assert (answer["route"], answer["pool"], answer["backends"]) == (0, None, [])
     assert ask(plane, sender="10.0.0.1")["refused"] is None
 
@@ -249,7 +258,7 @@ def test_policy_hash_looks_at_the_key() -> None:
 def test_nothing_is_available() -> None:
     """A pool whose backends all have weight 0."""
     answer = ask(FakePlane(config(make_pool("web", (make_backend("a", weight=0),)))))
-    assert answer["refused"] == {"status": 503, "reason": "No backend is available"}
+    assert answer["refused"] == {"status": 503, "reason": "no backend is available: a weight 0: sticky clients only"}
     assert answer["backends"][0]["reason"] == "weight 0: sticky clients only"
 
 

@@ -119,8 +119,11 @@ def test_what_counts(play: Callable[[Place], None]) -> None:
         assert len(place.told) == (number == 3)
     (message,) = place.told
     last = message.pop("last")
+    answers = message.pop("answers", None)
+    assert (answers is not None) == ("503" in last)
+    assert answers is None or (answers["count"], len(answers["clients"]), len(answers["paths"])) == (3, 1, 1)
     assert message == {"type": "failing", "pool": "web", "seat": 0, "failures": 3}
-    assert last.startswith(("the backend ", "expected HTTP/")), last
+    assert last.startswith(("the backend ", "not HTTP: what")), last
 
 
 def client_leaves(*answer: bytes) -> Callable[[Place], None]:
@@ -341,3 +344,27 @@ def test_slow_start_goes_on_with_time() -> None:
     assert (pool.is_rising, place.backend.max_conns) == (True, 1)
     place.wait(20.2)
     assert (pool.is_rising, place.backend.max_conns) == (False, 4)
+
+
+def test_answers_are_told_with_their_clients_and_paths() -> None:
+    """Two of each at most, without the query; an answer in between begins a new row of them as well."""
+    place = Place()
+    for target in (b"/a?1", b"/a?2"):
+        answered(UNAVAILABLE, None, raw=GET.replace(b"/", target, 1))(place)
+    assert len(place.backend.gateway_answers.paths) == 1
+    answered(OK, None)(place)
+    place.fail(1)
+    assert place.backend.gateway_answers is None
+    for number in range(4):
+        place.client = place.plane.connect((f"192.0.2.{number}", 50_000))
+        place.ask(GET.replace(b"/", b"/%d" % number, 1))
+        place.answer(place.accept(), UNAVAILABLE, None)
+    (message,) = place.told
+    assert message["failures"] == 3
+    assert (message["answers"]["count"], len(message["answers"]["clients"]), len(message["answers"]["paths"])) == (
+        2,
+        2,
+        2,
+    )
+    answers = place.backend.gateway_answers
+    assert (answers.count, len(answers.clients), len(answers.paths)) == (4, 2, 2)

@@ -34,7 +34,7 @@ class Head:
     """A request's head with the headers that a log line shows."""
 
     method: bytes = b"GET"
-    target: bytes = b"/a?b=c"
+    received: bytes = b"/a?b=c"
     version: int = 11
     host: bytes | None = b"www.example.com"
     referer: bytes | None = b"https://example.com/"
@@ -55,6 +55,7 @@ class Exchange:
     request_id: bytes = b"0a1b2c"
     listener: str = "http"
     pool: str = "web"
+    why: bytes = b""
 
 
 def combined(exchange: Exchange, wall: float) -> bytes:
@@ -80,7 +81,7 @@ REFUSED = Exchange(
 )
 NO_ROUTE = Exchange(attempts=(), status=404, bytes_sent=10, duration=0.0, end="PR", pool="")
 MALFORMED = replace(NO_ROUTE, head=None, status=400)
-EVIL_HEAD = Head(method=b"GET", target=b"/" + EVIL, host=EVIL, referer=EVIL, user_agent=EVIL)
+EVIL_HEAD = Head(method=b"GET", received=b"/" + EVIL, host=EVIL, referer=EVIL, user_agent=EVIL)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -124,6 +125,12 @@ COMBINED = {
         b'192.0.2.7 - - [22/Nov/2026:22:00:00 +0530] "-" 400 10 "-" "-" '
         b"rt=0.000 ua=- us=- ut=- tries=0 end=PR id=0a1b2c\n",
     ),
+    "with_a_reason": (
+        replace(NO_ROUTE, why=b'no route matches: host "a\\b\x07'),
+        b'192.0.2.7 - - [22/Nov/2026:22:00:00 +0530] "GET /a?b=c HTTP/1.1" 404 10 "https://example.com/" '
+        b'"curl/8.0" rt=0.000 ua=- us=- ut=- tries=0 end=PR '
+        b'why="no route matches: host \\x22a\\x5Cb\\x07" id=0a1b2c\n',
+    ),
     "http_1_0_and_no_headers": (
         Exchange(client=b"2001:db8::1", head=Head(version=10, host=None, referer=None, user_agent=None)),
         b'2001:db8::1 - - [22/Nov/2026:22:00:00 +0530] "GET /a?b=c HTTP/1.0" 200 1234 "-" "-" '
@@ -146,7 +153,7 @@ def test_combined_is_nginx_and_our_tail(exchange: Exchange, line: bytes) -> None
 
 def test_a_quote_in_one_field_is_escaped_in_that_field_only() -> None:
     """What is unsafe in one field doesn't touch the others, nor what the format itself brings."""
-    heads = (Head(target=b'x"y'), Head(referer=b'x"y'), Head(user_agent=b'x"y'))
+    heads = (Head(received=b'x"y'), Head(referer=b'x"y'), Head(user_agent=b'x"y'))
     for head in heads:
         line = combined(Exchange(head=head), WALL)
         assert line.count(rb"x\x22y") == 1
@@ -170,6 +177,7 @@ JSON_ONE = {
     "upstream_connect_time": [None],
     "upstream_header_time": [0.010],
     "end": "--",
+    "why": None,
     "request_id": "0a1b2c",
     "referer": "https://example.com/",
     "user_agent": "curl/8.0",
@@ -224,6 +232,10 @@ JSON: dict[str, tuple[Exchange, dict[str, object]]] = {
             **REFUSED_BY_US,
         },
     ),
+    "with_a_reason": (
+        replace(NO_ROUTE, why=b'host "a\\b\x07'),
+        {"status": 404, "why": "host \\x22a\\x5Cb\\x07", **REFUSED_BY_US},
+    ),
     "no_headers": (
         Exchange(head=Head(host=None, referer=None, user_agent=None)),
         {"host": None, "referer": None, "user_agent": None},
@@ -251,7 +263,7 @@ def test_json_has_the_keys_of_the_contract_in_order(exchange: Exchange, differen
 @given(method=st.binary(), target=st.binary(), header=st.none() | st.binary())
 def test_no_input_breaks_a_line(method: bytes, target: bytes, header: bytes | None) -> None:
     """Whatever a client sends, a line stays one printable ASCII line, and JSON stays JSON."""
-    head = Head(method=method, target=target, host=header, referer=header, user_agent=header)
+    head = Head(method=method, received=target, host=header, referer=header, user_agent=header)
     for attempts in ((), (Attempt(),), (Attempt(), Attempt())):
         for format_line in (combined, json_line):
             line = format_line(Exchange(head=head, attempts=attempts), WALL)

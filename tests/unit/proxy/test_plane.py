@@ -40,7 +40,7 @@ def test_bytes_are_counted() -> None:
     stage = Stage()
     stage.answer(stage.start(GET), OK)
     row, layout = stage.plane.row, stage.plane.layout
-    assert (row[layout.bytes_in], row[layout.bytes_out]) == (len(GET), len(OK))
+    assert (row[layout.bytes_in], row[layout.bytes_out]) == (len(GET), len(stage.client.sent))
 
 
 def test_workers_begin_their_round_robin_at_different_places() -> None:

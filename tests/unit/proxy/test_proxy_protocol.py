@@ -1,13 +1,15 @@
 """Pins the PROXY protocol, both versions and both directions, on bytes built after HAProxy's proxy-protocol.txt."""
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyproxy.errors import BadRequest
-from pyproxy.proxy.proxy_protocol import V1_MAX_BYTES, V2_MAX_BYTES, ProxyHeader, read_header, write_v1, write_v2
+from pyproxy.proxy import proxy_protocol
+from pyproxy.proxy.proxy_protocol import V1_MAX_BYTES, V2_MAX_BYTES, HeaderReader, ProxyHeader, write_v1, write_v2
 
 SIGNATURE = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"
 V6_ONES = b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
@@ -18,6 +20,12 @@ NOTHING: Fields = ("", 0, "", 0)
 ports = st.integers(0, 65535)
 v4 = st.ip_addresses(v=4).map(str)
 v6 = st.ip_addresses(v=6).filter(lambda address: IPv6Address(address).ipv4_mapped is None).map(str)
+
+
+def read_header(data: bytes) -> tuple[int, ProxyHeader] | None:
+    """Read a header that came at once: how many bytes it took, and what it says."""
+    found = HeaderReader().feed(data)
+    return None if found is None else (len(data) - len(found[0]), found[1])
 
 
 def fields(header: ProxyHeader) -> Fields:
@@ -85,6 +93,51 @@ def test_every_split(data: bytes, expected: Fields) -> None:
     assert read_header(data) is not None
 
 
+@pytest.mark.parametrize(("data", "expected"), GOLDEN)
+def test_byte_by_byte(data: bytes, expected: Fields) -> None:
+    """The header is there with its last byte, and nothing that came before it is lost."""
+    reader = HeaderReader()
+    found = [reader.feed(data[at : at + 1]) for at in range(len(data))]
+    assert found[:-1] == [None] * (len(data) - 1)
+    assert found[-1] is not None
+    assert (found[-1][0], fields(found[-1][1])) == (b"", expected)
+
+
+def test_a_dripped_header_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its many fields costs one step, however it is cut: looking again would be 680 for every byte."""
+    count = (V2_MAX_BYTES - len(V4_BLOCK)) // 3
+    data = v2(0x21, 0x11, V4_BLOCK + tlv(0xEE, b"") * count)
+    steps = 0
+
+    class Counted(int):
+        @classmethod
+        def from_bytes(cls, *args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            return int.from_bytes(*args, **kwargs)
+
+    monkeypatch.setattr(proxy_protocol, "int", Counted, raising=False)
+    reader = HeaderReader()
+    found = [reader.feed(data[at : at + 1]) for at in range(len(data))]
+    assert found[-1] is not None
+    assert steps == count + 1, "each field's length, and the header's"
+
+
+def test_the_addresses_of_a_dripped_line_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is the dearest step of it."""
+    read: list[str] = []
+
+    def address(text: str) -> IPv4Address:
+        read.append(text)
+        return IPv4Address(text)
+
+    monkeypatch.setattr(proxy_protocol, "IPv4Address", address)
+    data = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
+    reader = HeaderReader()
+    assert [reader.feed(data[at : at + 1]) for at in range(len(data))][-1] is not None
+    assert read == ["192.0.2.1", "198.51.100.2"]
+
+
 # What is malformed, and at which byte it shows: up to there more bytes might still have made it a header.
 MALFORMED = [
     pytest.param(b"GET / HTTP/1.1\r\n\r\n", 1, id="HTTP"),
@@ -147,6 +200,11 @@ def test_malformed_as_soon_as_it_shows(data: bytes, shows_at: int) -> None:
     for size in range(shows_at, len(data) + 1):
         with pytest.raises(BadRequest, match="PROXY"):
             read_header(data[:size])
+    reader = HeaderReader()
+    for at in range(shows_at - 1):
+        assert reader.feed(data[at : at + 1]) is None
+    with pytest.raises(BadRequest, match="PROXY"):
+        reader.feed(data[shows_at - 1 : shows_at])
 
 
 def test_written_by_the_specification() -> None:

@@ -35,7 +35,7 @@ def config(**changes: Any) -> Retry:
 
 def decided(error: ExchangeError, on: frozenset[str] = EVERY, **facts: Any) -> bool:
     """Decide, by default for the first attempt of a GET of which nothing is gone."""
-    facts = {"method": b"GET", "attempts": 1, **facts}
+    facts = {"method": b"GET", "attempts": 1, "elapsed": 0.0, "is_free": False, **facts}
     settings = config(on=on)
     return decide(settings, RetryBudget(settings), error, **facts)
 
@@ -53,7 +53,7 @@ TABLE: list[tuple[ExchangeError, str, bool, bool]] = [
     (BadResponse(), "", False, False),
     (ResponseTruncated(), "", False, False),
     (BodyStalled(), "", False, False),
-    (DescriptorLimit(), "", False, False),
+    (DescriptorLimit(), "connect", True, True),
     (NoBackend(), "", False, False),
     (Internal(), "", False, False),
 ]
@@ -71,11 +71,27 @@ def test_decide(error: ExchangeError, word: str, for_get: bool, for_post: bool) 
     assert decided(error, attempts=3) is False
 
 
-@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"POST", b"PATCH", b"LOCK"])
+REPEATED = {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY", b"MKCALENDAR"}
+NOT_REPEATED = {b"POST", b"PATCH", b"LOCK", b"CONNECT", b"TRACE", b"BAN", b"LIST", b"RPC_IN_DATA", b"get", b"GETX", b""}
+
+
+@pytest.mark.parametrize("method", sorted(REPEATED | NOT_REPEATED))
 def test_idempotent_methods(method: bytes) -> None:
-    """RFC 9110, section 9.2.2."""
-    assert decided(ConnectionReset(), method=method) is (method in IDEMPOTENT)
-    assert (method in IDEMPOTENT) is (method not in {b"POST", b"PATCH", b"LOCK"})
+    """RFC 9110, section 9.2.2, and the registry; whatever else a method may be, it isn't sent twice."""
+    assert decided(ConnectionReset(), method=method) is (method in REPEATED)
+    assert (method in IDEMPOTENT) is (method in REPEATED)
+    assert decided(ConnectionReset(), method=method, is_free=True) is (method in REPEATED)
+    assert decided(DialFailed(), method=method, is_free=True)
+
+
+def test_what_was_never_sent_needs_no_budget() -> None:
+    """Neither attempts nor the budget count; the time for all of them does."""
+    settings = config(min=0, budget=0.0, attempts=1, timeout=5.0)
+    facts: dict[str, Any] = {"method": b"POST", "attempts": 1, "is_free": True}
+    budget = RetryBudget(settings)
+    assert decide(settings, budget, DialFailed(), elapsed=4.9, **facts)
+    assert not decide(settings, budget, DialFailed(), elapsed=5.0, **facts)
+    assert not decide(settings, budget, DialFailed(), elapsed=0.0, **{**facts, "is_free": False})
 
 
 def test_by_default_an_answer_is_an_answer() -> None:
@@ -89,7 +105,7 @@ def test_budget_has_the_last_word() -> None:
     """When the budget is used up, nothing is retried."""
     settings = config(min=1)
     budget = RetryBudget(settings)
-    facts: dict[str, Any] = {"method": b"GET", "attempts": 1}
+    facts: dict[str, Any] = {"method": b"GET", "attempts": 1, "elapsed": 0.0, "is_free": False}
     assert decide(settings, budget, DialFailed(), **facts)
     budget.retries += 1
     assert not decide(settings, budget, DialFailed(), **facts)

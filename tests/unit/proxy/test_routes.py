@@ -97,7 +97,6 @@ def test_response_headers() -> None:
     stage.answer(origin, None)
     stage.ask(get())
     stage.refuse()
-    stage.refuse()
     assert stage.ends[-1] == (502, "SC")
     assert b"Strict-Transport-Security: max-age=1\r\n" in stage.got
 

@@ -78,6 +78,79 @@ def test_a_reset_ends_both(is_client: bool, end: str) -> None:
     assert origin.is_lost
 
 
+@pytest.mark.parametrize(("is_client", "end"), [(True, "CD"), (False, "SD")])
+def test_last_words_arrive(is_client: bool, end: str) -> None:
+    """What a side said before it was gone passes on, although writing to it failed before it was read."""
+    stage, origin = tunnel()
+    gone, there = (stage.client, origin) if is_client else (origin, stage.client)
+    gone.window = 0
+    there.receive(b"x")
+    stage.plane.run()
+    gone.receive(b"bye", RST)
+    stage.plane.run()
+    assert there.sent.endswith(b"bye")
+    assert stage.ends == [(101, end)]
+    assert there.is_lost
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 4\r\n\r\nbody", b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("early", [b"", b"first"])
+def test_an_upgrade_with_a_body(framing: bytes, early: bytes) -> None:
+    """The body passes first; what comes behind it waits for the answer and belongs to the tunnel."""
+    stage = Stage()
+    head = UPGRADE.replace(b"GET", b"POST")[:-2]
+    origin = stage.start(head + framing + early)
+    body = framing.partition(b"\r\n\r\n")[2]
+    assert origin.sent.endswith(b"Upgrade: x\r\n\r\n" + body)
+    stage.answer(origin, SWITCHED)
+    stage.ask(b"second")
+    assert origin.sent.endswith(body + early + b"second")
+
+
+def test_an_upgrade_with_a_body_that_is_declined() -> None:
+    """What comes behind the body is the next request."""
+    stage = Stage()
+    head = UPGRADE.replace(b"GET", b"POST")[:-2]
+    origin = stage.start(head + b"Content-Length: 4\r\n\r\nbody" + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"/next" not in origin.sent
+    stage.answer(origin, b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n")
+    assert b"GET /next " in origin.sent
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 4\r\n\r\nbo", b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"]
+)
+def test_a_101_before_the_body_is_complete(framing: bytes) -> None:
+    """Nobody could tell the rest of the body from the tunnel's bytes: 502."""
+    stage = Stage()
+    origin = stage.start(UPGRADE.replace(b"GET", b"POST")[:-2] + framing)
+    stage.answer(origin, SWITCHED)
+    assert stage.ends == [(502, "PH")]
+    assert stage.leg.tunnel is None
+
+
+@pytest.mark.parametrize("named", [b"h2c", b"x, y", b"y, x", b"xx", b"", b"x\xa0", b"\xa0x", b"x/1", b", ,"], ids=repr)
+def test_a_101_to_what_was_not_offered(named: bytes) -> None:
+    """One of the protocols that were offered must be named, and no other: 502, and nothing passes."""
+    stage = Stage()
+    origin = stage.start(UPGRADE.replace(b"Upgrade: x", b"Upgrade: x, z") + b"PRI")
+    stage.answer(origin, SWITCHED.replace(b"Upgrade: x", b"Upgrade: " + named))
+    assert stage.ends == [(502, "PH")]
+    assert not origin.sent.endswith(b"PRI")
+    assert origin.is_lost
+
+
+@pytest.mark.parametrize("named", [b"x", b"X", b"z", b" z ,"])
+def test_a_101_to_what_was_offered(named: bytes) -> None:
+    """In any spelling of case."""
+    stage = Stage()
+    origin = stage.start(UPGRADE.replace(b"Upgrade: x", b"Upgrade: x, z"))
+    stage.answer(origin, SWITCHED.replace(b"Upgrade: x", b"Upgrade: " + named))
+    assert stage.leg.tunnel is not None
+
+
 def test_inactivity() -> None:
     """Any byte in any direction keeps it; timeouts.tunnel of silence ends it."""
     stage, origin = tunnel()

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from pyproxy.config.runtime import Keepalive
+from pyproxy.config.runtime import Keepalive, Outlier
 from tests.unit.proxy.planes import Stage, make_config, make_pool
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -225,3 +225,69 @@ def test_repr() -> None:
     stage = keeping()
     stage.answer(stage.start(GET), OK)
     assert [repr(leg) for leg in stage.plane.upstreams()] == ["<Upstream web/web1 1 requests None>"]
+
+
+UPLOADS = {
+    "chunked": (b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", b"4\r\nmore\r\n"),
+    "length": (b"Content-Length: 100\r\n\r\nbody", b"more"),
+}
+REFUSED = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbig\n"
+
+
+def refuse_upload(framing: str, *said: bytes) -> Stage:
+    """Let the node say something and break off, which the next piece of the upload finds out first."""
+    first, more = UPLOADS[framing]
+    stage = Stage(make_config(make_pool(outlier=Outlier(3, 10.0, 60.0, 1))))
+    origin = stage.start(b"POST / HTTP/1.1\r\nHost: a\r\n" + first)
+    origin.receive(*said, RST)
+    stage.ask(more)
+    assert origin.is_lost
+    return stage
+
+
+@pytest.mark.parametrize("framing", UPLOADS)
+@pytest.mark.parametrize("cut", [len(REFUSED), 20, 80])
+def test_what_was_said_before_a_write_failed_is_heard(framing: str, cut: int) -> None:
+    """A node that refuses an upload and closes has answered: the client reads it, and the node isn't to blame."""
+    stage = refuse_upload(framing, *filter(None, (REFUSED[:cut], REFUSED[cut:])))
+    assert stage.got == REFUSED
+    assert stage.ends == [(413, "--")]
+    assert (stage.plane.pools["web"].pool.backends[0].failures, stage.loop.dials) == (0, [])
+    assert stage.client.is_eof_sent, "it may read the answer, however long it goes on sending"
+    assert not stage.client.is_lost
+    stage.ask(UPLOADS[framing][1])
+    assert not stage.client.is_lost
+
+
+@pytest.mark.parametrize("framing", UPLOADS)
+def test_a_write_that_failed_and_no_word(framing: str) -> None:
+    """Is what it was: no answer, and the node's failure."""
+    stage = refuse_upload(framing)
+    assert stage.ends == [(502, "SH")]
+    assert stage.plane.pools["web"].pool.backends[0].failures == 1
+
+
+@pytest.mark.parametrize(("said", "failures"), [(REFUSED[:-2], 0), (REFUSED.replace(b"413", b"200")[:-2], 1)])
+def test_a_refusal_that_was_cut_short_is_still_one(said: bytes, failures: int) -> None:
+    """It is cut for the client, who can read it; the node didn't have to wait for the rest, unlike with a 200."""
+    stage = refuse_upload("chunked", said)
+    assert stage.got == said
+    assert [end for _, end in stage.ends] == ["SD"]
+    assert stage.plane.pools["web"].pool.backends[0].failures == failures
+    assert stage.client.is_eof_sent
+    assert not stage.client.is_lost
+
+
+def test_a_connection_on_which_a_write_failed_is_not_kept() -> None:
+    """Its answer was whole and would let it live; the next request, which waits already, gets another one."""
+    stage = keeping()
+    stage.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody" + GET)
+    transport = stage.loop.dials[0].accept()
+    transport.window = 0
+    stage.plane.run()
+    transport.receive(OK, RST)
+    stage.plane.run()
+    assert stage.ends == [(200, "--")]
+    stage.answer(stage.accept(), OK)
+    assert stage.ends == [(200, "--")] * 2
+    assert len(stage.plane.finished[1].attempts) == 1

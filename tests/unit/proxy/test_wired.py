@@ -367,7 +367,7 @@ class Network(RuleBasedStateMachine):
         plane = self.plane
         idle = [leg for leg in plane.upstreams() if leg.is_open and leg.exchange is None]
         kept = [backend.keepalive for backend in self.backends]
-        kept += [leg._own[1] for leg in plane.downstreams() if leg._own is not None]
+        kept += [own.keepalive for leg in plane.downstreams() for own in (leg.own or {}).values()]
         assert len(idle) == sum(map(len, kept)), idle
         for downstream in plane.downstreams():
             self._check_downstream(downstream)

@@ -2,7 +2,8 @@
 
 from pyproxy.config.runtime import Limits
 from pyproxy.http1.head import RequestHead
-from pyproxy.http1.request import HeadLimits, RequestReader
+from pyproxy.http1.limits import HeadLimits
+from pyproxy.http1.request import RequestReader
 
 _LIMITS = Limits(request_line=8192, headers=32768, header_count=100, body=None, connections=0)
 

@@ -11,6 +11,7 @@ from pyproxy.routing.forwarded import (
     resolve_client,
     sender_lines,
     trusted_lines,
+    without_forwarding,
 )
 from pyproxy.routing.networks import Networks
 
@@ -45,7 +46,7 @@ def test_a_trusted_unix_socket() -> None:
     assert sender.resolve_client(FORGED) == b"6.6.6.6"
     assert sender.resolve_client([]) == b"unix:"
     assert sender.forwarded_lines(chain("6.6.6.6"), b"h") == (
-        b"X-Forwarded-For: 6.6.6.6, unix:\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
+        b"X-Forwarded-For: 6.6.6.6, unix:\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\nX-Forwarded-Port: 80\r\n"
     )
 
 
@@ -73,13 +74,14 @@ def test_a_unix_socket_that_is_not_trusted_ends_the_search() -> None:
     ("values", "scheme"),
     [
         (["https"], b"https"), (["HTTPS"], b"https"), ([" https "], b"https"), (["http"], b"http"), ([""], b"http"),
-        (["https", "https"], b"https"), (["https", "http"], b"http"), (["https, http"], b"http"), (["wss"], b"http"),
+        (["https", "http"], b"https"), (["https, http"], b"https"), (["http, https"], b"http"), (["wss"], b"https"),
+        ([" ,\t, https"], b"https"), (["", "https"], b"https"), (["https\xa0"], b"http"), (["on"], b"http"),
         (["https\r\nX: y"], b"http"), ([], b"http"),
     ],
 )  # fmt: skip
 def test_scheme(values: list[str], scheme: bytes) -> None:
-    """A trusted sender's X-Forwarded-Proto counts if it clearly says https; it is never passed on as text."""
-    fields = [(b"x-forwarded-for", b"https"), *((b"x-forwarded-proto", value.encode()) for value in values)]
+    """A trusted sender's X-Forwarded-Proto is a list whose first member counts; empty ones are none."""
+    fields = [(b"x-forwarded-for", b"https"), *((b"x-forwarded-proto", value.encode("latin-1")) for value in values)]
     assert Sender("10.0.0.1", 80, TRUSTED).scheme(fields) == scheme
     assert Sender("192.0.2.1", 80, TRUSTED).scheme(fields) == b"http", "not trusted"
     assert Sender("10.0.0.1", 80, TRUSTED).scheme(None) == b"http"
@@ -95,7 +97,7 @@ def test_host_line(host: bytes | None, line: bytes) -> None:
 
 def lines(*fields: tuple[bytes, bytes], host: bytes | None = b"h") -> list[bytes]:
     """Write what a trusted sender's fields become, one line each."""
-    return trusted_lines(fields, b"10.0.0.1", 80, host).splitlines()
+    return trusted_lines(fields, b"10.0.0.1", host).splitlines()
 
 
 def test_trusted_sender_without_fields() -> None:
@@ -125,7 +127,49 @@ def test_trusted_sender_keeps_what_it_said() -> None:
 def test_trusted_sender_with_gaps() -> None:
     """Only what it left out is filled in."""
     got = lines((b"x-forwarded-proto", b"https"), host=None)
-    assert got == [b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Port: 80", b"X-Forwarded-Proto: https"]
+    assert got == [b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https", b"X-Forwarded-Port: 443"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "host", "url"),
+    [
+        ({"proto": "https"}, "shop", ("https", "shop", "443")),
+        ({"proto": "https"}, "shop:8443", ("https", "shop:8443", "8443")),
+        ({"proto": "https", "host": "shop"}, "inner:8080", ("https", "shop", "443")),
+        ({"host": "shop:8080"}, "inner", ("http", "shop:8080", "8080")),
+        ({"host": "[2001:db8::1]"}, "inner", ("http", "[2001:db8::1]", "80")),
+        ({"host": "[2001:db8::1]:81"}, "inner", ("http", "[2001:db8::1]:81", "81")),
+        ({"proto": "https", "port": "8443"}, "shop", ("https", "shop", "8443")),
+        ({"port": "443"}, "shop", ("http", "shop", "443")),
+        ({"proto": "WSS"}, "shop", ("WSS", "shop", "443")),
+        ({"proto": ", https, http", "host": "a, b:81", "port": " ,444, 80"}, "shop", ("https", "a", "444")),
+        ({"proto": ",", "host": " ", "port": ","}, "shop", ("http", "shop", "80")),
+        ({"proto": "https", "port": "0"}, "shop", ("https", "shop", "443")),
+        ({"proto": "https", "port": "65536"}, "shop:x", ("https", "shop:x", "443")),
+        ({"port": "00443"}, "shop", ("http", "shop", "443")),
+    ],
+)
+def test_proto_host_and_port_fit_each_other(fields: dict[str, str], host: str, url: tuple[str, str, str]) -> None:
+    """A trusted sender's lists are read as lists; the port nobody said is the host's, or the one of the scheme."""
+    said = [(f"x-forwarded-{name}".encode(), value.encode()) for name, value in fields.items()]
+    names = ("Proto", "Host", "Port")
+    assert lines(*said, host=host.encode())[1:] == [
+        f"X-Forwarded-{name}: {value}".encode() for name, value in zip(names, url, strict=True)
+    ]
+
+
+def test_other_fields_of_a_trusted_sender_travel_on() -> None:
+    """Whatever it says beside the four."""
+    fields = [(b"x-forwarded-prefix", b"/a, /b"), (b"x-forwarded-client-cert", b"By=x"), (b"x-forwarded-for", b" ")]
+    got = lines(*fields)
+    assert got[0] == b"X-Forwarded-For: 10.0.0.1"
+    assert got[4:] == [b"X-Forwarded-Prefix: /a, /b", b"X-Forwarded-Client-Cert: By=x"]
+
+
+def test_without_forwarding() -> None:
+    """No route goes by what a stranger says of a proxy."""
+    names = (b"X-Forwarded-Ssl", b"x-forwarded-for", b"Forwarded", b"X-REAL-IP", b"X-Forwarded", b"Host")
+    assert [name for name, _ in without_forwarding([(name, b"") for name in names])] == [b"X-Forwarded", b"Host"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +185,10 @@ def test_trusted_sender_with_gaps() -> None:
         (chain("10.0.0.2", "1.1.1.1"), "1.1.1.1"),
         (chain("1.1.1.1, unknown"), "10.9.9.9"),
         (chain("1.1.1.1, unknown, 10.0.0.2"), "10.0.0.2"),
-        (chain("1.1.1.1,"), "10.9.9.9"),
+        (chain("1.1.1.1,"), "1.1.1.1"),
+        (chain("1.1.1.1, ,\t,10.0.0.2,", ""), "1.1.1.1"),
+        (chain(*(["6.6.6.6"] + 200 * ["10.0.0.2"])), "10.0.0.2"),
+        (chain("1.1.1.1," + 200 * "1" + ", 10.0.0.2"), "10.0.0.2"),
         (chain(""), "10.9.9.9"),
         (chain(","), "10.9.9.9"),
         (chain("1.1.1.1:5678"), "1.1.1.1"),
@@ -192,8 +239,8 @@ def test_a_trusted_sender_is_believed() -> None:
     """Behind it is the client that it names, and it becomes part of the chain."""
     sender = Sender("10.0.0.1", 80, TRUSTED)
     assert sender.resolve_client(FORGED) == b"6.6.6.6"
-    assert sender.forwarded_lines(FORGED, b"h") == trusted_lines(FORGED, b"10.0.0.1", 80, b"h")
-    assert sender.forwarded_lines(None, b"h") == trusted_lines((), b"10.0.0.1", 80, b"h")
+    assert sender.forwarded_lines(FORGED, b"h") == trusted_lines(FORGED, b"10.0.0.1", b"h")
+    assert sender.forwarded_lines(None, b"h") == trusted_lines((), b"10.0.0.1", b"h")
 
 
 def test_nobody_yet() -> None:

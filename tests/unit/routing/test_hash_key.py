@@ -25,7 +25,7 @@ HEAD = make_head(
     ("spec", "key"),
     [
         ("client_ip", CLIENT),
-        ("uri", b"/a/../b?c"),
+        ("uri", b"/b?c"),
         ("header:X-User", b"ann"),
         ("header:x-USER", b"ann"),
         ("header:Host", b"h"),
@@ -43,7 +43,7 @@ HEAD = make_head(
     ],
 )
 def test_key(spec: str, key: bytes) -> None:
-    """The client's address, the target as it came, a header, a cookie; without a value it is the client's address."""
+    """The client's address, the matched target, a header, a cookie; without a value it is the client's address."""
     assert make_hash_key(spec).of(HEAD, CLIENT) == key
 
 

@@ -9,7 +9,7 @@ from pyproxy.routing.rewrite import Template, Variables, make_rewrite, strip_pre
 from pyproxy.routing.target import routing_path
 
 
-def variables(target: bytes = b"/a%20b/../c?d=/e", host: bytes = b"WWW.Example.com.:80") -> Variables:
+def variables(target: bytes = b"/a%20b//c?d=/e", host: bytes = b"WWW.Example.com.:80") -> Variables:
     """Make the variables of a request."""
     return Variables(host, target, b"https", b"192.0.2.1", b"id-1")
 
@@ -19,14 +19,14 @@ def variables(target: bytes = b"/a%20b/../c?d=/e", host: bytes = b"WWW.Example.c
     [
         ("plain", b"plain"),
         ("$host", b"www.example.com"),
-        ("$request_uri", b"/a%20b/../c?d=/e"),
-        ("$uri", b"/c"),
+        ("$request_uri", b"/a%20b//c?d=/e"),
+        ("$uri", b"/a%20b/c"),
         ("$scheme", b"https"),
         ("$client_ip", b"192.0.2.1"),
         ("$request_id", b"id-1"),
-        ("$scheme://$host$request_uri", b"https://www.example.com/a%20b/../c?d=/e"),
+        ("$scheme://$host$request_uri", b"https://www.example.com/a%20b//c?d=/e"),
         ("$host-$host", b"www.example.com-www.example.com"),
-        ("<$uri>", b"</c>"),
+        ("<$uri>", b"</a%20b/c>"),
         ("$5 $ $$ 5$", b"$5 $ $$ 5$"),
         ("$_host", b"$_host"),
         ("$$host", b"$www.example.com"),
@@ -49,11 +49,8 @@ def test_a_name_ends_where_the_letters_do() -> None:
     ("target", "request_uri", "uri"),
     [
         (b"/", b"/", b"/"),
-        (b"/a/./b//c/?d", b"/a/./b//c/?d", b"/a/b/c/"),
+        (b"/a/b//c/?d", b"/a/b//c/?d", b"/a/b/c/"),
         (b"/a%2Fb%3F%25%41", b"/a%2Fb%3F%25%41", b"/a/b%3F%25A"),
-        (b"http://h:1/a?b", b"/a?b", b"/a"),
-        (b"http://h?b", b"/?b", b"/"),
-        (b"http://h", b"/", b"/"),
         (b"*", b"/", b"/"),
         (b"/caf\xc3\xa9", b"/caf%C3%A9", b"/caf%C3%A9"),
         (b"/%0d%0aSet-Cookie:%20x", b"/%0d%0aSet-Cookie:%20x", b"/%0D%0ASet-Cookie:%20x"),
@@ -62,7 +59,7 @@ def test_a_name_ends_where_the_letters_do() -> None:
     ],
 )
 def test_target_variables(target: bytes, request_uri: bytes, uri: bytes) -> None:
-    """$request_uri is path and query as they came, $uri the path that is compared, encoded again."""
+    """$request_uri is path and query as they are forwarded, $uri the path that is compared, encoded again."""
     assert Template("$request_uri").render(variables(target)) == request_uri
     assert Template("$uri").render(variables(target)) == uri
 
@@ -83,7 +80,6 @@ def test_no_target_ends_a_line(name: str, target: bytes) -> None:
         ("$request_uri", b"//evil.example/x?//", b"/evil.example/x?//"),
         ("$request_uri", b"/\\/evil.example//x", b"/evil.example//x"),
         ("$uri", b"/%2Fevil.example", b"/evil.example"),
-        ("$uri", b"/x/..//evil.example", b"/evil.example"),
         ("/$uri", b"/evil.example", b"/evil.example"),
         ("$uri", b"/a//b", b"/a/b"),
         ("//cdn.example$uri", b"/a", b"//cdn.example/a"),
@@ -107,7 +103,7 @@ LINES = [b"Host: h\r\n", b"X-Tier: b\r\n", b"Accept: */*\r\n", b"x-tier: c\r\n",
             HeaderChanges((("X-Tier", "a"), ("host", "$client_ip"))),
             [b"Accept: */*\r\n", b"X-Tier-Two: d\r\n", b"X-Tier: a\r\n", b"host: 192.0.2.1\r\n"],
         ),
-        (HeaderChanges((("X-New", "$uri"),), ("Absent",)), [*LINES, b"X-New: /c\r\n"]),
+        (HeaderChanges((("X-New", "$uri"),), ("Absent",)), [*LINES, b"X-New: /a%20b/c\r\n"]),
         (HeaderChanges((("X-Tier", "a"),), ("X-Tier", "X-Tier-Two")), [LINES[0], LINES[2], b"X-Tier: a\r\n"]),
     ],
 )
@@ -139,8 +135,6 @@ def test_nothing_to_rewrite() -> None:
         (b"/a/b/c/d", b"/a/b", b"/c/d"),
         (b"/api//x//y", b"/api", b"/x//y"),
         (b"//api//x", b"/api", b"/x"),
-        (b"http://h:1/api/x?y", b"/api", b"http://h:1/x?y"),
-        (b"http://h/api", b"/api", b"http://h/"),
         # what stays as it came
         (b"/api/a%2Fb%41%zz", b"/api", b"/a%2Fb%41%zz"),
         (b"/%61pi/%62", b"/api", b"/%62"),
@@ -149,14 +143,9 @@ def test_nothing_to_rewrite() -> None:
         (b"/api/.x/..y/...", b"/api", b"/.x/..y/..."),
         (b"/50%25/x", b"/50%", b"/x"),
         # what has to be written anew
-        (b"/x/../api/y%41", b"/api", b"/yA"),
-        (b"/api/./x", b"/api", b"/x"),
-        (b"/api/a/%2e%2E/b", b"/api", b"/b"),
-        (b"/api/../api/x", b"/api", b"/x"),
         (b"/api%2Fx", b"/api", b"/x"),
         (b"/a%2Fb/c%2Fd", b"/a/b", b"/c/d"),
         (b"/api%2F%3F%25%23%20", b"/api", b"/%3F%25%23%20"),
-        (b"/api/x/..", b"/api", b"/"),
     ],
 )
 def test_strip_prefix(target: bytes, prefix: bytes, expected: bytes) -> None:
@@ -165,7 +154,6 @@ def test_strip_prefix(target: bytes, prefix: bytes, expected: bytes) -> None:
 
 
 SEGMENTS = [b"a", b"%61", b"b", b"", b"a%2Fb", b"%2f", b"%252e", b"\xff", b"%", b"%3F"]
-DOTS = [b".", b"..", b"%2e", b"%2E.", b"a%2F..%2Fb"]
 
 
 def paths(*segments: bytes) -> st.SearchStrategy[bytes]:
@@ -174,23 +162,20 @@ def paths(*segments: bytes) -> st.SearchStrategy[bytes]:
 
 
 @given(
-    st.sampled_from([b"", b"http://h:1"]),
-    paths(*SEGMENTS, *DOTS),
+    paths(*SEGMENTS),
     st.sampled_from([b"", b"?", b"?a=/../b%2F?c"]),
     st.integers(0, 6),
     st.booleans(),
 )
-def test_what_is_left_means_what_was_compared(
-    origin: bytes, written: bytes, query: bytes, depth: int, slash: bool
-) -> None:
-    """The path behind the prefix is exactly the compared path without it; scheme, host and query stay."""
+def test_what_is_left_means_what_was_compared(written: bytes, query: bytes, depth: int, slash: bool) -> None:
+    """The path behind the prefix is exactly the compared path without it; the query stays."""
     path = routing_path(written)
     prefix = b"/".join(path.split(b"/")[: depth + 1])
     closing = b"/" if slash and path.startswith(prefix + b"/") else b""
-    stripped = strip_prefix(origin + written + query, prefix + closing)
+    stripped = strip_prefix(written + query, prefix + closing)
     key = (prefix + closing).removesuffix(b"/")
     assert routing_path(stripped) == (path[len(key) :] or b"/")
-    assert stripped.startswith(origin + b"/")
+    assert stripped.startswith(b"/")
     assert stripped.endswith(query)
     assert stripped.count(b"?") == query.count(b"?")
 
