@@ -260,7 +260,7 @@ class Exchange(Answering):
         """Give what is sent again no more than what is left of the time for all attempts."""
         served = self.served
         assert served is not None
-        if any(attempt.counts for attempt in self.attempts[:-1]):  # noqa: C419 - no generator here
+        if any(attempt.counts for attempt in self.attempts[:-1]):
             upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
     def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
@@ -288,7 +288,7 @@ class Exchange(Answering):
             attempt.is_unreachable, attempt.counts = True, False
         elif attempt.was_closed_as_idle(error):
             # What is kept is closed at any time; but only once for nothing, in case it is this request that does it.
-            attempt.counts = any([not before.counts and not before.is_unreachable for before in self.attempts])  # noqa: C419
+            attempt.counts = any(not before.counts and not before.is_unreachable for before in self.attempts)
         self._end_attempt(failed=True)
         if begun:
             self._cut(error, error.end if error.end in {"SD", "sD"} else "SD")

@@ -122,7 +122,7 @@ def test_what_is_no_key_is_refused(content: bytes) -> None:
 def test_the_link_is_dead_before_the_master_is(interval: str, dead_after: int) -> None:
     """Within two adverts, as the last of the three may have been due when the master died; and never seldom."""
     link = f'link: {{bind: "10.1.0.1:1", peer: "10.1.0.2:1", key_file: /k, dead_after: {dead_after}}}'
-    made = from_plain(compiled(f"{LEAST}\nadvert_interval: {interval}\n{link}"))
+    made = from_plain(compiled(f"{LEAST[:-1]}, advert_interval: {interval}, {link}}}"))
     assert made.link is not None
     assert made.link.dead_time <= 2 * made.advert_interval + 1e-9
     assert made.link.interval <= 0.25
