@@ -13,7 +13,7 @@ from pyproxy.config.model_failover import AuthHmac, Failover, Guard, Link, Track
 
 _HEX = "hex:"
 _MAX_KEY_BYTES = 1024
-_USUAL_INTERVAL, _LEAST_INTERVAL = 0.25, 0.005  # seconds between two messages of the link
+_USUAL_INTERVAL, _LEAST_INTERVAL = 0.25, 0.002  # seconds between two messages of the link
 
 
 def compile_failover(failover: Failover) -> dict[str, Any]:

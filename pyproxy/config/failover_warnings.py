@@ -172,8 +172,8 @@ def _undecided(failover: Failover) -> Found:
     if failover.gateway == "off" and not failover.witnesses and failover.link is not None:
         yield (
             ("gateway",),
-            "with off and no witnesses, nothing decides after split_hold: a peer that is cut off and says over the link that it is "
-            "well keeps the addresses",
+            "with off and no witnesses nothing decides after split_hold: a peer that is cut off and says over the "
+            "link that it is well keeps the addresses",
         )
 
 

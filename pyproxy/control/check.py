@@ -17,6 +17,7 @@ from pyproxy.config.source import Path as Place
 from pyproxy.config.source import Source
 from pyproxy.control.files import everybody_may_read, others_may_write, read_small
 from pyproxy.control.reach import closed_to
+from pyproxy.control.routes import has_default_route
 from pyproxy.control.startup import StartError, find_credentials, read_secrets, read_token
 from pyproxy.control.unix_sockets import find_owner
 
@@ -47,7 +48,7 @@ def check_speaker(source: Source) -> None:
     _check_secret(source, ("failover", "link", "key_file"), link_key, _read_key)
     for number, file in _mapping(_mapping(failover.get("auth_hmac")).get("keys")).items():
         _check_secret(source, ("failover", "auth_hmac", "keys", number), file, _read_key)
-    _check_interface(source, failover.get("interface"))
+    _check_interface(source, failover)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -142,6 +143,16 @@ def _check_secret(source: Source, place: Place, file: Any, read: Callable[[str],
             source.warn(place, text)
 
 
-def _check_interface(source: Source, name: Any) -> None:
-    if isinstance(name, str) and name not in [known for _, known in socket.if_nameindex()]:
+def _check_interface(source: Source, failover: dict[str, Any]) -> None:
+    name, has_witnesses = failover.get("interface"), bool(failover.get("witnesses"))
+    if not isinstance(name, str):
+        return
+    if name not in [known for _, known in socket.if_nameindex()]:
         source.warn(("failover", "interface"), f"there is no interface {name} on this machine")
+    elif failover.get("gateway", "auto") == "auto" and not has_witnesses and not has_default_route(name):
+        place = ("failover", "gateway" if "gateway" in failover else "interface")
+        source.warn(
+            place,
+            f"no default route leads through {name}, so gateway: auto asks nobody, and without witnesses nothing tells "
+            "this machine whether it is cut off",
+        )

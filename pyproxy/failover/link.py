@@ -159,6 +159,8 @@ class Link:
         """Say why the link isn't up, empty if it is."""
         if self._is_alive:
             return ""
+        if self._heard is None and not self._fault:
+            return "nothing was heard yet"
         return self._fault or "nothing comes from the peer: it has no power, hangs, or a cable is cut"
 
     def adapt(self, settings: LinkSettings) -> None:

@@ -86,7 +86,7 @@ class MachineBackup(MachineCore):
 
     def _listen(self, event: on.AdvertHeard) -> None:
         """Learn of the master without taking part."""
-        if event.advert.priority and not self._is_refused(event) and not self._is_doubted(event):
+        if not self._is_refused(event) and event.advert.priority and not self._is_doubted(event):
             self._learn(event)
 
     # --- backup -------------------------------------------------------------------------------------------------------

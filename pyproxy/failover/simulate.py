@@ -133,6 +133,7 @@ def _peer_facts(settings: Settings, facts: Facts, peer: PeerFacts) -> Facts:
     return Facts(
         sources=sources,
         gateway=peer.gateway,
+        witnesses=peer.witnesses,
         guards="ok" if peer.well else "refuse" if peer.state == "fault" else "last_resort",
         guard_reason="" if peer.well else peer.reason,
         healthy_backends=peer.healthy_backends,
@@ -152,8 +153,7 @@ def _break(scene: _Scene, fail: str) -> None:
         if local.facts.link == "none":
             scene.assumed.append("there is no link that could be cut")
     elif fail == "gateway":
-        local.facts.gateway = local.facts.witnesses = False
-        world.reconsider(LOCAL)
+        _lose_gateway(scene)
     elif fail == "workers":
         if local.facts.ready_workers is None:
             scene.assumed.append("there is no proxy beside this speaker, so it knows of no workers")
@@ -165,6 +165,34 @@ def _break(scene: _Scene, fail: str) -> None:
             if node.facts.healthy_backends:
                 node.facts.healthy_backends -= 1
             world.reconsider(node.name)
+
+
+def _lose_gateway(scene: _Scene) -> None:
+    """Let this machine find out as slowly as it may; the other one goes on asking, and being answered."""
+    world = scene.world
+    local, peer = world.nodes[LOCAL], world.nodes[PEER]
+    if local.settings.gateway == "off":
+        scene.assumed.append("the gateway isn't asked, so nothing is noticed")
+        return
+    if peer.facts.gateway is None and local.facts.gateway and local.facts.link != "up":
+        scene.assumed.append("no link tells whether the other machine reaches its gateway")
+    pause = timing.question_interval(_down_interval(local.settings))
+
+    def lose() -> None:
+        local.facts.gateway = False
+        world.reconsider(LOCAL)
+
+    def answer() -> None:
+        peer.facts.gateway_at = world.now
+        world.at(world.now + pause, answer)
+
+    world.at(world.now + (timing.GATEWAY_QUESTIONS + 1) * pause, lose)
+    if peer.facts.gateway:
+        answer()
+
+
+def _down_interval(settings: Settings) -> float:
+    return timing.down_interval(settings.version, settings.priority, settings.advert_interval, settings.down_adverts)
 
 
 def _cut_power(scene: _Scene, name: str) -> None:

@@ -299,7 +299,7 @@ class Speaker:
             vips = self.machine.active_vips
             self._hands.carry_out(do.AddVips(vips, self.machine.lifetime()))
             self._hands.carry_out(do.Announce(vips, 1))
-        if is_changed and interface.mac != mac and self._vips.is_held:
+        if interface.mac != mac and self._vips.is_held:
             self._around.neighbours.announce(addresses_of(self.machine.active_vips))
         for event in gone:
             self._put_back(event)

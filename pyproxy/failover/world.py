@@ -118,7 +118,7 @@ class World:
             self.nodes[name].facts.link = "dead"
             self.reconsider(name)
 
-        self._at(when, cut)
+        self.at(when, cut)
 
     def handle(self, name: str, event: Event) -> None:
         """Hand an event to a machine that is on and carry out what it wants."""
@@ -137,7 +137,8 @@ class World:
             action()
         self.now = max(self.now, until)
 
-    def _at(self, when: float, action: Callable[[], None]) -> None:
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do something at a time to come."""
         heappush(self._queue, (when, next(self._order), action))
 
     def _plan_tick(self, node: Node) -> None:
@@ -146,7 +147,7 @@ class World:
             node.ticks_at = inf
         elif deadline != node.ticks_at:
             node.ticks_at = deadline
-            self._at(deadline, lambda: self._tick(node, deadline))
+            self.at(deadline, lambda: self._tick(node, deadline))
 
     def _tick(self, node: Node, deadline: float) -> None:
         if node.machine and node.ticks_at == deadline:
@@ -158,7 +159,7 @@ class World:
             if node.machine and node.life == life:
                 self.handle(node.name, event)
 
-        self._at(self.now + delay, arrive)
+        self.at(self.now + delay, arrive)
 
     def _carry_out(self, node: Node, command: do.Command) -> None:
         match command:
@@ -185,7 +186,7 @@ class World:
             if other is node or not other.machine:
                 continue
             for delay in self._wire(node.name, other.name, self.now):
-                for family in settings.families:
+                for family in [family for family in settings.families if family in node.facts.sources]:
                     advert = Advert(
                         family,
                         settings.version,
@@ -220,6 +221,6 @@ class World:
                 node.told = None
                 self._tell(node)
 
-        self._at(self.now + delay, arrive)
+        self.at(self.now + delay, arrive)
         link = node.settings.link
-        self._at(self.now + (link.interval if link else BEAT), repeat)
+        self.at(self.now + (link.interval if link else BEAT), repeat)

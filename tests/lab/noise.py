@@ -1,5 +1,5 @@
 """
-Malformed adverts on the pair's own VRID, as a broken or hostile neighbour sends them.
+Adverts on the pair's own VRID, malformed or forged, as a broken or hostile neighbour sends them.
 
 Must not know pyproxy's codec: the frames are made here. Each would make a backup master, or a master step down, if it
 were believed: priority 255 or 0 from the address of the peer, and something that makes it invalid.
@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from tests.lab.namespaces import inside
 from tests.lab.topology import VIP, Lab
@@ -33,9 +33,9 @@ def checksum(data: bytes) -> int:
     return inverted
 
 
-def advert(source: str, priority: int, vrid: int = 51) -> bytes:
+def advert(source: str, priority: int, vrid: int = 51, address: str = VIP) -> bytes:
     """Return a valid version 3 advert with a pseudo header in its checksum."""
-    message = struct.pack("!BBBBHH", 0x31, vrid, priority, 1, 10, 0) + socket.inet_aton(VIP)
+    message = struct.pack("!BBBBHH", 0x31, vrid, priority, 1, 10, 0) + socket.inet_aton(address)
     pseudo = socket.inet_aton(source) + socket.inet_aton(_GROUP) + struct.pack("!BBH", 0, _VRRP, len(message))
     return message[:6] + checksum(pseudo + message).to_bytes(2, "big") + message[8:]
 
@@ -84,17 +84,31 @@ def malformed(source: str, rng: random.Random) -> bytes:
     return frame(source, rng.choice(SPOILS)(rng, message))
 
 
-@contextmanager
-def malformed_adverts(lab: Lab, source: str, interval: float = 0.01, seed: int = 1) -> Iterator[Callable[[], int]]:
+def malformed_adverts(
+    lab: Lab, source: str, interval: float = 0.01, seed: int = 1
+) -> AbstractContextManager[Callable[[], int]]:
     """Send malformed adverts from the client's place in the name of ``source``; gives how many it has sent."""
+    rng = random.Random(seed)
+    return _sent(lab, lambda: malformed(source, rng), interval)
+
+
+def valid_adverts(
+    lab: Lab, source: str, priority: int, interval: float = 0.05, address: str = VIP
+) -> AbstractContextManager[Callable[[], int]]:
+    """Send adverts that nobody can tell from true ones by their form; gives how many it has sent."""
+    content = frame(source, advert(source, priority, address=address))
+    return _sent(lab, lambda: content, interval)
+
+
+@contextmanager
+def _sent(lab: Lab, make: Callable[[], bytes], interval: float) -> Iterator[Callable[[], int]]:
     sent = 0
     is_over = threading.Event()
-    rng = random.Random(seed)
 
     def send() -> None:
         nonlocal sent
         while not is_over.wait(interval):
-            sock.send(malformed(source, rng))
+            sock.send(make())
             sent += 1
 
     with inside(lab.client, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:

@@ -250,6 +250,10 @@ class Lab:
         self.block(machine)
         kill_members(machine.namespace)
 
+    def set_ipv6(self, machine: Machine, *, is_on: bool) -> None:
+        """Switch IPv6 off on a machine, which loses all its addresses of that family, or on again."""
+        set_kernel(machine.namespace, ipv6_conf_eth0_disable_ipv6=0 if is_on else 1)
+
     def cut_link(self, *, cut: bool = True) -> None:
         """Take the second wire away, or give it back."""
         configure(f"-n {self.a.namespace} link set eth1 {'down' if cut else 'up'}")

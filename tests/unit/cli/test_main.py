@@ -61,12 +61,12 @@ def test_a_good_file_is_ok(empty: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_warning_is_printed_and_the_file_is_good(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What can hardly be meant is told on stderr with its place; the exit code stays 0."""
-    failover = "failover: {interface: lo, virtual_ips: [127.0.0.1/32], vrid: 1, down_adverts: 1}\n"
+    failover = "failover: {interface: lo, virtual_ips: [127.0.0.1/32], vrid: 1, gateway: off, down_adverts: 1}\n"
     (empty / "lb.yml").write_text(GOOD + failover)
     code, out, err = run(capsys, "-t")
     assert (code, out) == (0, "lb.yml: ok\n")
     text = "with 1, a single advert that is lost makes a second master"
-    assert err == f"lb.yml:4:79: failover.down_adverts: warning: {text}\n"
+    assert err == f"lb.yml:4:93: failover.down_adverts: warning: {text}\n"
 
 
 def test_every_problem_is_printed(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_a_speaker_alone_takes_its_file_on_either_side_of_the_verb(
     empty: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
     """As the documentation has it, and as every other verb has it."""
-    (empty / "lb.yml").write_text("failover: {interface: lo, virtual_ips: [192.0.2.10/32], vrid: 51}")
+    (empty / "lb.yml").write_text("failover: {interface: lo, virtual_ips: [192.0.2.10/32], vrid: 51, gateway: off}")
     assert run(capsys, *arguments) == (0, "lb.yml: ok\n", "")
 
 

@@ -115,3 +115,14 @@ def test_what_is_no_key_is_refused(content: bytes) -> None:
     """A key file that was never filled must not become an empty key."""
     with pytest.raises(ValueError, match=r"empty|hexadecimal|at most"):
         parse_key(content)
+
+
+@pytest.mark.parametrize("interval", ["10ms", "50ms", "100ms", "300ms", "1s", "40s"])
+@pytest.mark.parametrize("dead_after", [1, 4, 8])
+def test_the_link_is_dead_before_the_master_is(interval: str, dead_after: int) -> None:
+    """Within two adverts, as the last of the three may have been due when the master died; and never seldom."""
+    link = f'link: {{bind: "10.1.0.1:1", peer: "10.1.0.2:1", key_file: /k, dead_after: {dead_after}}}'
+    made = from_plain(compiled(f"{LEAST[:-1]}, advert_interval: {interval}, {link}}}"))
+    assert made.link is not None
+    assert made.link.dead_time <= 2 * made.advert_interval + 1e-9
+    assert made.link.interval <= 0.25

@@ -10,6 +10,7 @@ from pyproxy.config.tree import parse_tree
 LISTENER = "bind: 0.0.0.0:80"
 VIPS = "[10.0.0.9/32]"
 LINK = "link: {bind: 10.1.0.1:9901, peer: 10.1.0.2:9901, key_file: /k}"
+SLOW_LINK = LINK.replace("key_file", "interval: 250ms, key_file")
 GUARD = "guards: [{run: [a], on_fail: last_resort}]"
 NO_BACKEND = "release_when: {no_backend: true}"
 
@@ -55,7 +56,7 @@ def warnings(keys: str, *, vips: str = VIPS, listener: str = LISTENER, health: s
         (LINK, {"vips": "[10.1.0.9/24]"}, "link.bind", "is in the network of 10.1.0.9/24"),
         (LINK, {"vips": "[10.1.0.2/32]"}, "link.peer", "is a virtual address"),
         (f"{LINK}, peers: [10.1.0.2]", {}, "link.peer", "is an address of peers"),
-        (f"{LINK}, advert_interval: 100ms", {}, "link", "counts as dead after 1 s"),
+        (f"{SLOW_LINK}, advert_interval: 100ms", {}, "link", "counts as dead after 1 s"),
         (f"{LINK}, gateway: off", {}, "gateway", "nothing decides after split_hold"),
     ],
 )

@@ -120,6 +120,22 @@ def test_an_interface_that_is_not_there_is_a_warning(tmp_path: Path, monkeypatch
     assert "warning failover.interface: there is no interface eth9 on this machine" in found
 
 
+def test_a_gateway_that_nobody_finds_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``auto`` without a default route asks nobody; with an address, or with witnesses, somebody is asked."""
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(2, "eth0")])
+    failover = {"interface": "eth0", "vrid": 51, "virtual_ips": ["192.0.2.10/32"], "priority": 100}
+    for has_route, more, is_warned in (
+        (False, {}, True),
+        (False, {"gateway": "auto"}, True),
+        (True, {}, False),
+        (False, {"gateway": "192.0.2.1"}, False),
+        (False, {"witnesses": ["192.0.2.1:53"]}, False),
+    ):
+        monkeypatch.setattr("pyproxy.control.check.has_default_route", lambda _name, found=has_route: found)
+        found = lines(tmp_path, {"failover": {**failover, **more}})
+        assert any("no default route leads through eth0" in line for line in found) is is_warned
+
+
 def test_a_user_who_can_not_run_the_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the folder that is closed; what is a matter of root's is asked of root alone."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)

@@ -20,7 +20,9 @@ def make_link(clock: list[float]) -> Link:
 def test_a_link_that_heard_nothing_is_neither_up_nor_dead() -> None:
     """Nobody may conclude anything from it."""
     link = make_link([0.0])
-    assert link.facts() == LinkFacts("none", None, is_speaking=False, boot="", refused={})
+    assert link.facts() == LinkFacts(
+        "none", None, is_speaking=False, boot="", refused={}, fault="nothing was heard yet"
+    )
     assert (link.is_alive, link.is_speaking) == (False, False)
     assert not link.send("overrides", [])
     assert link.facts().to_plain()["state"] == "none"
@@ -60,3 +62,22 @@ def test_what_a_stranger_sends_makes_no_reason_of_its_own() -> None:
     for size in range(100):
         link.refuse("no handshake", "10.1.0.2", f"a frame of {size} bytes")
     assert link.refused == {"no handshake": 100}
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, ""), "the program of the peer is not running"),
+        (OSError(errno.EHOSTUNREACH, ""), "no connection (No route to host)"),
+        (TimeoutError(), "no answer within"),
+    ],
+)
+def test_a_dead_link_says_why(error: OSError, why: str) -> None:
+    """A crash, a cut cable and a wrong key are told apart, in the takeover's reason too."""
+    link = make_link([0.0])
+    link.fail(error)
+    assert why in link.fault
+    link.refuse("wrong key", "10.1.0.9")
+    assert why in link.fault, "a stranger's key is nobody's fault"
+    link.refuse("wrong key", "10.1.0.2")
+    assert link.fault == "refused: wrong key"

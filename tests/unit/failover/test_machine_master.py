@@ -340,3 +340,67 @@ def test_new_addresses_are_taken_and_old_ones_left() -> None:
     assert commands[0] == do.RemoveVips((rig.settings.virtual_ips[0],))
     assert commands[1:] == [do.SendAdvert(120), do.AddVips(new.virtual_ips, 2), do.Announce(new.virtual_ips, 5)]
     assert rig.state == "master"
+
+
+# --- families ---------------------------------------------------------------------------------------------------------
+
+FAMILIES = ("10.9.0.100", "fe80::100")
+
+
+def test_a_family_that_is_lost_takes_its_addresses_along_and_no_others() -> None:
+    """The other one goes on; what is left out is told, and comes back by itself."""
+    rig = Rig(virtual_ips=vips(*FAMILIES))
+    rig.become_master()
+    commands = rig.know(sources={4: "10.9.0.1"})
+    assert [vip.address for vip in next(c for c in commands if isinstance(c, do.RemoveVips)).vips] == ["fe80::100"]
+    assert (rig.state, alarms(commands)) == ("master", ["family"])
+    renewed = [c for c in rig.wait(3.0) if isinstance(c, do.RenewLease)]
+    assert {vip.address for command in renewed for vip in command.vips} == {"10.9.0.100"}
+    commands = rig.know(sources={4: "10.9.0.1", 6: "fe80::1"})
+    added = next(c for c in commands if isinstance(c, do.AddVips))
+    assert ([vip.address for vip in added.vips], alarms(commands)) == (list(FAMILIES), ["-family"])
+
+
+def test_a_peer_with_both_families_is_better_than_one() -> None:
+    """It gets them, as nobody else could serve the family that is lost here; we don't take them back for that long."""
+    rig = Rig(virtual_ips=vips(*FAMILIES), preempt=True)
+    rig.become_master()
+    rig.peer("backup", priority=50, sources=frozenset({"10.9.0.2", "fe80::2"}))
+    rig.know(sources={4: "10.9.0.1"})
+    assert (rig.state, "no IPv6 address" in rig.machine.reason) == ("backup", True)
+    rig.peer("master", priority=50, sources=frozenset({"10.9.0.2", "fe80::2"}))
+    for _ in range(10):
+        rig.wait(1.0)
+        rig.hear(50)
+    assert rig.state == "backup"
+    one = Rig(virtual_ips=vips(*FAMILIES))
+    one.become_master()
+    one.peer("backup", sources=frozenset({"10.9.0.2"}))
+    one.know(sources={4: "10.9.0.1"})
+    assert one.state == "master", "the peer has no more"
+
+
+# --- cut off ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_master_that_reaches_nobody_gives_way_to_any_other() -> None:
+    """It took the addresses after split_hold, without a word of anybody; its priority comes back after a while."""
+    rig = Rig(priority=200, split_hold=10.0)
+    rig.start()
+    rig.know(gateway=False)
+    rig.wait(9.0)
+    assert rig.state == "backup"
+    assert set(sent(rig.wait(10.0))) == {1}
+    assert (rig.state, rig.machine.told(rig.now).priority) == ("master", 1)
+    rig.know(gateway=True)
+    assert set(sent(rig.wait(2.5))) == {1}, "who was master meanwhile may not have been heard yet"
+    rig.wait(2.0)
+    assert set(sent(rig.wait(2.5))) == {200}
+    rig.know(gateway=False)
+    assert set(sent(rig.wait(2.5))) == {200}, "a master that loses its gateway was heard when it became one"
+    other = Rig(priority=200, split_hold=10.0)
+    other.start()
+    other.know(gateway=False)
+    other.wait(20.0)
+    other.hear(50)
+    assert other.state == "backup"

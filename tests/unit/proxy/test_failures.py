@@ -367,4 +367,5 @@ def test_answers_are_told_with_their_clients_and_paths() -> None:
         2,
     )
     answers = place.backend.gateway_answers
+    assert answers is not None
     assert (answers.count, len(answers.clients), len(answers.paths)) == (4, 2, 2)

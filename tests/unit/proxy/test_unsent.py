@@ -152,7 +152,7 @@ FACTS: dict[str, list[Any]] = {
     "rising": [0.0, 0.0, 995.0],
 }
 DEEDS = ["works", "works", "refuses", "refuses", "no port", "hangs"]
-CHANGES = [{"ejected": True}, {"ejected": False}, {"state": "drain"}, {"health": "down"}]
+CHANGES: list[dict[str, Any]] = [{"ejected": True}, {"ejected": False}, {"state": "drain"}, {"health": "down"}]
 
 
 @settings(deadline=None, max_examples=100)

@@ -1,0 +1,178 @@
+"""
+What the pair makes of a silent gateway, of witnesses, strangers on its VRID, and a family or an interface that goes.
+
+Whether, not when; but for the last test, which does in the lab what `peer simulate` says, and compares the times.
+"""
+
+import json
+from contextlib import nullcontext
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from tests.lab.noise import valid_adverts
+from tests.lab.pair import MULTICAST, Pair
+from tests.lab.process import await_true, hold
+from tests.lab.proxy import Proxy
+from tests.lab.speaker import Speaker
+from tests.lab.topology import GATEWAY, VIP, VIP6, VIP6_LOCAL, Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+SILENT = "10.9.0.99"
+STRANGER = "10.9.0.3"
+BOTH = Pair(virtual_ips=(f"{VIP6_LOCAL}/64", f"{VIP6}/128", f"{VIP}/32"))
+
+
+def start(lab: Lab, pair: Pair = MULTICAST, **options: Any) -> tuple[Proxy, Proxy]:
+    """Start two proxies with a link, ``a`` as master."""
+    master = Proxy(lab.a, pair, 100, **options)
+    master.await_state("master")
+    backup = Proxy(lab.b, pair, 100, **options)
+    backup.await_state("backup")
+    await_true(lambda: {proxy.peer["peer"]["link"] for proxy in (master, backup)} == {"up"}, "no link")
+    return master, backup
+
+
+def alarms(node: Proxy) -> dict[str, str]:
+    """The alarms of a machine, by name."""
+    return {alarm["name"]: alarm["text"] for alarm in node.peer["alarms"]}
+
+
+def test_a_gateway_that_answers_nobody_decides_nothing(proxied_lab: Lab) -> None:
+    """From the start on: one becomes master, says what is wrong, and a hand-over arrives."""
+    pair = [Proxy(machine, MULTICAST, 100, gateway=SILENT) for machine in (proxied_lab.a, proxied_lab.b)]
+    await_true(lambda: len(proxied_lab.holders()) == 1, lambda: f"nobody has it: {[node.peer for node in pair]}")
+    master, backup = pair if proxied_lab.holders() == ["a"] else reversed(pair)
+    await_true(lambda: "gateway" in alarms(master), lambda: f"no alarm: {master.peer}")
+    code, said = master.run_verb("peer", "handover", "--reason", "new kernel")
+    assert code == 0, said
+    backup.await_state("master")
+    await_true(lambda: proxied_lab.holders() == [backup.machine.name], "it didn't arrive")
+    assert "new kernel" in backup.peer["reason"], "the new master says why in the old one's words"
+
+
+def test_who_reaches_no_witness_gives_the_addresses_away(proxied_lab: Lab) -> None:
+    """There is no default route, so only the witnesses tell that the master's port is blocked."""
+    for machine in (proxied_lab.a, proxied_lab.b):
+        proxied_lab.show("-n", machine.namespace, "route", "del", "default")
+    witnesses = [f"{GATEWAY}:8001", f"{GATEWAY}:8002"]
+    master, backup = start(proxied_lab, witnesses=witnesses, split_hold="5s")
+    await_true(lambda: backup.peer["witnesses"] and master.peer["witnesses"], "they aren't reached")
+    proxied_lab.block(proxied_lab.a)
+    await_true(lambda: proxied_lab.holders() == ["b"], lambda: f"it stays: {master.peer} {backup.peer}", 30)
+    assert "witness" in backup.peer["reason"]
+    assert [state["ok"] for state in master.peer["witness_states"]] == [False, False]
+
+
+@pytest.mark.parametrize("priority", [0, 255])
+@pytest.mark.parametrize("source", [STRANGER, "10.9.0.1", "10.9.0.2"], ids=["stranger", "as master", "as backup"])
+def test_with_a_link_a_forger_moves_nothing(proxied_lab: Lab, source: str, priority: int) -> None:
+    """Whoever he says that he is: the link is believed, the lease goes on, and an alarm names him."""
+    master, backup = start(proxied_lab)
+    with valid_adverts(proxied_lab, source, priority) as sent:
+        await_true(lambda: sent() > 20, "he isn't heard")
+        hold(lambda: proxied_lab.holders() == ["a"], 3.0, lambda: f"it moved: {master.peer} {backup.peer}")
+        victim = backup if source == "10.9.0.1" else master
+        if not (source == "10.9.0.2" and priority == 0):  # a backup that says farewell says nothing new
+            await_true(lambda: source in alarms(victim).get("stranger", ""), lambda: f"no alarm: {victim.peer}")
+        assert victim.peer["peer"]["address"] != STRANGER
+    assert master.transitions.count("master") == 1
+    assert "put back" not in master.process.log
+
+
+def test_without_a_link_a_flood_of_farewells_stops_no_lease(lab: Lab) -> None:
+    """Each is answered, but neither adverts nor the lease wait for their end."""
+    master, backup = Speaker(lab.a, MULTICAST, 150), Speaker(lab.b, MULTICAST, 100)
+    master.await_state("master")
+    backup.await_state("backup")
+    with valid_adverts(lab, STRANGER, 0, interval=0.02):
+        hold(lambda: lab.holders() == ["a"], 4.0, "it is gone")
+    assert "put back" not in master.process.log
+
+
+def test_without_a_link_a_stranger_who_falls_silent_is_over(lab: Lab) -> None:
+    """He can win, as the RFC has it; a down interval after his end one of ours has the addresses again."""
+    nodes = Speaker(lab.a, MULTICAST, 150), Speaker(lab.b, MULTICAST, 100)
+    nodes[0].await_state("master")
+    nodes[1].await_state("backup")
+    with valid_adverts(lab, STRANGER, 255):
+        await_true(lambda: not lab.holders(), "he didn't win")
+        await_true(
+            lambda: any(STRANGER in alarm["text"] for node in nodes for alarm in node.status["alarms"]), "no alarm"
+        )
+    await_true(lambda: len(lab.holders()) == 1, "nobody has the address", 3 * MULTICAST.down_time(100))
+
+
+def test_another_pair_on_our_vrid_changes_nothing(lab: Lab) -> None:
+    """Its priority is higher, its addresses are others: it is told, and no more."""
+    master = Speaker(lab.a, MULTICAST, 100)
+    master.await_state("master")
+    with valid_adverts(lab, STRANGER, 200, address="10.9.0.77"):
+        await_true(lambda: any("another pair" in alarm["text"] for alarm in master.status["alarms"]), "no alarm")
+        hold(lambda: lab.holders() == ["a"], 1.0, "it moved")
+
+
+def test_without_ipv6_the_other_family_goes_on(lab: Lab) -> None:
+    """Switched off under a master: its IPv4 address stays, an alarm says what is left out, and all comes back."""
+    master = Speaker(lab.a, BOTH, 100)
+    master.await_state("master")
+    lab.set_ipv6(lab.a, is_on=False)
+    await_true(lambda: "family" in {alarm["name"] for alarm in master.status["alarms"]}, "no alarm")
+    hold(lambda: lab.a.has_vip(VIP), 2.0, lambda: f"it is gone: {master.status}")
+    assert master.state == "master"
+    lab.set_ipv6(lab.a, is_on=True)
+    lab.show("-n", lab.a.namespace, "addr", "add", f"{lab.a.address6}/64", "dev", "eth0", "nodad")
+    await_true(lambda: lab.a.has_vip(VIP6), lambda: f"it didn't come back: {master.status}")
+
+
+def test_a_renamed_interface_keeps_no_address(lab: Lab) -> None:
+    """Without a lease nobody but us could take the address off the interface that has another name now."""
+    master = Speaker(lab.a, MULTICAST, 100, lease="off")
+    master.await_state("master")
+    lab.show("-n", lab.a.namespace, "link", "set", "eth0", "name", "lan0")
+    master.await_state("fault")
+    assert VIP not in lab.show("-n", lab.a.namespace, "addr", "show")
+    assert "no interface eth0" in master.status["reason"]
+
+
+#: What `simulate --fail` is told, and what the lab does for it.
+SIMULATED = ("local", "peer", "link", "gateway", "workers")
+
+
+@pytest.mark.parametrize("fail", SIMULATED)
+def test_what_is_simulated_happens(proxied_lab: Lab, fail: str) -> None:
+    """The same machine has the addresses in the end, and after as long, within a fifth."""
+    lab = proxied_lab
+    gateways = {"a": "10.9.0.98", "b": "10.9.0.99"}
+    for gateway in gateways.values():
+        lab.show("-n", lab.switch, "addr", "add", f"{gateway}/24", "dev", "br0")
+    pair = Pair(interval=1.0)
+    master = Proxy(lab.a, pair, 100, gateway=gateways["a"])
+    master.await_state("master")
+    backup = Proxy(lab.b, pair, 100, gateway=gateways["b"])
+    backup.await_state("backup")
+    await_true(lambda: master.peer["peer"]["advert_age"] is not None and backup.peer["gateway"], "no link")
+    await_true(lambda: master.ask("GET", "/api/v1/peer/facts")[1]["facts"]["ready_workers"], "it knows of no worker")
+    capture = lab.capture()
+    code, said = master.run_verb("peer", "simulate", "--json", "--fail", fail)
+    assert code == 0, said
+    foreseen = json.loads(said)
+    began = monotonic()
+    await_true(lambda: capture.adverts("a", began), "no advert")
+    failed = monotonic()
+    with master.without_workers() if fail == "workers" else nullcontext():
+        if fail in ("local", "peer"):
+            lab.power_off(lab.a if fail == "local" else lab.b)
+        elif fail == "link":
+            lab.cut_link()
+        elif fail == "gateway":
+            lab.show("-n", lab.switch, "addr", "del", f"{gateways['a']}/24", "dev", "br0")
+        if not foreseen["changes"]:
+            hold(lab.a.has_vip, 6.0, lambda: f"foreseen was {foreseen['lines']}")
+            return
+        assert foreseen["holder"] == "peer"
+        await_true(lab.b.has_vip, lambda: f"foreseen was {foreseen['lines']}", 20)
+    took = monotonic() - failed
+    assert took == pytest.approx(foreseen["after"], rel=0.2, abs=0.3), foreseen["lines"]
