@@ -130,6 +130,23 @@ def _check_pool(source: Source, path: Path, pool: dict[str, Any]) -> None:
     if eject is not None and longest is not None and longest < eject:
         at = "max_eject" if "max_eject" in outlier else "eject"
         source.report((*path, "outlier", at), "max_eject must not be less than eject")
+    _check_retry(source, (*path, "retry"), pool)
+
+
+def _check_retry(source: Source, path: Path, pool: dict[str, Any]) -> None:
+    """Warn of an attempt that can't be followed by another, since it takes the time of all of them."""
+    retry = _mapping(pool.get("retry"))
+    on = retry.get("on")
+    response = _parsed(parse_duration, _mapping(pool.get("timeouts")).get("response", 60))
+    together = _parsed(parse_duration, retry.get("timeout")) if _is_set(retry, "timeout") else response
+    if response is None or together is None or together > response:
+        return
+    if isinstance(on, list) and "timeout" in on:
+        source.warn(
+            (*path, "timeout" if _is_set(retry, "timeout") else "on"),
+            "timeout is tried again only within the time of all attempts, and the first one may take all of it: "
+            "make retry.timeout longer than timeouts.response",
+        )
 
 
 def _check_sticky(source: Source, path: Path, sticky: dict[str, Any]) -> None:

@@ -129,7 +129,7 @@ def _pool(name: str, pool: Pool, seats: Iterator[int], secrets: tuple[str, ...])
             "on": sorted(set(pool.retry.on)),
             "budget": pool.retry.budget,
             "min": pool.retry.min,
-            "timeout": _retry_timeout(pool),
+            "timeout": pool.timeouts.response if pool.retry.timeout is None else pool.retry.timeout,
         },
         "keepalive": {
             "max_idle": pool.keepalive.max_idle,
@@ -145,13 +145,6 @@ def _pool(name: str, pool: Pool, seats: Iterator[int], secrets: tuple[str, ...])
         "when_all_down": pool.when_all_down,
         "sticky": _sticky(pool.sticky, secrets) if pool.sticky is not None else None,
     }
-
-
-def _retry_timeout(pool: Pool) -> float:
-    """Give the time for all attempts; left out, a first one that took its whole time must not be the last."""
-    if pool.retry.timeout is not None:
-        return pool.retry.timeout
-    return pool.timeouts.connect + pool.timeouts.response
 
 
 def _sticky(sticky: Sticky, secrets: tuple[str, ...]) -> dict[str, Any]:

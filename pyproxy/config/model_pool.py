@@ -226,8 +226,7 @@ class Retry(Section):
     min: int = Field(3, ge=0, le=10_000, description="Retries in 10 s that are allowed whatever the budget says.")
     timeout: Annotated[float, duration()] | None = Field(
         None,
-        description="Time for all attempts of one request together; null is `timeouts.response`, and "
-        "`timeouts.connect` on top.",
+        description="Time for all attempts of one request together; null is `timeouts.response`.",
     )
 
 

@@ -297,6 +297,26 @@ HTTP = "listeners: [{bind: '127.0.0.1:80'}]\n"
 
 
 @pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("retry: {on: [connect, timeout]}", ["on"]),
+        ("retry: {on: [timeout], timeout: 2s}, timeouts: {response: 2s}", ["timeout"]),
+        ("retry: {on: [timeout], timeout: 3s}, timeouts: {response: 2s}", []),
+        ("retry: {on: [timeout], timeout: 61s}", []),
+        ("retry: {timeout: 1s}", []),
+        ("", []),
+    ],
+)
+def test_a_timeout_that_is_never_tried_again_is_warned_of(tmp_path: Path, keys: str, expected: list[str]) -> None:
+    """The time of all attempts is by default what the first one may take."""
+    file = tmp_path / "lb.yml"
+    backend = "backends: [{address: '10.0.0.1:80'}]"
+    file.write_text(f"{HTTP}pools: {{web: {{{backend}{', ' if keys else ''}{keys}}}}}\n")
+    found = load_with_warnings(file).warnings
+    assert [item.path for item in found] == [f"pools.web.retry.{key}" for key in expected]
+
+
+@pytest.mark.parametrize(
     ("top", "keys", "expected"),
     [
         (HTTP, "samesite: none", ["samesite"]),

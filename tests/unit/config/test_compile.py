@@ -161,7 +161,7 @@ def test_plain_data() -> None:
         "on": ["503", "connect", "reset"],
         "budget": 0.125,
         "min": 0,
-        "timeout": 60.25,
+        "timeout": 60.0,
     }
     assert web["timeouts"] == {"connect": 0.25, "response": 60.0, "idle": 60.0, "tunnel": 3600.0}
     assert data["limits"]["body"] == 1024**2
