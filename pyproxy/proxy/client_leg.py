@@ -129,12 +129,12 @@ class ClientLeg(Leg):
         """
         Keep to this backend, and give the place where the connection waits on which the client may be logged in.
 
-        A connection for a proxy's many clients is not kept at all, nor is one too many.
+        A connection for a proxy's many clients isn't kept at all, nor one to a backend that has left, nor one too many.
         """
         own = self._find_own(served)
         if own is not None and own.is_pinned and own.backend is backend:
             return own.keepalive
-        if self.sender.is_trusted or self.plane.pins >= PINS_MAX:
+        if self.sender.is_trusted or self.plane.pins >= PINS_MAX or backend not in served.pool.backends:
             return Keepalive(_NOT_KEPT)
         keepalive = self._replace_own(served, Own(backend, _PINNED, is_pinned=True))
         self.plane.pins += 1

@@ -227,3 +227,24 @@ async def test_every_check_that_passes_is_told(world: World, monkeypatch: pytest
     world.says[8001] = True
     await world.tick()
     assert told == [("web", 1, 5.0), ("web", 1, 7.0)]
+
+
+async def test_others_are_asked_to_give_way_to_a_check_that_waits() -> None:
+    """A part of its timeout without an answer is enough; one that is answered at once asks for nothing."""
+    waits: list[str] = []
+    told, never = asyncio.Event(), asyncio.Event()
+
+    def note(address: str) -> None:
+        waits.append(address)
+        told.set()
+
+    async def check(target: Target) -> CheckResult:
+        if target.port == 8000:
+            await never.wait()
+        return CheckResult(1.0, True, "L7 200", 0.001)
+
+    prober = Prober(lambda *_: None, lambda *_: None, on_wait=note, check=check)
+    prober.update(make_pool("web", (member(0), member(1)), health=replace(HEALTH, timeout=0.0)))
+    await asyncio.wait_for(told.wait(), 5)
+    await prober.close()
+    assert waits == ["10.0.0.1:8000"]

@@ -286,6 +286,20 @@ def test_a_login_in_flight_while_its_node_leaves() -> None:
     assert stage.plane.pins == 0
 
 
+def test_a_login_asked_for_by_a_node_that_has_left_holds_for_nothing() -> None:
+    """Its answer comes, but the client's next request goes to who is left, and nothing is counted as held."""
+    stage = Stage(make_config(make_pool("web", TWO)))
+    origin = stage.start(GET)
+    tell(stage, is_removed=True)
+    stage.answer(origin, CHALLENGE)
+    assert origin.is_lost
+    assert stage.plane.pins == 0
+    stage.ask(LOGIN)
+    assert stage.loop.dials[0].address[1] == 8002
+    stage.answer(stage.accept(), OK)
+    assert stage.ends == [(401, "--"), (200, "--")]
+
+
 def test_a_login_behind_send_proxy() -> None:
     """Its connections are one client's anyhow; with a login the client also keeps to the node."""
     stage, origin = logged_in(send_proxy="v1")

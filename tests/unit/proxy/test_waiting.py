@@ -299,3 +299,44 @@ def test_a_client_that_leaves_after_its_whole_body_gives_up_its_place() -> None:
     place.plane.run()
     assert place.ends == [(499, "CQ")]
     assert len(place.line) == 0
+
+
+class Pair(Place):
+    """Two backends that take a request each: ``b`` is busy with /0, and /1 is being dialled to ``a``, which refuses."""
+
+    def __init__(self) -> None:
+        backends = [make_backend("b", port=8001, max_conns=1), make_backend("a", port=8002, max_conns=1)]
+        self.plane = FakePlane(make_config(make_pool("web", tuple(backends), queue=Queue(9, 5.0))))
+        self.clients, self.origins = [], []
+        self.line = self.plane.pools["web"].line
+        self.come()
+        self.busy = self.accept()
+        self.come()
+
+    def refuse(self) -> None:
+        """Let ``a`` refuse."""
+        self.plane.fake_loop.dials[0].refuse()
+        self.plane.run()
+
+
+def test_who_was_tried_already_goes_first() -> None:
+    """Refused by one backend, it stands before those who came later and wait for the other one as well."""
+    place = Pair()
+    place.come()
+    place.come()
+    place.refuse()  # now /1 waits for b, and /2 is being dialled to a
+    assert len(place.line) == 2
+    place.busy.receive(OK)
+    place.plane.run()
+    assert place.served() == [b"/0", b"/1"]
+
+
+def test_who_was_tried_already_keeps_nobody_waiting() -> None:
+    """What it can't use is room for those behind it."""
+    place = Pair()
+    place.refuse()
+    assert len(place.line) == 1
+    place.come()
+    place.plane.fake_loop.advance(LOOK_SECONDS)
+    assert [dial.address[1] for dial in place.plane.fake_loop.dials] == [8002]
+    assert len(place.line) == 1
