@@ -230,7 +230,8 @@ class Upstream(Leg):
         if exchange is None:
             self.keepalive.discard(self)
             return
-        event = self.reader.end_of_stream(clean=clean)
+        # Who refuses an upload and closes is sent more of it, which is answered by a reset: that was us.
+        event = self.reader.end_of_stream(clean=clean or exchange.refuses_upload())
         if event is not None:
             try:
                 exchange.handle_response([event])
