@@ -263,6 +263,14 @@ class Exchange(Answering):
         if any(attempt.counts for attempt in self.attempts[:-1]):
             upstream.deadline = min(upstream.deadline, self.plane.now + self._time_left(served))
 
+    def name_limit(self, setting: str, seconds: float, now: float) -> bytes:
+        """Name the limit that the present attempt has passed: its own, or that of all attempts if that came first."""
+        served = self.served
+        assert served is not None
+        if now < self.attempts[-1].started + seconds:
+            return refusals.over("retry.timeout", served.retry.timeout)
+        return refusals.over(setting, seconds)
+
     def _make_request(self, head: RequestHead, backend: "Backend") -> bytes:
         route = self.route
         assert route is not None

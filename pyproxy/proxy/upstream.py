@@ -274,7 +274,8 @@ class Upstream(Leg):
         if stalled:
             exchange.upstream_failed(BodyStalled(note=over("timeouts.idle", timeouts.idle)))
         else:
-            exchange.upstream_failed(ResponseTimeout(note=over("timeouts.response", timeouts.response)))
+            note = exchange.name_limit("timeouts.response", timeouts.response, now)
+            exchange.upstream_failed(ResponseTimeout(note=note))
 
 
 def _dial_error(error: OSError) -> ExchangeError:
@@ -323,10 +324,11 @@ class Dial:
         if self._made is not None:
             self._made.close()
 
-    def on_deadline(self, _now: float) -> None:
+    def on_deadline(self, now: float) -> None:
         """Give up and tell the exchange."""
-        timeouts = self._plane.pools[self.backend.pool].timeouts
-        self._fail(DialTimeout(note=over("timeouts.connect", timeouts.connect)))
+        timeouts, exchange = self._plane.pools[self.backend.pool].timeouts, self._exchange
+        if exchange is not None:
+            self._fail(DialTimeout(note=exchange.name_limit("timeouts.connect", timeouts.connect, now)))
 
     def backend_down(self) -> None:
         """Give up and tell the exchange: checks say that the backend is down."""

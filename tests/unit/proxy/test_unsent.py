@@ -235,6 +235,7 @@ def test_the_last_failure_is_told() -> None:
     stage.refuse()
     stage.wait(CONNECT_SECONDS + 0.2)
     assert stage.ends == [(504, "sC")]
+    assert stage.plane.finished[0].why.endswith(b": timeouts.connect is 3 s")
 
 
 def test_the_time_for_all_attempts() -> None:
@@ -246,6 +247,7 @@ def test_the_time_for_all_attempts() -> None:
     stage.wait(4.3)
     assert stage.ends == [(504, "sC")]
     assert [attempt.backend for attempt in stage.plane.finished[0].attempts] == [b"a", b"b"]
+    assert stage.plane.finished[0].why.endswith(b": retry.timeout is 4 s")
 
 
 def test_what_is_sent_again_gets_what_is_left() -> None:
@@ -260,6 +262,7 @@ def test_what_is_sent_again_gets_what_is_left() -> None:
     assert stage.ends == []
     stage.wait(0.7)
     assert stage.ends == [(504, "sH")]
+    assert stage.plane.finished[0].why.endswith(b": retry.timeout is 25 s")
 
 
 def test_room_is_waited_for() -> None:
