@@ -90,6 +90,15 @@ class Program:
         """What the program has said on stderr so far."""
         return self._errors.read_text(encoding="utf-8", errors="replace")
 
+    def says(self, text: str) -> bool:
+        """Whether this is on stderr, or comes there in a moment: its log is written by a thread."""
+        until = time.monotonic() + DEADLINE
+        while text not in self.stderr:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
+
     @property
     def stdout(self) -> str:
         """What the program has said on stdout so far."""

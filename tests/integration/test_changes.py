@@ -20,6 +20,7 @@ from tests.integration.nginx import Nginx
 from tests.integration.origin import Origin, OriginConnection
 from tests.integration.ports import Ports
 from tests.integration.program import Program
+from tests.integration.supervised import until
 from tests.integration.wire import DEADLINE
 
 ALL = "/api/v1/pools/web/backends"
@@ -180,7 +181,7 @@ async def test_the_file_wins_when_it_changes(nodes: list[Nginx], start_program: 
     program.start()
     assert (_backend(program)["weight"], _backend(program)["state"]) == (2, "drain")
     assert _backend(program, "n2")["weight"] == 9
-    assert "web/n1/weight is as the configuration has it: weight 9 by 127.0.0.1 is overruled" in program.stderr
+    assert program.says("web/n1/weight is as the configuration has it: weight 9 by 127.0.0.1 is overruled")
 
 
 async def test_what_expires_is_over_by_itself(
@@ -204,7 +205,7 @@ async def test_a_bad_journal_is_put_aside(
     """The program starts, says so, and keeps the file for whoever wants to look."""
     (tmp_path / "overrides.json").write_bytes(content)
     program = start_program(_config(nodes, state_dir=str(tmp_path)))
-    assert "overrides.json can't be used: it " in program.stderr
+    assert program.says("overrides.json can't be used: it ")
     assert (tmp_path / "overrides.json.bad-1").read_bytes() == content
     assert program.change("PATCH", A, {"state": "drain"})[0] == 200
 
@@ -219,16 +220,14 @@ async def test_a_full_disk_changes_nothing(nodes: list[Nginx], start_program: St
 
 
 async def test_a_worker_that_hangs(nodes: list[Nginx], start_program: StartProgram) -> None:
-    """The answer says that the change is not in force everywhere; it will be."""
+    """Unless another one is there in its place in time, the answer says that the change is not in force everywhere."""
     program = start_program(_config(nodes))
     pid = program.workers()[1]
     os.kill(pid, signal.SIGSTOP)
-    try:
-        status, answer = await asyncio.to_thread(program.change, "PATCH", A, {"state": "drain"})
-        assert (status, _backend(program)["state"]) == (503, "drain")
-        assert answer["error"].startswith("not taken in time by worker 1")
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    status, answer = await asyncio.to_thread(program.change, "PATCH", A, {"state": "drain"})
+    assert _backend(program)["state"] == "drain"
+    assert status == 200 or (status == 503 and answer["error"].startswith("not taken in time by worker 1"))
+    until(lambda: pid not in program.workers(), "another worker takes its place")
     assert program.change("PATCH", A, {"state": "maint"})[0] == 200
 
 

@@ -58,8 +58,8 @@ async def test_a_node_that_is_killed_under_wrk(wrk: str, start_nginx: StartNginx
     for pid in pids(b):
         os.kill(pid, signal.SIGKILL)
     await until(lambda: program.metric("pyproxy_backend_ejections_total", backend="b") > 0, "ejected")
-    assert "web/b is passed over for 0.5 s: " in program.stderr
-    assert "failures in a row, the last: the backend " in program.stderr
+    assert program.says("web/b is passed over for 0.5 s: ")
+    assert program.says("failures in a row, the last: the backend ")
     b.stop()
     b.start()
     served = program.metric("pyproxy_backend_requests_total", backend="b")
@@ -68,7 +68,7 @@ async def test_a_node_that_is_killed_under_wrk(wrk: str, start_nginx: StartNginx
     assert "Non-2xx" not in output, output
     assert "Socket errors" not in output, output
     assert program.metric("pyproxy_backend_requests_total", backend="b") > served
-    assert "web/b is no longer passed over, after" in program.stderr
+    assert program.says("web/b is no longer passed over, after")
     assert {name for name, backend in members(program).items() if backend["ejected"]} == set()
     await program.settled()
     lines = [parse(line) for line in program.log.raw_lines()]
@@ -99,7 +99,7 @@ async def test_passed_over_as_long_as_it_is_said(
     bad.play(serve())
     assert program.change("PATCH", f"{ALL}/bad", {"state": "ready"})[1]["available"] is True
     assert await answers(program, connect_to) == {(200, "good"), (200, "bad")}
-    assert "web/bad is no longer passed over" in program.stderr
+    assert program.says("web/bad is no longer passed over")
 
 
 async def test_gateway_errors_count(
@@ -128,7 +128,7 @@ async def test_gateway_errors_count(
             other = await connect_to(program.port, source="127.0.0.2")
             await other.ask(get("app.test", path))
             other.close()
-    assert "failures in a row, the last: the backend answered 503" in program.stderr
+    assert program.says("failures in a row, the last: the backend answered 503")
 
 
 async def test_a_client_that_leaves_is_nothing_against_the_node(
@@ -177,11 +177,11 @@ async def test_the_last_one_stays(start_origin: StartOrigin, start_program: Star
     statuses = {(await client.ask(REQUEST)).status for _ in range(10)}
     assert statuses == {502}
     assert members(program)["b"]["ejected"] is False
-    assert "web/b can't be spared" in program.stderr
+    assert program.says("web/b can't be spared")
     a.play(serve())
     assert program.change("PATCH", f"{ALL}/b", {"state": "maint"})[0] == 200
     assert await answers(program, connect_to) == {(200, "a")}
-    assert "too few others are available" in program.stderr
+    assert program.says("too few others are available")
 
 
 async def test_a_check_that_passes_ends_it(

@@ -137,7 +137,7 @@ def test_combined_line_is_parsed() -> None:
     """A line of the combined format comes apart into typed fields."""
     line = parse(
         '127.0.0.1 - - [22/Nov/2026:16:00:00 +0000] "GET / HTTP/1.1" 502 27 "-" "curl/8" '
-        "rt=0.011 ua=a,b us=-,502 ut=0.001,0.010 tries=2 end=SH id=abc"
+        'rt=0.011 ua=a,b us=-,502 ut=0.001,0.010 tries=2 end=SH why="the connection broke" id=abc'
     )
     assert (line.request, line.status, line.bytes, line.ua, line.us) == (
         "GET / HTTP/1.1",

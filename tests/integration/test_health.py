@@ -124,7 +124,7 @@ async def test_a_node_that_is_killed_goes_and_comes_back(
         await asyncio.sleep(0.3)
         assert members(program)["b"]["total"] == total, "who is down gets nothing"
     assert set(seen) == {200}
-    assert f"web/b ({b.address}) is down: L4 refused" in program.stderr
+    assert program.says(f"web/b ({b.address}) is down: L4 refused")
     shown = members(program)["b"]
     assert (shown["available"], shown["last_check"]["ok"], shown["last_check"]["detail"]) == (
         False,

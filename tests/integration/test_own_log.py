@@ -97,7 +97,7 @@ def test_a_link_in_the_state_dir_leads_nowhere(tmp_path: Path, start_program: St
     assert program.change("PATCH", "/api/v1/pools/web/backends/a", {"state": "drain"})[0] == 200
     assert victim.read_text() == "precious"
     assert json.loads((state / "overrides.json").read_text())["overrides"]
-    assert f"{state} is writable by others (mode 0777)" in program.stderr
+    assert program.says(f"{state} is writable by others (mode 0777)")
 
 
 def test_a_backend_that_is_our_own_listener_is_warned_of(start_program: StartProgram, ports: Ports) -> None:
@@ -112,7 +112,7 @@ def test_a_backend_that_is_our_own_listener_is_warned_of(start_program: StartPro
     assert program.stderr.count("is our own listener chain") == 1
     added = {"name": "late", "address": f"127.0.0.2:{own}"}
     assert program.change("POST", "/api/v1/pools/web/backends", added)[0] == 201
-    assert f"backend late (127.0.0.2:{own}) is our own listener chain" in program.stderr
+    assert program.says(f"backend late (127.0.0.2:{own}) is our own listener chain")
 
 
 def test_a_request_that_comes_back_again_and_again_ends(start_program: StartProgram, ports: Ports) -> None:

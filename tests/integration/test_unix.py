@@ -117,7 +117,7 @@ async def test_from_socket_to_socket(path: Path, start_program: StartProgram) ->
     program = start_program({"workers": 2, **on(path, mode=0o620, owner="daemon:daemon")})
     assert stat.S_IMODE(path.stat().st_mode) == 0o620
     assert (path.owner(), path.group()) == ("daemon", "daemon")
-    assert f"listening on unix:{path} (main)" in program.stderr
+    assert program.says(f"listening on unix:{path} (main)")
     async with node(app(path)) as connections:
         answer = await ask(path, once("/a?b"))
     assert (answer.status, answer.body) == (200, b"/a?b")
@@ -279,7 +279,7 @@ async def test_the_admin_api(path: Path, tmp_path: Path, ports: Ports) -> None:
     program = UnixAdmin(tmp_path, ports, {**on(path), "admin": {"bind": f"unix:{admin}"}})
     try:
         program.start()
-        assert f"admin API on unix:{admin}" in program.stderr
+        assert program.says(f"admin API on unix:{admin}")
         assert stat.S_IMODE(admin.stat().st_mode) == 0o660
         status, body = program.admin("/api/v1/status")
         assert (status, f'"unix:{path}"' in body.decode()) == (200, True)
