@@ -94,10 +94,6 @@ class Answering(Ending):
             elif self.request is REQUEST_DONE:
                 upstream.deadline = self.plane.now + served.timeouts.response
 
-    def refuses_upload(self) -> bool:
-        """Whether the backend has answered with an error before the body was there, for whose end it need not wait."""
-        return self.request is REQUEST_BODY and bool(self.attempts) and self.attempts[-1].status >= 400
-
     def reads_apart(self) -> bool:
         """Whether the answer's body passes inside the kernel, and the backend's transport doesn't read."""
         return self._splice is not None and self._splice.reads(self.upstream)

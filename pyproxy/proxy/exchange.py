@@ -308,8 +308,8 @@ class Exchange(Answering):
     def _count_failure(self, served: "ServedPool", error: ExchangeError) -> None:
         """Hold an error against the backend, unless it was to be expected or is held against it already."""
         attempt = self.attempts[-1]
-        if self.refuses_upload():
-            return
+        if attempt.status >= 400 and self.request is REQUEST_BODY:
+            return  # it refuses the upload, and need not wait for its end
         if attempt.status not in GATEWAY_ERRORS and not attempt.was_closed_as_idle(error):
             served.count_failure(attempt, error)
 

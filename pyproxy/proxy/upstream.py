@@ -230,8 +230,7 @@ class Upstream(Leg):
         if exchange is None:
             self.keepalive.discard(self)
             return
-        # Who refuses an upload and closes is sent more of it, which is answered by a reset: that was us.
-        event = self.reader.end_of_stream(clean=clean or exchange.refuses_upload())
+        event = self.reader.end_of_stream(clean=clean)
         if event is not None:
             try:
                 exchange.handle_response([event])

@@ -278,17 +278,6 @@ def test_a_refusal_that_was_cut_short_is_still_one(said: bytes, failures: int) -
     assert not stage.client.is_lost
 
 
-@pytest.mark.parametrize("framing", UPLOADS)
-def test_a_refusal_that_lasts_as_long_as_its_connection(framing: str) -> None:
-    """Our going on with the upload makes the end of it a reset; a 200 may have been cut by one, and is an error."""
-    unframed = REFUSED.replace(b"Content-Length: 4\r\n", b"")
-    stage = refuse_upload(framing, unframed)
-    assert stage.got.endswith(b"\r\n\r\n4\r\nbig\n\r\n0\r\n\r\n")
-    assert stage.ends == [(413, "--")]
-    assert stage.plane.pools["web"].pool.backends[0].failures == 0
-    assert refuse_upload(framing, unframed.replace(b"413", b"200")).ends == [(200, "SD")]
-
-
 def test_a_connection_on_which_a_write_failed_is_not_kept() -> None:
     """Its answer was whole and would let it live; the next request, which waits already, gets another one."""
     stage = keeping()
