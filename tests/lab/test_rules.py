@@ -84,9 +84,9 @@ def test_with_a_link_a_forger_moves_nothing(proxied_lab: Lab, source: str, prior
 
 def test_without_a_link_a_flood_of_farewells_stops_no_lease(lab: Lab) -> None:
     """Each is answered, but neither adverts nor the lease wait for their end."""
-    master, backup = Speaker(lab.a, MULTICAST, 150), Speaker(lab.b, MULTICAST, 100)
+    master = Speaker(lab.a, MULTICAST, 150)
     master.await_state("master")
-    backup.await_state("backup")
+    Speaker(lab.b, MULTICAST, 100).await_state("backup")
     with valid_adverts(lab, STRANGER, 0, interval=0.02):
         hold(lambda: lab.holders() == ["a"], 4.0, "it is gone")
     assert "put back" not in master.process.log
@@ -94,8 +94,9 @@ def test_without_a_link_a_flood_of_farewells_stops_no_lease(lab: Lab) -> None:
 
 def test_without_a_link_a_stranger_who_falls_silent_is_over(lab: Lab) -> None:
     """He can win, as the RFC has it; a down interval after his end one of ours has the addresses again."""
-    nodes = Speaker(lab.a, MULTICAST, 150), Speaker(lab.b, MULTICAST, 100)
+    nodes = [Speaker(lab.a, MULTICAST, 150)]
     nodes[0].await_state("master")
+    nodes.append(Speaker(lab.b, MULTICAST, 100))
     nodes[1].await_state("backup")
     with valid_adverts(lab, STRANGER, 255):
         await_true(lambda: not lab.holders(), "he didn't win")
