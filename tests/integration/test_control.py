@@ -114,9 +114,9 @@ def test_a_second_program_on_the_same_port_fails(make: Start) -> None:
     second.config["listeners"] = first.config["listeners"]
     second.spawn()
     assert second.wait() == 1
-    last = second.stderr.splitlines()[-1]
+    said = second.stderr
     expected = f"pyproxy: can't listen on 127.0.0.1:{first.port} (main): the address is already in use"
-    assert last.startswith(expected)
+    assert any(line.startswith(expected) for line in said.splitlines())
     assert {ask(first.port)[1] for _ in range(20)} == {first.pid()}
 
 
