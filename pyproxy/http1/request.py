@@ -5,11 +5,11 @@ Obligations of the caller: after an ExchangeError event nothing more is fed. Aft
 body included, the reader is suspended: the caller keeps what arrives until the answer is known, then either
 never feeds again (a tunnel) or calls ``resume()`` and feeds ``rest`` and what it kept.
 
-The parser takes a head with Upgrade for the end of HTTP and would skip a body behind it. That body is therefore
-framed here: by its length, without a parser, or by a new parser that is led to the beginning of a chunked one.
+The parser takes a head with Upgrade for the end of HTTP and would skip a body behind it, and it doesn't tell where in
+what it was fed a chunked body ends. Such bodies are therefore framed here: by their length, without a parser, or by a
+new parser that is led to the beginning of a chunked one and gets no more than that.
 """
 
-import re
 from typing import Final
 
 import httptools
@@ -18,11 +18,11 @@ from pyproxy.errors import (
     BadRequest,
     ExchangeError,
     HeadTooLarge,
-    MethodUnsupported,
     TargetTooLong,
     VersionUnsupported,
     excerpt,
 )
+from pyproxy.http1.chunks import ChunkCounter
 from pyproxy.http1.faults import explain_fault, first_line
 from pyproxy.http1.fields import (
     FRAMING_FIELDS,
@@ -37,7 +37,6 @@ from pyproxy.http1.reader import Event
 from pyproxy.http1.request_line import (
     RequestLine,
     is_line_refused,
-    is_method_refused,
     may_become_line,
     read_line,
     version_at,
@@ -53,13 +52,13 @@ _FEED_SLACK_BYTES: Final = 16 * 1024
 #: Blank lines that may come before a request.
 _BLANK_BYTES_MAX: Final = 1024
 #: Leads a parser to where a chunked body begins; only of the body anything is reported.
-_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-#: Where a chunked body may end: behind an empty line.
-_EMPTY_LINE: Final = re.compile(rb"(?<=\n)\r\n")
-#: What the parser says of a method that it doesn't know,
+_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: What the parser says of a method that it doesn't know.
 _METHOD_REFUSED: Final = "Invalid method encountered"
-#: and behind a head whose coding it doesn't know; ours has looked at it before.
-_CODING_REFUSED: Final = "Request has invalid `Transfer-Encoding`"
+
+
+class _ChunkedBodyError(Exception):
+    """Stops the parser in front of a chunked body, which isn't its own to read."""
 
 
 class RequestReader(TrackingReader):
@@ -72,6 +71,7 @@ class RequestReader(TrackingReader):
     __slots__ = (
         *("_complete", "_fed", "_head", "_is_last", "_limits", "_original", "_parser", "_size", "_waits"),
         *("_skipped", "_suspends", "rest", "suspended"),
+        *("_counter", "_stumbled"),
     )
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -84,8 +84,10 @@ class RequestReader(TrackingReader):
         self._size = 0  # of the present feed
         self._original: RequestLine | RequestHead | None = None  # what the parser reads a stand-in for
         self._waits = False  # there is a request line for us to read, once it is whole
-        self._skipped = False  # the parser has left the body of this message unread
+        self._skipped = False  # the parser has left the body of this message, of known length, unread
         self._suspends = False  # the body that is being read belongs to an upgrade
+        self._counter = ChunkCounter()  # of the chunked body that is being read
+        self._stumbled = False  # the parser can't read its trailers
         self.suspended = False
         self.rest = b""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -115,13 +117,12 @@ class RequestReader(TrackingReader):
         self._events = events
         if self._failed or self._parser is None:
             return events  # closed or refused: the caller may still be in the middle of something
-        if self._suspends:
-            self._feed_upgrade_body(data)
-            return events
-        if self._head is None and not self._fed:
+        if self._complete:  # and not in a plain body
+            data = self._feed_chunked(data)
+        elif not self._fed:
             self._begun = data
             self._at = self._walked = 0
-        elif self._past:
+        else:
             data = self._go_on(data)
         while data:
             data = self._parse(data)
@@ -140,6 +141,9 @@ class RequestReader(TrackingReader):
         except httptools.HttpParserError as error:
             return self._handle_parser_error(error, data)
         if self._head is not None:
+            if not self._complete and parser.get_method() == b"PRI":
+                # For the parser HTTP/2 begins here, whatever the line says, and it would wait for the next one.
+                return self._read_line(self._begun[self._find_start() :], _METHOD_REFUSED)
             self._handle_unfinished(len(data))
         elif not self._events or data[-1] != _LINE_FEED:
             self._handle_remainder(len(data))
@@ -173,27 +177,42 @@ class RequestReader(TrackingReader):
             self.suspended = True
             self.rest = rest
 
-    def _feed_upgrade_body(self, data: bytes) -> None:
-        """Feed a chunked body in pieces that end where it may end: what follows it is not to be parsed."""
-        parser, size, begin = self._parser, len(data), 0
+    def _begin_chunked(self) -> bytes:
+        """Let a new parser read the chunked body of the head that was reported last; return what follows the body."""
+        head = self._events[-1]
+        rest = self._begun[self._find_head_end() :]
+        parser = self._parser = httptools.HttpRequestParser(self)
+        self._original = head
+        self._head = None
+        self._complete = False
+        self._suspends = head.upgrade is not None
+        self._is_last = not head.keep_alive
+        parser.feed_data(_CHUNKED_HEAD)
+        return self._feed_chunked(rest)
+
+    def _feed_chunked(self, data: bytes) -> bytes:
+        """Take more of a chunked body; return what follows it and is to be parsed."""
+        parser = self._parser
         assert parser is not None
-        # What leads to the empty line may have begun in the last feed.
-        ends = [
-            *range(1, min(size, 4)),
-            *[found.end() for found in _EMPTY_LINE.finditer(data) if found.end() > 3],
-            size,
-        ]
-        try:
-            for end in ends:
-                parser.feed_data(data[begin:end])
-                begin = end
-                if self._head is None:
-                    self._end_body(data[end:])
-                    return
-        except httptools.HttpParserError as error:
-            self._handle_parser_error(error, data)
-            return
-        self._handle_unfinished(size)
+        end = self._counter.find_end(data)
+        if not self._stumbled:
+            try:
+                parser.feed_data(data if end < 0 else data[:end])
+            except httptools.HttpParserUpgrade:
+                pass  # so say the trailers, behind which it ends
+            except httptools.HttpParserError as error:
+                if not self._handle_body_error(str(error)):
+                    return b""
+        if end < 0:
+            self._handle_unfinished(len(data))
+            return b""
+        if self._stumbled:
+            self._stumbled = False
+            self.on_message_complete()
+        assert self._head is None, "the parser has found another end"
+        rest = data[end:]
+        self._end_body(rest)
+        return b"" if self.suspended or self._failed else self._begin_anew(rest)
 
     def _fail(self, error: ExchangeError) -> None:
         """Report the error with as much of the request line as was valid."""
@@ -201,7 +220,7 @@ class RequestReader(TrackingReader):
         if head is not None and parser is not None and not self._complete and type(error) is not VersionUnsupported:
             head.version = _VERSIONS.get(parser.get_http_version(), 0)
             if head.version:
-                head.method = parser.get_method()
+                head.method = head.method or parser.get_method()
                 if type(self._original) is RequestLine:
                     self._original.name(head)
                 error.head = head
@@ -231,7 +250,8 @@ class RequestReader(TrackingReader):
         """Take a field of the head; trailers come here too and are dropped."""
         head = self._head
         if head is None or self._complete:
-            self._take_trailer(name)
+            if name.lower() in FRAMING_FIELDS:
+                self._distrust()
             return
         handler = REQUEST_FIELDS.get(name, LEARN_REQUEST_FIELD)
         if handler is None or handler(head, name, value):
@@ -239,10 +259,10 @@ class RequestReader(TrackingReader):
         else:
             head.handled.append((name, value))
 
-    def _take_trailer(self, name: bytes) -> None:
-        """Drop a trailer; behind one that means something to the parser it can't be trusted with another request."""
-        if name.lower() in FRAMING_FIELDS and self._head is not None:
-            self._is_last = True
+    def _distrust(self) -> None:
+        """Read no other request behind one whose trailers would frame something if they were fields."""
+        self._is_last = True
+        if self._head is not None:
             self._head.keep_alive = False
 
     def on_headers_complete(self) -> None:
@@ -267,13 +287,17 @@ class RequestReader(TrackingReader):
         if head.upgrade is not None:
             asked = upgrading and head.nominated is not None and b"upgrade" in head.nominated
             head.upgrade = offered_upgrade(head, head.upgrade) if asked else None
-        self._skipped = upgrading and head.has_body
+        self._skipped = upgrading and head.has_body and not head.chunked
         self._complete = True
         self._fed = 0
         if head.has_body:
             self._length = head.content_length or 0
             self._seen = self._overhead = 0
         self._events.append(head)
+        if head.chunked:
+            self._counter = ChunkCounter()
+            if upgrading or self._find_head_end() < len(self._begun):
+                raise _ChunkedBodyError
 
     def _find_version(self, parser: httptools.HttpRequestParser, at: int) -> int:
         """
@@ -332,38 +356,24 @@ class RequestReader(TrackingReader):
         """Read a body that the parser takes for what follows an upgrade."""
         self._skipped = False
         self._suspends = head.upgrade is not None
-        if head.chunked:
-            self._begin_chunked(head)
-        else:
-            self._remaining, self._length = self._length, 0
+        self._remaining, self._length = self._length, 0
         if rest:
             events = self._events
             events += self.feed(rest)
             self._events = events
         return b""
 
-    def _begin_chunked(self, head: RequestHead) -> None:
-        """Let a new parser stand at the beginning of the chunked body that belongs to a head which was reported."""
-        parser = self._parser = httptools.HttpRequestParser(self)
-        self._begun = b""
-        self._original = head
-        self._head = None
-        self._complete = False
-        parser.feed_data(_CHUNKED_HEAD)
-
     def _handle_parser_error(self, error: httptools.HttpParserError, data: bytes) -> bytes:
         """Refuse the message, or return what it is to be read from instead."""
+        if self._complete and not self._failed:
+            return self._begin_chunked()  # so want we, or the parser knows no tab behind "chunked"
         text = str(error)
         if self._failed or (self._head is None and text.startswith("Data after")):
             return b""  # pipelined behind "Connection: close": nobody will answer it
-        if self._complete:
-            return self._handle_body_error(text)
         if is_line_refused(error) and self._original is None:
             start = self._find_start()
             if start >= 0:
                 return self._read_line(self._begun[start:], text)
-            if is_method_refused(error):
-                self._fail(MethodUnsupported())
         if text in {"Invalid HTTP version", "Expected SOURCE method for ICE/x.x request", "Pause on PRI/Upgrade"}:
             self._fail(VersionUnsupported())
         else:
@@ -371,24 +381,15 @@ class RequestReader(TrackingReader):
             self._fail(BadRequest(words, note))
         return b""
 
-    def _handle_body_error(self, text: str) -> bytes:
-        head = self._head
-        assert head is not None
-        if text == _CODING_REFUSED:
-            end = self._find_head_end()
-            if end >= 0:  # the parser knows no tab behind "chunked"
-                rest = self._begun[end:]
-                self._begin_chunked(head)
-                return rest
-        elif head.chunked and ("Content-Length" in text or "Transfer-Encoding" in text):
-            # A trailer that frames nothing, as all of them; the body is whole. Only the parser is lost.
-            head.keep_alive = False
-            self._is_last = True
-            self.on_message_complete()
-            return b""
-        words, note = explain_fault(text, b"", begins=False, is_request=True)
-        self._fail(BadRequest(words, note))
-        return b""
+    def _handle_body_error(self, text: str) -> bool:
+        """Refuse a chunked body, unless the parser stumbled over trailers that frame nothing, as all of them."""
+        if "Content-Length" in text or "Transfer-Encoding" in text:
+            self._distrust()
+            self._stumbled = True
+        else:
+            words, note = explain_fault(text, b"", begins=False, is_request=True)
+            self._fail(BadRequest(words, note))
+        return self._stumbled
 
     def _handle_unfinished(self, size: int) -> None:
         """Bound what an unfinished message may take; leave the parser where the body is plain."""
@@ -419,9 +420,7 @@ class RequestReader(TrackingReader):
         if self._failed:
             return
         begun, start = self._begun, self._find_start()
-        if start < 0 and self._events and self._events[-1] is END:
-            self._unsure = True
-        elif start < 0 or start < len(begun) or not self._events:
+        if start < len(begun) or not self._events:
             self._keep_past()
             self._fed += size
             if start == len(begun) and self._fed > _BLANK_BYTES_MAX:

@@ -27,7 +27,13 @@ _WELL_KNOWN: Final = frozenset(
     b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH".split()
 )
 _METHOD_REFUSALS: Final = frozenset(
-    {"Invalid method encountered", "Expected space after method", "Invalid method for HTTP/x.x request"}
+    {
+        "Invalid method encountered",
+        "Expected space after method",
+        "Invalid method for HTTP/x.x request",
+        "Expected HTTP/2 Connection Preface",  # behind any line with the method PRI,
+        "Pause on PRI/Upgrade",  # and behind the preface itself
+    }
 )
 
 
@@ -54,14 +60,9 @@ class RequestLine:
         head.received = self.target
 
 
-def is_method_refused(error: httptools.HttpParserError) -> bool:
-    """Whether the parser doesn't know the method."""
-    return str(error) in _METHOD_REFUSALS
-
-
 def is_line_refused(error: httptools.HttpParserError) -> bool:
     """Whether the parser stumbled over what we may be able to read."""
-    return is_method_refused(error) or isinstance(error, httptools.HttpParserInvalidURLError)
+    return str(error) in _METHOD_REFUSALS or isinstance(error, httptools.HttpParserInvalidURLError)
 
 
 def may_become_line(beginning: bytes) -> bool:

@@ -1,9 +1,9 @@
 """
 Where in the bytes that are fed a request begins: httptools doesn't tell.
 
-It is needed seldom: for request lines that the parser refuses and we don't, and for the exact version of a request
-that was pipelined or came in pieces. Then the complete messages of the feed are counted off, by the ends of their heads
-and by their lengths. Behind a chunked one it can't be known; then the parser has the last word. Must not know what a
+It is needed seldom: for request lines that the parser refuses and we don't, for the exact version of a request that was
+pipelined or came in pieces, and for where a chunked body begins. Then the complete messages of the feed are counted
+off, by the ends of their heads and by their lengths; behind a chunked one counting begins anew. Must not know what a
 head means.
 """
 
@@ -23,31 +23,25 @@ _TAIL_BYTES: Final = len(_HEAD_END) - 1
 class TrackingReader(MessageReader):
     """What RequestReader knows of the bytes that the parser was fed."""
 
-    __slots__ = ("_at", "_begun", "_past", "_said", "_unsure", "_walked")
+    __slots__ = ("_at", "_begun", "_past", "_said", "_walked")
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = b""  # bytes up to the end of this feed in which it does; nothing if that isn't known
+        self._begun = b""  # bytes up to the end of this feed in which it does
         self._at = 0  # up to here they are counted off; -1 if the head that goes on in them began before
         self._walked = 0  # so many events are counted off
         self._past = b""  # of an incomplete head: its request line as far as it has come, or behind that the last bytes
         self._said = -1  # the version in that line
-        self._unsure = False  # whether anything has come of the next message
 
     def _find_start(self) -> int:
-        """Give where in ``_begun`` the message begins that is being read, -1 if it doesn't or that isn't known."""
-        if not self._begun or self._unsure:
-            return -1
+        """Give where in ``_begun`` the message begins that is being read, -1 if it began before."""
         self._walk(len(self._events))
-        return self._at if self._begun else -1
+        return self._at
 
     def _find_head_end(self) -> int:
-        """Give where in ``_begun`` the body begins whose head was reported last, -1 if that isn't known."""
-        if not self._begun or self._unsure:
-            return -1
+        """Give where in ``_begun`` the body begins whose head was reported last."""
         self._walk(len(self._events) - 1)
-        end = self._begun.find(_HEAD_END, max(0, self._at))
-        return -1 if end < 0 else end + len(_HEAD_END)
+        return self._begun.index(_HEAD_END, max(0, self._at)) + len(_HEAD_END)
 
     def _walk(self, count: int) -> None:
         """Count off the messages of so many events, and blank lines in front of the next one."""
@@ -56,10 +50,7 @@ class TrackingReader(MessageReader):
             event = self._events[self._walked]
             self._walked += 1
             if type(event) is RequestHead:
-                end = begun.find(_HEAD_END, self._skip_blanks(at))
-                if end < 0 or event.chunked:
-                    self._begun = b""
-                    return
+                end = begun.index(_HEAD_END, self._skip_blanks(at))
                 at = end + len(_HEAD_END) + (event.content_length or 0)
         self._at = self._skip_blanks(at) if at >= 0 else at
 

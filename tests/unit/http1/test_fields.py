@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from pyproxy.http1 import fields, head, reader, request, request_line, response, target, tracking, writer
+from pyproxy.http1 import chunks, fields, head, reader, request, request_line, response, target, tracking, writer
 from pyproxy.http1.fields import (
     REQUEST_FIELDS,
     RESPONSE_FIELDS,
@@ -31,7 +31,9 @@ def tables_as_before() -> Iterator[None]:
     RESPONSE_FIELDS.update(responses)
 
 
-@pytest.mark.parametrize("module", [fields, head, reader, request, request_line, response, target, tracking, writer])
+@pytest.mark.parametrize(
+    "module", [chunks, fields, head, reader, request, request_line, response, target, tracking, writer]
+)
 def test_doctests(module: ModuleType) -> None:
     """The examples in the documentation are true."""
     assert doctest.testmod(module).failed == 0
