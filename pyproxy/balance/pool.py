@@ -36,7 +36,7 @@ class Pool:
     nobody is up. ``is_checking`` says that nobody is eligible only because the first checks aren't done.
 
     ``spare`` are the backups that would be eligible if the primary backends weren't: a request that has met all of
-    these in vain goes to them.
+    these in vain goes to them, or has waited in vain for room.
 
     With ``start_slowly`` a backend that is back gets its share in so many seconds; ``rise`` is to be called now and
     then while ``is_rising``. Meanwhile all weights and the unit are in twentieths of what they were.
@@ -165,8 +165,17 @@ class Pool:
         policy = self.policy
         assert policy is not None
         backend = policy.pick(key, now, lambda backend: backend not in passed_over and self._has_room(backend))
-        if backend is not None or not self.spare:
-            return backend
+        return backend if backend is not None else self.pick_spare(passed_over, key, now)
+
+    def pick_spare(self, passed_over: Collection[Backend], key: bytes = b"", now: float = 0.0) -> Backend | None:
+        """Pick from the backups that aren't eligible as long as a primary backend is."""
+        return self._spares()._pick_without(passed_over, key, now) if self.spare else None
+
+    def peek_spare(self, key: bytes = b"", now: float = 0.0) -> str | None:
+        """Say which of them would be picked; nothing changes by asking."""
+        return self._spares().explain(key, now)[0] if self.spare else None
+
+    def _spares(self) -> "Pool":
         if self._spare_pool is None:
             self._spare_pool = Pool(
                 self.name,
@@ -177,7 +186,7 @@ class Pool:
                 tries_all=self._tries_all,
                 in_flight=self._in_flight,
             )
-        return self._spare_pool._pick_without(passed_over, key, now)
+        return self._spare_pool
 
     def has_another(self, unreachable: Collection[Backend] = (), own: Backend | None = None) -> bool:
         """Whether there is anybody for the next attempt, if only one at its limit, or the one that is stuck to."""

@@ -107,8 +107,8 @@ class Backend(Section):
     )
     backup: bool = Field(
         False,
-        description="Used only while no other backend of the pool is available; one at `max_conns` counts as "
-        "available.",
+        description="Used only while no other backend of the pool is available, and for requests that would be refused "
+        "otherwise. One at `max_conns` counts as available until the queue is full or a request's time in it is over.",
     )
     max_conns: int = Field(
         0,

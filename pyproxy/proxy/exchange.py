@@ -172,6 +172,8 @@ class Exchange(Answering):
         elif served.line.join(self):
             self.response = QUEUED
             self.downstream.await_nothing()
+        elif (backend := served.pick_spare(self)) is not None:
+            self.begin(backend)
         else:
             self.fail(served.line.refuse())
 

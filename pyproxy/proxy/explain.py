@@ -201,6 +201,8 @@ def _explain_pool(plane: "DataPlane", served: "ServedPool", head: RequestHead, k
     picked, rows = pool.explain(key, monotonic(), own)
     if served.must_wait() and (own is None or not served.is_apart(own)):
         picked = None  # nobody overtakes those who wait
+    if picked is None and served.line.is_full():
+        picked = pool.peek_spare(key, monotonic())
     for row in rows:
         row["picked"] = row["name"] == picked
     answer["pool"] = pool.name

@@ -128,6 +128,10 @@ class ServedPool:
         tried, unreachable = exchange.tried(), exchange.unreachable()
         return self.pool.pick(tried, exchange.key, exchange.plane.now, exchange.own(), unreachable)
 
+    def pick_spare(self, exchange: "Exchange") -> Backend | None:
+        """Give a backup for a request that would be refused otherwise, for want of room on the primary backends."""
+        return self.pool.pick_spare(exchange.tried(), exchange.key, exchange.plane.now)
+
     def has_another(self, exchange: "Exchange") -> bool:
         """Whether there is anybody for the next attempt, now or when there is room."""
         return self.pool.has_another(exchange.unreachable(), exchange.own())

@@ -13,7 +13,8 @@ and those that stick to a backend which gets no others. For them there may be ro
 the other way round, so each of them is looked at. Of the rest nobody has room if the first one hasn't.
 
 While nobody is eligible only because the first checks aren't done, the line waits for these, for a second at most.
-When nobody is left to wait for, those in the line are refused at once.
+When nobody is left to wait for, those in the line are refused at once. Backups are no overflow while there is time to
+wait; but who would be refused, because that is over or the line is full, goes to one that has room.
 """
 
 from collections import OrderedDict
@@ -26,6 +27,7 @@ from pyproxy.proxy import refusals
 from pyproxy.proxy.flow import FOREVER
 
 if TYPE_CHECKING:
+    from pyproxy.balance.backend import Backend
     from pyproxy.proxy.exchange import Exchange
     from pyproxy.proxy.plane import DataPlane
     from pyproxy.proxy.served import ServedPool
@@ -124,13 +126,21 @@ class WaitingLine:
             self.wake()
 
     def on_deadline(self, now: float) -> None:
-        """Refuse those who have waited for too long."""
+        """Let those who have waited for too long go to a backup, or refuse them."""
         for line in (self._special, self._line):
             while line:
                 exchange, since = next(iter(line.items()))
                 if since + self._patience() > now:
                     break
-                self._refuse(exchange)
+                backend = self._served.pick_another(exchange) or self._served.pick_spare(exchange)
+                if backend is not None:
+                    self._release(exchange, backend)
+                else:
+                    self._refuse(exchange)
+
+    def _release(self, exchange: "Exchange", backend: "Backend") -> None:
+        self.leave(exchange)
+        self._plane.contain(exchange, exchange.begin, backend)
 
     def _refuse(self, exchange: "Exchange") -> None:
         pool = self._pool
@@ -186,8 +196,7 @@ class WaitingLine:
         """Send a request on its way, or refuse it if there is nothing to wait for; False if it has to go on waiting."""
         backend = self._served.pick_another(exchange)
         if backend is not None:
-            self.leave(exchange)
-            self._plane.contain(exchange, exchange.begin, backend)
+            self._release(exchange, backend)
         elif not self._served.has_another(exchange) and not self._pool.is_checking:
             self._refuse(exchange)
         else:

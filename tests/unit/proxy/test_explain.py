@@ -279,6 +279,22 @@ def test_a_request_that_would_wait() -> None:
     stage.answer(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
+def test_a_request_that_would_be_refused_but_for_a_backup() -> None:
+    """The queue is full: for once the backup is an overflow."""
+    backends = (make_backend("a", max_conns=1), make_backend("b", port=81, backup=True, max_conns=1))
+    stage = Stage(config(make_pool("web", backends, queue=Queue(size=1, timeout=5.0))))
+    plane = stage.plane
+    busy, backup = plane.pools["web"].pool.backends
+    plane.shared_row[busy.columns.active] = 1
+    assert ask(plane)["backend"] is None
+    plane.shared_row[plane.layout.queued("web")] = 1
+    answer = ask(plane)
+    assert (answer["refused"], answer["backend"]) == (None, "b")
+    assert [row["picked"] for row in answer["backends"]] == [False, True]
+    plane.shared_row[backup.columns.active] = 1
+    assert ask(plane)["refused"]["status"] == 503
+
+
 def test_nobody_overtakes_those_who_wait() -> None:
     """There is room, but who came before gets it."""
     stage = Stage(config(make_pool("web", (make_backend("a", max_conns=1),))))

@@ -70,6 +70,16 @@ def test_strip_prefix() -> None:
     assert b'"GET /api/x%20y?z HTTP/1.1"' in stage.plane.lines[0]
 
 
+@pytest.mark.parametrize("target", [b"/api/x/", b"/api/"])
+def test_what_is_left_behind_a_prefix_is_checked_again(target: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that a backend could read as another one is refused, whoever wrote it; nobody is asked."""
+    monkeypatch.setattr("pyproxy.proxy.forwarding.strip_prefix", lambda target, _: target + b"..%2fsecret")
+    stage = routed(path="/api/", strip_prefix=True)
+    stage.ask(get(target))
+    assert stage.ends == [(400, "PR")]
+    assert not stage.loop.dials
+
+
 def test_request_headers() -> None:
     """What is set replaces what came and what we would have said; the framing stays ours."""
     changes = HeaderChanges(

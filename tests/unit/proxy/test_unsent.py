@@ -133,10 +133,9 @@ class Crowd:
             assert isinstance(client, FakeTransport)
             tried = {attempt.backend.decode() for attempt in exchange.attempts}
             left = {name for name in self.able[client] if self.deeds[name] == "works"} - tried
-            if exchange.end == "sQ":
-                # It had its time: whoever is left was at its limit. Backups are no overflow for those at theirs.
+            if exchange.end in {"sQ", "PQ"}:
+                # It had its time, or there was no place to wait: whoever is left was at its limit.
                 left -= {each.name for each in self.served.pool.backends if each.max_conns}
-                left -= {each.name for each in self.members if each.backup and not tried}
             is_late = bool(exchange.attempts) and exchange.duration >= ALL_SECONDS
             assert not left or is_late, f"{exchange!r} {exchange.end} after {tried}, but {left} could have taken it"
             assert len(exchange.attempts) == len(tried), "nobody is dialled twice"
@@ -175,6 +174,7 @@ def test_nothing_unsent_fails_while_somebody_could_take_it(seed: int) -> None:
         when_all_down="try_all" if tries_all else "fail",
         slow_start=20.0 if slow else 0.0,
         outlier=Outlier(5, 10.0, 60.0, 1),
+        queue=Queue(random.choice([1, 50]), QUEUE_SECONDS),
     )
     kinds = random.choices(["come", "answer", "time", "change", "stop"], [12, 3, 2, 2, 0.3], k=random.randint(3, 25))
     for kind in kinds:

@@ -319,6 +319,78 @@ class Pair(Place):
         self.plane.run()
 
 
+class Overflow(Place):
+    """A primary backend that takes one request at a time, beside it an idle backup; /0 is with the primary one."""
+
+    def __init__(self, *, size: int = 9, backup_max_conns: int = 0, backup_weight: int = 1) -> None:
+        backup = make_backend("b", port=8002, backup=True, max_conns=backup_max_conns, weight=backup_weight)
+        backends = (make_backend("a", port=8001, max_conns=1), backup)
+        self.plane = FakePlane(make_config(make_pool("web", backends, queue=Queue(size, 5.0))))
+        self.clients, self.origins = [], []
+        self.line = self.plane.pools["web"].line
+        self.come()
+        self.accept()
+
+    def who_served(self) -> list[bytes]:
+        """Give the backend of each request that has ended, in order."""
+        return [exchange.attempts[-1].backend for exchange in self.plane.finished]
+
+
+@pytest.mark.parametrize("request_", [GET, POST])
+def test_a_backup_is_an_overflow_for_those_whose_time_is_up(request_: bytes) -> None:
+    """Not earlier: they wait for a primary backend as long as they may, and aren't refused then."""
+    place = Overflow()
+    place.come(request_)
+    place.plane.fake_loop.advance(4.5)
+    assert not place.plane.fake_loop.dials
+    place.plane.fake_loop.advance(0.7)
+    place.accept()
+    place.answer()
+    assert (place.ends, place.who_served()) == ([(200, "--")], [b"b"])
+    assert place.line.count() == 0
+    place.come()
+    assert len(place.line) == 1, "a newcomer waits for a primary backend again"
+
+
+def test_a_backup_is_an_overflow_for_those_who_find_no_place_to_wait() -> None:
+    """Who waits goes on waiting for a primary backend."""
+    place = Overflow(size=1)
+    place.come()
+    place.come()
+    assert len(place.line) == 1
+    place.accept()
+    place.answer()
+    assert (place.ends, place.who_served()) == ([(200, "--")], [b"b"])
+    place.origins[0].receive(OK)
+    place.plane.run()
+    assert place.served() == [b"/0", b"/1", b"/2"]
+
+
+@pytest.mark.parametrize("settings", [{"backup_max_conns": 1}, {"backup_weight": 0}])
+def test_a_backup_that_can_take_nothing_is_no_overflow(settings: dict[str, int]) -> None:
+    """At its limit, or of weight 0: sQ and PQ as without a backup."""
+    place = Overflow(size=1, **settings)
+    backup = place.plane.pools["web"].pool.backends[1]
+    place.plane.row[backup.columns.active] = 1
+    place.come()
+    place.come()
+    place.plane.fake_loop.advance(5.2)
+    assert place.ends == [(503, "PQ"), (503, "sQ")]
+
+
+def test_a_backup_that_cannot_be_reached_is_no_overflow() -> None:
+    """The request goes back to the line, and is refused when its time is up once more."""
+    place = Overflow()
+    place.come()
+    place.plane.fake_loop.advance(5.2)
+    place.plane.fake_loop.dials[0].refuse()
+    place.plane.run()
+    assert len(place.line) == 1
+    place.plane.fake_loop.advance(5.2)
+    assert place.ends == [(503, "sQ")]
+    assert place.line.count() == 0
+
+
 def test_who_was_tried_already_goes_first() -> None:
     """Refused by one backend, it stands before those who came later and wait for the other one as well."""
     place = Pair()
