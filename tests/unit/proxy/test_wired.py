@@ -360,7 +360,7 @@ class Network(RuleBasedStateMachine):
 
         What lies in the kernel when a connection breaks is read at once; that is a receive buffer's worth at most.
         """
-        late = sum(end.transport.late_bytes for end in self.ends)
+        late = max((end.transport.late_bytes for end in self.ends), default=0)
         for end in self.ends:
             assert end.transport.peak_buffer_bytes < HIGH + SEGMENT_BYTES + 500 + late
 
