@@ -146,7 +146,8 @@ def _listeners(data: dict[str, Any]) -> Iterable[OwnListener]:
 def _virtual(data: dict[str, Any]) -> list[str]:
     failover = data.get("failover")
     addresses = failover.get("virtual_ips") if isinstance(failover, dict) else None
-    return [text.partition("/")[0] for text in addresses or () if isinstance(text, str)]
+    addresses = addresses if isinstance(addresses, list) else []
+    return [text.partition("/")[0] for text in addresses if isinstance(text, str)]
 
 
 def _backends(data: dict[str, Any]) -> Iterable[tuple[tuple[str | int, ...], Address]]:

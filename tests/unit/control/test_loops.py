@@ -7,6 +7,8 @@ import pytest
 
 from pyproxy.config.addresses import Address, parse_address
 from pyproxy.config.load import load_with_warnings
+from pyproxy.config.source import read_source
+from pyproxy.config.tree import parse_tree
 from pyproxy.control import loops
 from pyproxy.control.loops import OwnListener, OwnListeners, warn_of_loops
 
@@ -77,6 +79,17 @@ pools:
     loaded = load_with_warnings(file, look=warn_of_loops)
     assert [(item.line, item.column) for item in loaded.warnings] == [(5, 18), (7, 18), (9, 18)]
     assert all("is our own listener http" in item.text for item in loaded.warnings)
+
+
+@pytest.mark.parametrize("value", ["5", "true", "{a: b}", "[5]", "null"])
+def test_a_value_of_the_wrong_type_is_told_elsewhere(value: str) -> None:
+    """What is looked at are values as they were written."""
+    text = f"{{listeners: {value}, pools: {value}, failover: {{virtual_ips: {value}}}}}"
+    root = parse_tree(text)
+    assert root is not None
+    source = read_source(root, {})
+    warn_of_loops(source)
+    assert source.problems == source.warnings == []
 
 
 def test_the_kernel_knows_which_addresses_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
