@@ -46,7 +46,8 @@ class Child:
     See the module's docstring; made inside a running event loop.
 
     ``spawn`` starts the process with the descriptor that is its end of the line. ``on_end`` is called once, last and
-    always, with how it ended. ``name`` is for the log.
+    always, with how it ended; that may take long after ``kill``, where the kernel doesn't let a process go. ``name`` is
+    for the log.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Child:
         self.started = self._loop.time()
         self.has_answered = False
         self._silence = Silence(monotonic())
-        self._owes_answer = self._is_killed = False
+        self._owes_answer = self.is_killed = False
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -103,7 +104,7 @@ class Child:
 
     def check(self) -> float:
         """Ask for a sign of life, or look at what one does that owes it; give the seconds of its silence."""
-        if self._is_killed:
+        if self.is_killed:
             return 0.0
         if self._owes_answer:
             return self._silence.watch(monotonic(), look(self.pid))
@@ -114,7 +115,7 @@ class Child:
 
     def kill(self) -> None:
         """End the process at once."""
-        self._is_killed = True
+        self.is_killed = True
         if self.is_alive:
             self._process.kill()
 

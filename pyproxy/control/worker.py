@@ -133,8 +133,8 @@ class Worker:
 
     @property
     def is_hung(self) -> bool:
-        """Whether it has been silent for so long that another one has to take its place."""
-        return self.state is WorkerState.READY and self._child.silence >= HUNG
+        """Whether it has been silent for so long that it has to be killed, and hasn't been yet."""
+        return self.state is WorkerState.READY and self._child.silence >= HUNG and not self._child.is_killed
 
     def check(self) -> None:
         """Ask one that takes traffic for a sign of life."""
