@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def _backends(data: dict[str, Any]) -> Iterable[tuple[tuple[str | int, ...], Add
 
 
 def _is_same_path(one: str, other: str) -> bool:
-    return Path(one).resolve() == Path(other).resolve()
+    return realpath(one) == realpath(other)  # which, other than Path.resolve, takes links that go round
 
 
 def _may_bind_any(version: int) -> bool:

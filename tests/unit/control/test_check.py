@@ -1,6 +1,8 @@
 """Pins what -t and the start say of the machine: where it stands in the file, and all of it at once."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,42 @@ def sticky(file: object) -> dict[str, Any]:
 def test_what_is_missing(tmp_path: Path, more: dict[str, Any], text: str) -> None:
     """Before the start, and not at three in the morning."""
     assert lines(tmp_path, more) == [text]
+
+
+_LONG = "/" + "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("state_dir", {"state_dir": f"{_LONG}/s"}), ("access_log.to", {"access_log": {"to": f"{_LONG}/log"}})],
+)
+def test_what_can_not_be_a_path_is_told(tmp_path: Path, path: str, more: dict[str, Any]) -> None:
+    """The system refuses to look."""
+    assert lines(tmp_path, more) == [f"{path}: can't look at {_LONG}: File name too long"]
+
+
+@pytest.mark.parametrize(
+    ("path", "make"),
+    [
+        ("listeners[0].bind", lambda closed: unix(f"{closed}/in/x.sock")),
+        ("access_log.to", lambda closed: {"access_log": {"to": f"{closed}/in/log"}}),
+        ("state_dir", lambda closed: {"state_dir": f"{closed}/in/state"}),
+    ],
+)
+def test_what_this_user_may_not_look_at_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, make: Callable[[Path], dict[str, Any]]
+) -> None:
+    """Whoever starts the program may be another one."""
+    found = Path.stat
+
+    def stat(self: Path, **named: Any) -> os.stat_result:
+        if self.parent == tmp_path / "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return found(self, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    text = f"warning {path}: can't look at {tmp_path}/closed/in: Permission denied"
+    assert lines(tmp_path, make(tmp_path / "closed")) == [text]
 
 
 def test_all_of_it_at_once_with_what_is_wrong_in_the_file_itself(tmp_path: Path) -> None:

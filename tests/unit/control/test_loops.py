@@ -60,6 +60,8 @@ def test_a_link_to_our_socket_is_our_socket(tmp_path: Path) -> None:
     """What counts is where it leads."""
     (tmp_path / "link").symlink_to(tmp_path / "a.sock")
     assert own(f"unix:{tmp_path}/a.sock").find(Address(path=f"{tmp_path}/link"))
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert not own(f"unix:{tmp_path}/a.sock").find(Address(path=f"{tmp_path}/round"))
 
 
 def test_each_backend_of_a_file_that_leads_back_is_warned_of(tmp_path: Path) -> None:
