@@ -138,6 +138,32 @@ def test_a_renamed_interface_keeps_no_address(lab: Lab) -> None:
     assert "no interface eth0" in master.status["reason"]
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen to go", "found to be another one"])
+def test_an_interface_that_is_made_anew_is_spoken_on(lab: Lab, is_seen: bool) -> None:
+    """Under a master without a lease: in the end the two hear each other, and one of them has the address."""
+    master = Speaker(lab.a, MULTICAST, 100, lease="off")
+    master.await_state("master")
+    backup = Speaker(lab.b, MULTICAST, 100, lease="off")
+    backup.await_state("backup")
+    if not is_seen:
+        master.freeze()
+    lab.remake(lab.a)
+    if is_seen:
+        await_true(lambda: "fault" in master.transitions, "it didn't see it go")
+    else:
+        master.thaw()
+
+    def is_whole() -> bool:
+        states = {node.machine.name: node.state for node in (master, backup)}
+        return sorted(states.values()) == ["backup", "master"] and [states[name] for name in lab.holders()] == [
+            "master"
+        ]
+
+    await_true(is_whole, lambda: f"they don't agree: {master.status} {backup.status}")
+    hold(is_whole, 1.5, lambda: f"they don't hear each other: {master.status} {backup.status}")
+    assert not master.complaints + backup.complaints
+
+
 #: What `simulate --fail` is told, and what the lab does for it.
 SIMULATED = ("local", "peer", "link", "gateway", "workers")
 
