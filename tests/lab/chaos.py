@@ -267,8 +267,8 @@ FAULTS = (
         lambda _, proxy, undo: _stop_then_continue([proxy.process.pid, *proxy.workers, *proxy.speakers], undo),
     ),
     Fault("a link that is cut", _cut, (BRIEF, BRIEF)),
-    Fault("a cable that is pulled", _with("unplug", "plug")),
-    Fault("a port that is blocked", _with("block", "block", blocked=False)),
+    Fault("a cable that is pulled", _with("unplug", "plug"), (GIVEN, BRIEF)),
+    Fault("a port that is blocked", _with("block", "block", blocked=False), (DOWN + BRIEF, BRIEF)),  # and back
     Fault("adverts that don't come", _part, (BRIEF, BRIEF)),
     Fault("a flood of bad adverts", _flood, (BRIEF, BRIEF)),
     Fault("a hand-over", _hand_over, (BRIEF, BRIEF)),
