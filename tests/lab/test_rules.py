@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pyproxy.failover.simulate import BACKEND, FAILURES
 from tests.lab.noise import valid_adverts
 from tests.lab.pair import MULTICAST, Pair
 from tests.lab.process import await_true, hold
@@ -165,7 +166,7 @@ def test_an_interface_that_is_made_anew_is_spoken_on(lab: Lab, is_seen: bool) ->
 
 
 #: What `simulate --fail` is told, and what the lab does for it.
-SIMULATED = ("local", "peer", "link", "gateway", "workers")
+SIMULATED = (*FAILURES, f"{BACKEND}web/n1")
 
 
 @pytest.mark.parametrize("fail", SIMULATED)
@@ -176,9 +177,11 @@ def test_what_is_simulated_happens(proxied_lab: Lab, fail: str) -> None:
     for gateway in gateways.values():
         lab.show("-n", lab.switch, "addr", "add", f"{gateway}/24", "dev", "br0")
     pair = Pair(interval=1.0)
-    master = Proxy(lab.a, pair, 100, gateway=gateways["a"])
+    # Long, so that a fifth of it is more than a busy machine's delays.
+    options = {"release_when": {"no_worker": "3s"}}
+    master = Proxy(lab.a, pair, 100, gateway=gateways["a"], **options)
     master.await_state("master")
-    backup = Proxy(lab.b, pair, 100, gateway=gateways["b"])
+    backup = Proxy(lab.b, pair, 100, gateway=gateways["b"], **options)
     backup.await_state("backup")
     await_true(lambda: master.peer["peer"]["advert_age"] is not None and backup.peer["gateway"], "no link")
     await_true(lambda: master.ask("GET", "/api/v1/peer/facts")[1]["facts"]["ready_workers"], "it knows of no worker")
@@ -196,10 +199,12 @@ def test_what_is_simulated_happens(proxied_lab: Lab, fail: str) -> None:
             lab.cut_link()
         elif fail == "gateway":
             lab.show("-n", lab.switch, "addr", "del", f"{gateways['a']}/24", "dev", "br0")
+        elif fail.startswith(BACKEND):
+            lab.end_node("n1")
         if not foreseen["changes"]:
             hold(lab.a.has_vip, 6.0, lambda: f"foreseen was {foreseen['lines']}")
             return
         assert foreseen["holder"] == "peer"
         await_true(lab.b.has_vip, lambda: f"foreseen was {foreseen['lines']}", 20)
     took = monotonic() - failed
-    assert took == pytest.approx(foreseen["after"], rel=0.2, abs=0.3), foreseen["lines"]
+    assert took == pytest.approx(foreseen["after"], rel=0.2), foreseen["lines"]

@@ -96,6 +96,7 @@ class Lab:
         self.directory = directory
         self.switch, self.client = f"{self.group}-switch", f"{self.group}-client"
         self.a, self.b = Machine(self, "a", 1), Machine(self, "b", 2)
+        self._nodes: dict[str, Process] = {}
         self._undo = ExitStack()
         try:
             self._build()
@@ -170,6 +171,11 @@ class Lab:
         for name, port in NODES.items():
             node = self.start(self.switch, directory, name, [*_INSTRUMENT, str(HERE / "web_node.py"), name, str(port)])
             node.await_log("listening")
+            self._nodes[name] = node
+
+    def end_node(self, name: str) -> None:
+        """End one of the web nodes."""
+        self._nodes[name].kill()
 
     def show(self, *arguments: str) -> str:
         """Return what ``ip`` shows."""
