@@ -54,6 +54,30 @@ def test_a_gateway_that_answers_nobody_decides_nothing(proxied_lab: Lab) -> None
     assert "new kernel" in backup.peer["reason"], "the new master says why in the old one's words"
 
 
+def test_a_gateway_that_falls_silent_for_both_stops_no_handover(proxied_lab: Lab) -> None:
+    """It stays where it is, and what is handed over is taken."""
+    lab, gateway = proxied_lab, "10.9.0.98"
+    lab.show("-n", lab.switch, "addr", "add", f"{gateway}/24", "dev", "br0")
+    master, backup = start(lab, gateway=gateway)
+    await_true(lambda: master.peer["gateway"] and backup.peer["gateway"], "it isn't reached")
+    lab.show("-n", lab.switch, "addr", "del", f"{gateway}/24", "dev", "br0")
+    await_true(lambda: [node.peer["gateway"] for node in (master, backup)] == [False, False], "nobody notices")
+    hold(lambda: lab.holders() == ["a"], 2.0, lambda: f"it moved: {master.peer} {backup.peer}")
+    code, said = master.run_verb("peer", "handover")
+    assert code == 0, said
+    await_true(lambda: lab.holders() == ["b"], lambda: f"it didn't arrive: {backup.peer}")
+    hold(lambda: lab.holders() == ["b"], 2.0, lambda: f"it didn't stay: {master.peer} {backup.peer}")
+
+
+def test_that_nobody_is_master_is_critical(proxied_lab: Lab) -> None:
+    """On either machine: each is in order as far as it can be, and the address is nowhere."""
+    nodes = start(proxied_lab)
+    with nodes[0].without_workers(), nodes[1].without_workers():
+        await_true(lambda: not proxied_lab.holders(), "somebody has it")
+        for node in nodes:
+            await_true(lambda node=node: node.run_verb("peer", "--check")[0] == 2, lambda: str(nodes[0].peer))  # type: ignore[misc]
+
+
 def test_who_reaches_no_witness_gives_the_addresses_away(proxied_lab: Lab) -> None:
     """There is no default route, so only the witnesses tell that the master's port is blocked."""
     for machine in (proxied_lab.a, proxied_lab.b):
