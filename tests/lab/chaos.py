@@ -36,13 +36,17 @@ from tests.lab.topology import Lab, Machine
 PAIR = Pair(interval=1.0)
 GAP = 0.1  # seconds between two answers that are told
 WHOLE_SECONDS = 60.0  # within which the pair is whole again after a fault
-PATIENCE = 1.0  # of the client: a request that goes nowhere ends a gap this much later
+PATIENCE = 1.0  # of the client, which sends the next request all the same
+LOADED = 0.5  # seconds by which a busy machine is later than it should be
 #: What all gaps of a fault may last together: nothing has to move, or it is handed over ...
-BRIEF = PATIENCE
-#: ... the machine itself finds that it can't serve: a silent worker in 1 s, none ready for 0.5 s, and the move
-GIVEN = 1.5 + PATIENCE + 0.5
-#: ... only its silence tells (3.6 s at these adverts), on a machine that has other things to do.
-DOWN = PAIR.down_time(100) + PATIENCE + 0.5
+BRIEF = LOADED
+#: ... the machine itself finds that it can't serve: workers are silent for 1 s and 0.25 s, none is ready for 0.5 s ...
+GIVEN = 1.75 + LOADED
+#: ... only its silence tells, 3.6 s at these adverts ...
+DOWN = PAIR.down_time(100) + LOADED
+#: ... or its gateway, which doesn't answer four questions, and answers the other machine after that; when the way is
+#: free again, both have the address for an interval.
+CUT_OFF = 5.0 + PAIR.interval + LOADED
 
 Undo = ExitStack
 
@@ -268,7 +272,7 @@ FAULTS = (
     ),
     Fault("a link that is cut", _cut, (BRIEF, BRIEF)),
     Fault("a cable that is pulled", _with("unplug", "plug"), (GIVEN, BRIEF)),
-    Fault("a port that is blocked", _with("block", "block", blocked=False), (DOWN + BRIEF, BRIEF)),  # and back
+    Fault("a port that is blocked", _with("block", "block", blocked=False), (CUT_OFF, BRIEF)),
     Fault("adverts that don't come", _part, (BRIEF, BRIEF)),
     Fault("a flood of bad adverts", _flood, (BRIEF, BRIEF)),
     Fault("a hand-over", _hand_over, (BRIEF, BRIEF)),
