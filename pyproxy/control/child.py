@@ -46,8 +46,7 @@ class Child:
     See the module's docstring; made inside a running event loop.
 
     ``spawn`` starts the process with the descriptor that is its end of the line. ``on_end`` is called once, last and
-    always, with how it ended; that may take long after ``kill``, where the kernel doesn't let a process go. ``name`` is
-    for the log.
+    always, with how it ended. ``name`` is for the log.
     """
 
     def __init__(

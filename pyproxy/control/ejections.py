@@ -75,17 +75,18 @@ class Ejector:
             return  # it has left or is out anyway; the report was on its way
         failures = f"{message['failures']} failures in a row, the last: {message['last']}"
         answers, able, now = message.get("answers"), self._able(pool), self._clock()
-        obstacle = "too few others are available"
+        why = "too few others are available"
         if answers is None or not ejections.needs_answers(message["failures"], answers["count"]):
             seconds = ejections.eject(seat, able, now)
         elif ejections.has_evidence(seat, answers["clients"], answers["paths"], now):
             size = sum(not item.lookup for item in self._members.pool(pool).backends)
+            if not ejections.may_eject_for_answers(size):
+                why = "as many as answers may eject are passed over"
             seconds = ejections.eject_for_answers(seat, able, size, now)
-            obstacle += ", or a third of the pool is passed over for answers already"
         else:
             return  # a single client or path may have brought them about
         if seconds is None:
-            self._spare(pool, member, f"{obstacle}: {failures}")
+            self._spare(pool, member, f"{why}: {failures}")
             return
         label = pool, member.name
         self.totals[label] = self.totals.get(label, 0) + 1

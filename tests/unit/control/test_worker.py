@@ -1,7 +1,8 @@
-"""Pins how a worker is started, and when it counts as hung; its process is imagined."""
+"""Pins how a worker is started, its environment and its command line, and when it counts as hung."""
 
 import os
 import sys
+from typing import Any
 
 import pytest
 
@@ -40,23 +41,25 @@ def test_the_worker_program_does_not_look_into_the_current_directory() -> None:
     assert list(Program().command) == [sys.executable, "-P", "-m", "pyproxy.worker"]
 
 
-class FakeChild:
-    """A process that has been silent for long, and can't be ended."""
+class SilentChild:
+    """A process that stopped answering, and that the kernel can't end yet: it waits for a disk."""
 
-    def __init__(self, *_arguments: object) -> None:
-        self.pid, self.started, self.silence, self.is_killed = 1000, 0.0, HUNG, False
+    pid, started, silence = 1000, 0.0, HUNG
+    is_killed = False
+
+    def __init__(self, _name: str, _spawn: Any, on_message: Any, _on_end: Any) -> None:
+        self.say = on_message
 
     def kill(self) -> None:
         self.is_killed = True
 
 
-async def test_one_that_was_killed_is_not_to_be_killed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may wait for a disk for ever; it serves nobody, but the turn of the next one that hangs must come."""
-    monkeypatch.setattr(worker, "Child", FakeChild)
-    hanging = Worker(0, Program(environ={}), lambda _: None, lambda _, __: None, lambda _: None)
-    assert not hanging.is_hung
-    hanging._on_message({"type": "ready"})
-    assert hanging.is_hung
-    hanging.kill()
-    assert not hanging.is_hung
-    assert not hanging.is_serving
+async def test_one_that_was_killed_keeps_no_other_from_being_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs until it is killed; it takes no traffic, however long its end is in coming."""
+    monkeypatch.setattr(worker, "Child", SilentChild)
+    stuck = Worker(0, Program(environ={}), lambda _w: None, lambda _w, _m: None, lambda _w: None)
+    stuck._child.say({"type": "ready"})  # type: ignore[attr-defined]
+    assert stuck.is_hung
+    stuck.kill()
+    assert not stuck.is_hung
+    assert not stuck.is_serving
