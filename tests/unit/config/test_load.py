@@ -48,6 +48,8 @@ def test_a_good_file_has_no_problem() -> None:
         (MINIMAL + "wokers: 1", "7:1: wokers: unknown key; did you mean workers?"),
         (MINIMAL + "zzz: 1", "7:1: zzz: unknown key"),
         (BACKEND + "wieght: 2", "7:9: pools.web.backends[0].wieght: unknown key; did you mean weight?"),
+        (POOL + "backend: []", "7:5: pools.web.backend: unknown key; did you mean backends?"),
+        (MINIMAL + "backend: {}", "7:1: backend: unknown key; here it is pools: see docs/migration.md#the-words"),
         (POOL + "retry: {atempts: 1}", "7:13: pools.web.retry.atempts: unknown key; did you mean attempts?"),
         (
             MINIMAL + "client: {<<: 1}",
