@@ -29,6 +29,7 @@ MAX_NESTING = 32
 BODY_SECONDS = 10.0
 
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _ABSOLUTE = re.compile(r"https?://[^/?#@]+([/?#].*)?", re.IGNORECASE)
@@ -157,10 +158,10 @@ def parse_json(body: bytes) -> Any:
     orjson takes the last of two equal keys, so what somebody before us has looked at could be another value than the
     one that counts here.
     """
-    if _nesting(body) > MAX_NESTING:
-        raise web.HTTPBadRequest(text=f"the body is nested more than {MAX_NESTING} levels deep")
     try:
         content = orjson.loads(body)
+        if _nesting(body) > MAX_NESTING:
+            raise web.HTTPBadRequest(text=f"the body is nested more than {MAX_NESTING} levels deep")
         json.loads(body, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
@@ -168,8 +169,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def _nesting(body: bytes) -> int:
-    """Count the levels of brackets, those in texts included: at least as many as there are."""
-    return max(accumulate((_STEPS.get(byte, 0) for byte in body if byte in _STEPS), initial=0))
+    """Count the levels of brackets in JSON."""
+    return max(accumulate((_STEPS[byte] for byte in _STRING.sub(b"", body) if byte in _STEPS), initial=0))
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from pyproxy.admin.app import error_response
 
 BACKLOG = 128
-#: Connections at once. One more takes the place of the one that has been idle for longest, or is refused.
+#: Connections at once. One more takes the place of the oldest one that is idle, or is refused.
 MAX_CONNECTIONS = 128
 
 #: Until a request's head is whole, and until the next one begins; a scraper that comes less often connects again.
@@ -60,8 +60,8 @@ class _Protocol(web.RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered."""
-        return self._current_request is None
+        """Whether no request is being answered, nor an answer being sent."""
+        return not self._request_in_progress and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

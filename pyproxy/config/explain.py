@@ -31,6 +31,8 @@ TEXTS = {
     "too_short": "must not be empty",
 }
 FOREIGN_FILE = f"{MIGRATION}#the-words"
+#: So near to a key of its section a word is that key mistyped, whatever it means to nginx: ``backend`` in a pool.
+_SLIP = 0.85
 _LITERAL = re.compile(r"[^', ]+")
 
 
@@ -66,7 +68,7 @@ def _path(loc: tuple[str | int, ...], source: Source) -> Path:
 def _text(found: ErrorDetails, path: Path) -> str:
     kind, context = found["type"], found.get("ctx", {})
     if kind == "extra_forbidden":
-        return "unknown key" + (foreign_hint(path[-1]) or _suggestion(path))
+        return "unknown key" + (_suggestion(path, _SLIP) or foreign_hint(path[-1]) or _suggestion(path))
     if kind == "value_error":
         return str(context["error"]) + _habit(found["input"])
     if kind == "literal_error":
@@ -86,9 +88,9 @@ def _habit(value: Any) -> str:
     return "; no ; ends a value in YAML" if isinstance(value, str) and value.rstrip().endswith(";") else ""
 
 
-def _suggestion(path: Path) -> str:
+def _suggestion(path: Path, cutoff: float = 0.6) -> str:
     section = section_at(path[:-1])
-    return did_you_mean(path[-1], section.model_fields) if section else ""
+    return did_you_mean(path[-1], section.model_fields, cutoff) if section else ""
 
 
 def choice(value: Any, expected: str) -> str:

@@ -63,15 +63,19 @@ class Source:
 
     def warn(self, path: Path, text: str, *, at_key: bool = False) -> None:
         """Add what isn't wrong but can hardly be meant."""
-        self.warnings.append(self.problem(path, text, at_key=at_key))
+        self._tell(self.warnings, self.problem(path, text, at_key=at_key), path)
 
     def add(self, problem: Problem, path: Path) -> None:
-        """Add a problem with a place of its own; what an alias brings to a second path is told once."""
+        """Add a problem with a place of its own."""
+        self._tell(self.problems, problem, path)
+
+    def _tell(self, to: list[Problem], problem: Problem, path: Path) -> None:
+        """Tell once what an alias brings to a second path."""
         missing = None if path in self.values else path[-1:]  # of two keys that aren't there each is told
         told = (problem.line, problem.column, problem.text, missing)
         if told not in self._told:
             self._told.add(told)
-            self.problems.append(problem)
+            to.append(problem)
 
     def problem(self, path: Path, text: str, *, at_key: bool = False) -> Problem:
         """Make a problem; a path that isn't in the file stands where the mapping is that lacks it."""
@@ -177,6 +181,8 @@ class _Walk:
         text, problem = self.substituted(node.text)
         if node.is_plain and not problem:
             problem = _odd_character(node.text)
+        if "\0" in text:  # no name of a file, a user or a host holds one, and the system doesn't take it
+            problem = "character U+0000 is not allowed"
         if problem:
             return self.broken(path, problem)
         if names := [match[1] for match in _VARIABLE.finditer(node.text)]:

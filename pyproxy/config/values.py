@@ -210,9 +210,9 @@ def one_of(*choices: str | bool) -> Scalar:
     return Scalar(" | ".join(words), parse, lambda value: value, {"enum": list(choices)})
 
 
-def did_you_mean(value: Any, known: Iterable[str]) -> str:
+def did_you_mean(value: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
     """
-    Suggest the nearest known word, as the end of a sentence; empty if nothing is near.
+    Suggest the nearest known word, as the end of a sentence; empty if nothing is as near as ``cutoff`` (1 is equal).
 
     >>> did_you_mean("wieght", ["weight", "name"])
     '; did you mean weight?'
@@ -220,7 +220,7 @@ def did_you_mean(value: Any, known: Iterable[str]) -> str:
     words = list(known)
     if not isinstance(value, str) or len(value) > _MAX_SUGGESTED or len(words) > _MAX_SUGGESTED:
         return ""
-    near = get_close_matches(value.lower(), words, n=1, cutoff=0.6)
+    near = get_close_matches(value.lower(), words, n=1, cutoff=cutoff)
     return f"; did you mean {near[0]}?" if near else ""
 
 

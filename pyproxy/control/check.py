@@ -7,7 +7,7 @@ what has the wrong type, and tells what is missing where it stands in the file, 
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,20 @@ def _check_listener(source: Source, place: Place, listener: dict[str, Any]) -> N
             source.report((*place, "owner"), str(error))
 
 
+@contextlib.contextmanager
+def _told_at(source: Source, place: Place) -> Iterator[None]:
+    """Tell of a path that can't be looked at: it is too long, or in a directory that is closed to us."""
+    try:
+        yield
+    except OSError as error:
+        source.report(place, f"can't look at {error.filename}: {error.strerror}")
+
+
 def _check_socket(source: Source, place: Place, address: Any) -> None:
-    if isinstance(address, str) and address.startswith(f"{_UNIX}/"):
-        directory = Path(address.removeprefix(_UNIX)).parent
+    if not isinstance(address, str) or not address.startswith(f"{_UNIX}/"):
+        return
+    directory = Path(address.removeprefix(_UNIX)).parent
+    with _told_at(source, place):
         if not directory.is_dir():
             source.report(place, f"there is no directory {directory}")
         elif text := others_may_write(directory):
@@ -94,24 +105,26 @@ def _check_state_dir(source: Source, state_dir: Any) -> None:
     if not isinstance(state_dir, str) or not state_dir:
         return
     directory = Path(state_dir)
-    if not directory.parent.is_dir():
-        source.report(("state_dir",), f"there is no directory {directory.parent}")
-    elif directory.exists() and not directory.is_dir():
-        source.report(("state_dir",), f"{directory} is no directory")
-    elif directory.exists() and (text := others_may_write(directory)):
-        source.warn(("state_dir",), f"{text}, who may undo and forge what was changed at run time")
+    with _told_at(source, ("state_dir",)):
+        if not directory.parent.is_dir():
+            source.report(("state_dir",), f"there is no directory {directory.parent}")
+        elif directory.exists() and not directory.is_dir():
+            source.report(("state_dir",), f"{directory} is no directory")
+        elif directory.exists() and (text := others_may_write(directory)):
+            source.warn(("state_dir",), f"{text}, who may undo and forge what was changed at run time")
 
 
 def _check_log(source: Source, log: Any) -> None:
     if not isinstance(log, str) or "/" not in log:
         return
     place, directory = ("access_log", "to"), Path(log).parent
-    if not directory.is_dir():
-        source.report(place, f"there is no directory {directory}")
-    elif Path(log).is_dir():
-        source.report(place, f"{log} is a directory")
-    elif text := others_may_write(directory):
-        source.warn(place, f"{text}, who may put another file in its place")
+    with _told_at(source, place):
+        if not directory.is_dir():
+            source.report(place, f"there is no directory {directory}")
+        elif Path(log).is_dir():
+            source.report(place, f"{log} is a directory")
+        elif text := others_may_write(directory):
+            source.warn(place, f"{text}, who may put another file in its place")
 
 
 def _read_token(file: str) -> None:

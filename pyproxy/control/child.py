@@ -65,7 +65,7 @@ class Child:
         self.started = self._loop.time()
         self.has_answered = False
         self._silence = Silence(monotonic())
-        self._owes_answer = self._is_killed = False
+        self._owes_answer = self.is_killed = False
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -103,7 +103,7 @@ class Child:
 
     def check(self) -> float:
         """Ask for a sign of life, or look at what one does that owes it; give the seconds of its silence."""
-        if self._is_killed:
+        if self.is_killed:
             return 0.0
         if self._owes_answer:
             return self._silence.watch(monotonic(), look(self.pid))
@@ -114,7 +114,7 @@ class Child:
 
     def kill(self) -> None:
         """End the process at once."""
-        self._is_killed = True
+        self.is_killed = True
         if self.is_alive:
             self._process.kill()
 

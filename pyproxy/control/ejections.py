@@ -75,15 +75,18 @@ class Ejector:
             return  # it has left or is out anyway; the report was on its way
         failures = f"{message['failures']} failures in a row, the last: {message['last']}"
         answers, able, now = message.get("answers"), self._able(pool), self._clock()
+        why = "too few others are available"
         if answers is None or not ejections.needs_answers(message["failures"], answers["count"]):
             seconds = ejections.eject(seat, able, now)
         elif ejections.has_evidence(seat, answers["clients"], answers["paths"], now):
             size = sum(not item.lookup for item in self._members.pool(pool).backends)
+            if not ejections.may_eject_for_answers(size):
+                why = "as many as answers may eject are passed over"
             seconds = ejections.eject_for_answers(seat, able, size, now)
         else:
             return  # a single client or path may have brought them about
         if seconds is None:
-            self._spare(pool, member, failures)
+            self._spare(pool, member, f"{why}: {failures}")
             return
         label = pool, member.name
         self.totals[label] = self.totals.get(label, 0) + 1
@@ -139,11 +142,11 @@ class Ejector:
         self._members.set_ejected(pool, seat, ejected=False)
         self._on_change(pool)
 
-    def _spare(self, pool: str, member: Backend, failures: str) -> None:
+    def _spare(self, pool: str, member: Backend, why: str) -> None:
         now, key = self._clock(), (pool, member.seat)
         if now - self._spared.get(key, now - _SPARED_EVERY) >= _SPARED_EVERY:
             self._spared[key] = now
-            _log.warning("%s/%s can't be spared: too few others are available: %s", pool, member.name, failures)
+            _log.warning("%s/%s can't be spared: %s", pool, member.name, why)
 
     def _set_timer(self) -> None:
         self.close()

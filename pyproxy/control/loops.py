@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ class OwnListeners:
     def __init__(self, listeners: Iterable[OwnListener], virtual: Iterable[str] = ()) -> None:
         self._listeners = tuple(listeners)
         self._virtual = frozenset(virtual)
-        self._local: dict[str, bool] = {}
 
     def __repr__(self) -> str:
         return f"<OwnListeners {', '.join(item.name for item in self._listeners)}>"
@@ -69,14 +69,7 @@ class OwnListeners:
         # To connect to 0.0.0.0 is to connect to 127.0.0.1.
         if ip.is_unspecified:
             return bound_ip.is_loopback
-        return bound_ip.is_unspecified and self._is_local(str(ip))
-
-    def _is_local(self, host: str) -> bool:
-        if host in self._virtual:
-            return True
-        if host not in self._local:
-            self._local[host] = is_local(host)
-        return self._local[host]
+        return bound_ip.is_unspecified and (str(ip) in self._virtual or is_local(str(ip)))
 
 
 def is_local(host: str) -> bool:
@@ -85,7 +78,7 @@ def is_local(host: str) -> bool:
     if ip.is_loopback or ip.is_unspecified:
         return True
     family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:  # a machine may have no IPv6
         if _may_bind_any(ip.version):
             probe.connect((host, 9))
             return bool(probe.getsockname()[0] == host)
@@ -146,7 +139,8 @@ def _listeners(data: dict[str, Any]) -> Iterable[OwnListener]:
 def _virtual(data: dict[str, Any]) -> list[str]:
     failover = data.get("failover")
     addresses = failover.get("virtual_ips") if isinstance(failover, dict) else None
-    return [text.partition("/")[0] for text in addresses or () if isinstance(text, str)]
+    texts = addresses if isinstance(addresses, list) else []
+    return [text.partition("/")[0] for text in texts if isinstance(text, str)]
 
 
 def _backends(data: dict[str, Any]) -> Iterable[tuple[tuple[str | int, ...], Address]]:
@@ -160,7 +154,7 @@ def _backends(data: dict[str, Any]) -> Iterable[tuple[tuple[str | int, ...], Add
 
 
 def _is_same_path(one: str, other: str) -> bool:
-    return Path(one).resolve() == Path(other).resolve()
+    return realpath(one) == realpath(other)  # which, other than Path.resolve, takes links that go round
 
 
 def _may_bind_any(version: int) -> bool:

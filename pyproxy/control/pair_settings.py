@@ -134,6 +134,6 @@ def _read_key(file: str, name: str) -> bytes:
 
 def _read_secret(file: str) -> bytes | None:
     try:
-        return Path(file).read_bytes().strip()
+        return read_small(file).strip()
     except OSError:
         return None

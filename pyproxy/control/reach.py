@@ -9,7 +9,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from pyproxy.control.files import owner_name
@@ -21,7 +20,7 @@ _TRIAL_SECONDS = 20.0
 
 def closed_to(credentials: Credentials) -> str:
     """Say which folder or file is closed to a user, "" if none is. Only root can ask that."""
-    for path, bits in _needed():
+    for path, bits in _needed().items():
         found = path.stat()
         if _lacks(found, bits, credentials) and not _can_start(credentials):
             what = "folder" if stat.S_ISDIR(found.st_mode) else "file"
@@ -33,23 +32,21 @@ def closed_to(credentials: Credentials) -> str:
     return ""
 
 
-def _needed() -> Iterator[tuple[Path, int]]:
-    """Yield each path that a worker goes through, from the root on, and what it needs there, as bits of others."""
-    seen = set()
+def _needed() -> dict[Path, int]:
+    """Give each path that a worker goes through, from the root on, and what it needs there, as bits of others."""
+    needed: dict[Path, int] = {}
+    listed = stat.S_IROTH | stat.S_IXOTH
     for target, bits in (
         (Path(sys.executable), stat.S_IXOTH),
-        (Path(os.__file__).parent, stat.S_IROTH | stat.S_IXOTH),
-        (Path(__file__).parents[1], stat.S_IROTH | stat.S_IXOTH),
-        *((Path(entry), stat.S_IROTH | stat.S_IXOTH) for entry in sys.path if entry and Path(entry).is_dir()),
+        (Path(os.__file__).parent, listed),
+        (Path(__file__).parents[1], listed),
+        *((Path(entry), listed) for entry in sys.path if entry and Path(entry).is_dir()),
     ):
         for path in (target.absolute(), target.resolve()):
             for folder in reversed(path.parents):
-                if folder not in seen:
-                    seen.add(folder)
-                    yield folder, stat.S_IXOTH
-            if path not in seen:
-                seen.add(path)
-                yield path, bits
+                needed[folder] = needed.get(folder, 0) | stat.S_IXOTH
+            needed[path] = needed.get(path, 0) | bits
+    return needed
 
 
 def _lacks(found: os.stat_result, bits: int, credentials: Credentials) -> bool:

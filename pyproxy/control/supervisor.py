@@ -83,7 +83,7 @@ class Supervisor:
             self._handle_flip,
             self._handle_word,
             on_pass=self._ejector.handle_pass,
-            on_wait=lambda address: self._give_way(address, CHECK_NEEDS),
+            on_wait=lambda address, began: self._give_way(address, [began] * CHECK_NEEDS),
         )
         journal = Journal(settings.state_dir)
         shared = SharedChanges(settings.pair.host, self._tell_peer) if settings.pair is not None else None
@@ -294,7 +294,7 @@ class Supervisor:
             case "failing":
                 self._ejector.handle_report(message)
             case "waiting":
-                self._give_way(message["address"], message["count"], worker)
+                self._give_way(message["address"], message["since"], worker)
             case "seen":
                 self._note_seen(message["pools"])
             case "yielded" if self._pair is not None:
@@ -302,11 +302,11 @@ class Supervisor:
             case kind:
                 _log.error("%r sent a message of unknown type %r", worker, kind)
 
-    def _give_way(self, address: str, count: int, but: Worker | None = None) -> None:
-        """Let the workers' idle connections to an address give way to a check, or to another worker's requests."""
+    def _give_way(self, address: str, since: list[float], but: Worker | None = None) -> None:
+        """Let workers' idle connections to an address give way to a check or another worker's requests: who waits."""
         for worker in self._workers.alive():
             if worker is not but:
-                worker.send({"type": "give_way", "address": address, "count": count})
+                worker.send({"type": "give_way", "address": address, "since": since})
 
     def _note_seen(self, pools: dict[str, dict[str, list[int]]]) -> None:
         now = monotonic()

@@ -133,8 +133,12 @@ class Worker:
 
     @property
     def is_hung(self) -> bool:
-        """Whether it has been silent for so long that another one has to take its place."""
-        return self.state is WorkerState.READY and self._child.silence >= HUNG
+        """
+        Whether it has been silent for so long that it has to be killed.
+
+        One that was killed may be there for a while, waiting for a disk: no others that hang may wait for its end.
+        """
+        return self.state is WorkerState.READY and not self._child.is_killed and self._child.silence >= HUNG
 
     def check(self) -> None:
         """Ask one that takes traffic for a sign of life."""

@@ -80,9 +80,8 @@ class Workers:
         self._short_lives = [0] * count
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._check: asyncio.TimerHandle | None = None
-        self._replaced: tuple[int, float] | None = (
-            None  # the slot of the last one that hung, and until when it is awaited
-        )
+        self._serving = 0  # how many took traffic when they were last counted
+        self._replaced: tuple[int, float] | None = None  # slot of the last one that hung, until when it is awaited
         self._has_been_ready = False
         self._stopping = False
 
@@ -132,10 +131,10 @@ class Workers:
             return
         loop = asyncio.get_running_loop()
         self._check = loop.call_later(EVERY, self._check_all)
-        before = self.ready
         for worker in self.alive():
             worker.check()
-        if self.ready != before:
+        before, self._serving = self._serving, self.ready  # whoever was silent may have answered between two checks
+        if self._serving != before:
             self._on_ready()
         self._replace_hung(loop.time())
 

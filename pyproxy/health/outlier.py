@@ -100,9 +100,13 @@ class Ejections:
         """Take to whom answers came, and return whether they count."""
         return self._evidence.setdefault(backend, Evidence()).add(clients, paths, now)
 
+    def may_eject_for_answers(self, size: int) -> bool:
+        """Whether fewer are ejected for answers than may be."""
+        return len(self._by_answers) < max(size // 3, 1)
+
     def eject_for_answers(self, backend: int, able: Collection[int], size: int, now: float) -> float | None:
         """Eject for answers, which is possible for a third of ``size`` backends or for one; else as ``eject``."""
-        if len(self._by_answers) >= max(size // 3, 1):
+        if not self.may_eject_for_answers(size):
             return None
         seconds = self.eject(backend, able, now)
         if seconds is not None:

@@ -30,7 +30,7 @@ Sleep = Callable[[float], Awaitable[None]]
 OnFlip = Callable[[str, int, str], None]
 OnPass = Callable[[str, int, float], None]
 OnWord = Callable[[str, int, str], None]
-OnWait = Callable[[str], None]
+OnWait = Callable[[str, float], None]
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Prober:
 
     ``on_flip`` gets pool, seat and health when that has changed, ``on_word`` pool, seat and the state that the node
     itself asks for, ``on_pass`` pool, seat and when it began (monotonic seconds) for every check that passed, after
-    that. ``on_wait`` gets an address whose check has taken a part of its timeout already: that of a node which may have
-    no process to spare. ``results`` has the latest result by seat.
+    that. ``on_wait`` gets an address and when its check began that has taken a part of its timeout already: that of a
+    node which may have no process to spare. ``results`` has the latest result by seat.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Prober:
         on_word: OnWord,
         *,
         on_pass: OnPass = lambda _pool, _seat, _began: None,
-        on_wait: OnWait = lambda _address: None,
+        on_wait: OnWait = lambda _address, _began: None,
         check: Check = check,
         sleep: Sleep = asyncio.sleep,
         random: Random | None = None,
@@ -123,7 +123,7 @@ class Prober:
     async def _check_once(self, seat: int, watch: "_Watch") -> None:
         began = monotonic()
         timer = asyncio.get_running_loop().call_later(
-            watch.target.health.timeout * WAITS, self._on_wait, watch.target.address
+            watch.target.health.timeout * WAITS, self._on_wait, watch.target.address, began
         )
         try:
             result = await self._check(watch.target)

@@ -3,19 +3,23 @@ Idle connections to one address. Decides only: it never opens, closes or looks a
 
 Theory of operation. A node with a process for each connection (Apache with prefork) has none left for a new one while
 all of them sit on kept ones; the kernel connects nevertheless. So whoever waits on a new connection for its first
-answer is noted here (``await_first``), and kept connections give way to it, one for each:
+answer is noted here (``await_first``), and kept connections give way to it:
 
-- one that its exchange lets go, if that exchange was sent after the one that waits: it has overtaken it (``put``);
+- one that its exchange lets go, if that exchange was sent after the one that waits: it has overtaken it
+  (``gives_way``);
 - one that has been idle for as long as a waiting one may wait, at a look every ``WAIT_SECONDS`` (``find_idle``).
+
+One gives way to each, and another one if it still waits ``AGAIN_SECONDS`` later: the process that was set free may have
+taken a connection of another worker's.
 
 The node takes connections in the order in which they came. If a younger one has its answer, the node has taken the
 older one too, which is only slow, and nothing gives way to it. Where no answer overtakes another, nothing gives way at
 all. A check of the supervisor's or a request of another worker that waits is noted without an attempt
-(``note_strangers``).
+(``note_strangers``), for as long as its own process repeats that it waits.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from pyproxy.config.runtime import Keepalive as KeepaliveConfig
@@ -27,8 +31,12 @@ C = TypeVar("C")
 
 #: So long a new connection's first answer may take before others give way to it.
 WAIT_SECONDS: Final = 0.02
-#: So long a stranger is remembered.
-STRANGER_SECONDS: Final = 1.0
+#: One that still waits is given way to again after so long, and others are told of it again.
+AGAIN_SECONDS: Final = 0.25
+#: So long a stranger is remembered from when it was last told of.
+STRANGER_SECONDS: Final = 2 * AGAIN_SECONDS
+#: Of connections that two workers made within so many seconds, nobody knows which came first.
+SAME_SECONDS: Final = 0.1
 #: The most that are noted; in a crowd of more the first ones speak for the rest.
 WAITING_MAX: Final = 256
 
@@ -46,14 +54,23 @@ def idle_seconds(configured: float, hint: float) -> float:
 
 
 class Waiting:
-    """One who waits since ``started`` for a first answer; ``attempt`` is None for a stranger."""
+    """
+    One who waits since ``started`` for a first answer; ``attempt`` is None for a stranger.
 
-    __slots__ = ("attempt", "is_told", "started")
+    ``given`` is when a connection last gave way to it, ``told`` when others were last told of it, or we of a stranger.
+    """
 
-    def __init__(self, started: float, attempt: "Attempt | None") -> None:
+    __slots__ = ("attempt", "given", "started", "told")
+
+    def __init__(self, started: float, attempt: "Attempt | None", told: float = -inf) -> None:
         self.started = started
         self.attempt = attempt
-        self.is_told = attempt is None  # whether others were asked to give way
+        self.given = -inf
+        self.told = told
+
+    def wants(self, now: float) -> bool:
+        """Whether a connection is to give way."""
+        return now - self.started >= WAIT_SECONDS and now - self.given >= AGAIN_SECONDS
 
 
 class Keepalive(Generic[C]):
@@ -62,19 +79,23 @@ class Keepalive(Generic[C]):
 
     Whoever sees a connection end takes it out with ``discard``: what is in here is open as far as anyone knows.
     ``users`` counts the backends that it belongs to: pools that have an address in common share it. ``is_watched``
-    says that somebody looks at it every ``WAIT_SECONDS``.
+    says that somebody looks at it every ``WAIT_SECONDS``. Times are those of ``monotonic``, the same in all processes.
     """
 
-    __slots__ = ("_connections", "_max_idle", "address", "idle", "is_watched", "max_requests", "users", "waiting")
+    __slots__ = (
+        *("_connections", "_max_idle", "_taken"),
+        *("address", "idle", "is_watched", "max_requests", "users", "waiting"),
+    )
 
     def __init__(self, config: KeepaliveConfig, address: bytes = b"") -> None:
         self._connections: list[C] = []
         self._max_idle = config.max_idle
+        self._taken = -inf  # the node has taken connections that began until then
         self.address = address
         self.idle = config.idle  # seconds
         self.max_requests = config.max_requests
         self.users = 0
-        self.waiting: deque[Waiting] = deque()  # in the order in which they began
+        self.waiting: list[Waiting] = []  # in the order in which they began
         self.is_watched = False
 
     def __len__(self) -> int:
@@ -83,10 +104,6 @@ class Keepalive(Generic[C]):
     def take(self) -> C | None:
         """Give a connection, None if there is none."""
         return self._connections.pop() if self._connections else None
-
-    def take_oldest(self) -> C:
-        """Give the connection that has been idle for longest; there must be one."""
-        return self._connections.pop(0)
 
     def put(self, connection: C) -> bool:
         """Keep a connection; False if it must be closed because there are enough."""
@@ -121,55 +138,63 @@ class Keepalive(Generic[C]):
         if len(self.waiting) < WAITING_MAX:
             self.waiting.append(Waiting(attempt.started, attempt))
 
-    def note_strangers(self, count: int, now: float) -> None:
-        """Note others that have waited for long enough already."""
-        for _ in range(min(count, WAITING_MAX - len(self.waiting))):
-            self.waiting.appendleft(Waiting(now - 2 * WAIT_SECONDS, None))
+    def note_strangers(self, since: Iterable[float], now: float) -> None:
+        """Note others that wait since these times."""
+        self._forget_answered(now)
+        known = {each.started: each for each in self.waiting if each.attempt is None}
+        for started in since:
+            if started in known:
+                known[started].told = now
+            elif started > self._taken - SAME_SECONDS and len(self.waiting) < WAITING_MAX:
+                self.waiting.append(Waiting(started, None, now))
+        self.waiting.sort(key=lambda each: each.started)
 
     def gives_way(self, sent: float, now: float) -> bool:
         """Whether a connection is not to be kept whose request was sent then: somebody waits that it has overtaken."""
         self._forget_answered(now)
-        if not self.waiting:
+        first = next((each for each in self.waiting if each.wants(now)), None)
+        if first is None or sent <= first.started:
             return False
-        first = self.waiting[0]
-        if now - first.started < WAIT_SECONDS or (first.attempt is not None and sent <= first.started):
-            return False
-        self.waiting.popleft()
+        self._give(first, now)
         return True
 
-    def find_idle(self, now: float, is_idle_since: Callable[[C, float], bool]) -> tuple[list[C], int]:
+    def find_idle(self, now: float, is_idle_since: Callable[[C, float], bool]) -> tuple[list[C], list[float]]:
         """
-        Give the connections that give way now, and how many who have just waited for long enough found none.
+        Give the connections that give way now, and since when those wait of whom others must be told (again).
 
         ``is_idle_since`` says of a connection whether it has been idle since then.
         """
         self._forget_answered(now)
         found: list[C] = []
-        untold = 0
-        while self.waiting and now - self.waiting[0].started >= WAIT_SECONDS and self._connections:
-            if not is_idle_since(self._connections[0], now - WAIT_SECONDS):
-                break
-            found.append(self._connections.pop(0))
-            self.waiting.popleft()
-        for waiting in self.waiting:
-            if not waiting.is_told and now - waiting.started >= WAIT_SECONDS:
-                waiting.is_told = True
-                untold += 1
+        untold: list[float] = []
+        for each in [each for each in self.waiting if each.wants(now)]:
+            if self._connections and is_idle_since(self._connections[0], now - WAIT_SECONDS):
+                found.append(self._connections.pop(0))
+                self._give(each, now)
+            elif each.attempt is not None and now - each.told >= AGAIN_SECONDS:
+                each.told = now
+                untold.append(each.started)
         return found, untold
+
+    def _give(self, to: Waiting, now: float) -> None:
+        """Note that a connection gives way; of a stranger we are told again if that didn't help."""
+        if to.attempt is None:
+            self.waiting.remove(to)
+        else:
+            to.given = now
 
     def _forget_answered(self, now: float) -> None:
         """Forget up to the youngest who has its answer, those that ended in another way, and strangers of old."""
-        waiting = self.waiting
         answered = 0
-        for place, each in enumerate(waiting, 1):
+        for place, each in enumerate(self.waiting, 1):
             if each.attempt is not None and each.attempt.header_time is not None:
-                answered = place
-        for _ in range(answered):
-            waiting.popleft()
-        if any([_is_over(each, now) for each in waiting]):  # noqa: C419 - no generator here
-            self.waiting = deque([each for each in waiting if not _is_over(each, now)])
-
-
-def _is_over(waiting: Waiting, now: float) -> bool:
-    attempt = waiting.attempt
-    return attempt.is_over if attempt is not None else now - waiting.started > STRANGER_SECONDS
+                answered, self._taken = place, max(each.started, self._taken)
+        self.waiting = [
+            each
+            for place, each in enumerate(self.waiting, 1)
+            if (
+                place > answered and not each.attempt.is_over
+                if each.attempt is not None
+                else now - each.told <= STRANGER_SECONDS and each.started > self._taken - SAME_SECONDS
+            )
+        ]

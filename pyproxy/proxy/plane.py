@@ -162,34 +162,21 @@ class DataPlane:
         for upstream in idle:
             upstream.close()
         if untold:
-            untold -= self._close_idle(keepalive.address, untold)
-        if untold > 0 and len(self.rows) > 1:
-            self._report({"type": "waiting", "address": keepalive.address.decode(), "count": untold})
+            self._note_strangers(keepalive.address, untold, but=keepalive)
+            if len(self.rows) > 1:
+                self._report({"type": "waiting", "address": keepalive.address.decode(), "since": untold})
         if keepalive.waiting:
             self._look_later(keepalive)
 
-    def _close_idle(self, address: bytes, count: int) -> int:
-        """Close so many idle connections to an address, whichever pools they are of; return how many there were."""
-        closed = 0
-        for keepalive in self._keepalives.values():
-            if keepalive.address == address:
-                while closed < count and len(keepalive):
-                    upstream = keepalive.take_oldest()
-                    upstream.close()
-                    closed += 1
-        return closed
-
-    def give_way(self, address: str, count: int) -> None:
-        """
-        Let idle connections to an address give way to a check, or to requests of another worker.
-
-        If there are too few, the next ones that would be kept aren't.
-        """
+    def give_way(self, address: str, since: list[float]) -> None:
+        """Let idle connections to an address give way to checks, or to requests of another worker, that wait."""
         self.now = monotonic()
-        missing = count - self._close_idle(address.encode(), count)
+        self._note_strangers(address.encode(), since)
+
+    def _note_strangers(self, address: bytes, since: list[float], but: Keepalive[Upstream] | None = None) -> None:
         for keepalive in self._keepalives.values():
-            if keepalive.address == address.encode() and keepalive.users and missing > 0:
-                keepalive.note_strangers(missing, self.now)
+            if keepalive.address == address and keepalive is not but:
+                keepalive.note_strangers(since, self.now)
                 self._look_later(keepalive)
 
     def dial(self, exchange: Exchange, backend: Backend, keepalive: Keepalive[Upstream], timeout: float) -> Dial:

@@ -66,7 +66,7 @@ class Worker:
             self._explain(message)
         elif kind == "give_way":
             if self._plane is not None:
-                self._plane.give_way(message["address"], message["count"])
+                self._plane.give_way(message["address"], message["since"])
         elif kind == "log":
             self._reopen_log(fds[0])
         elif kind == "drain":

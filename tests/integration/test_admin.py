@@ -240,7 +240,7 @@ async def _closed(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_who_says_nothing_makes_room_for_who_asks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that has been idle for longest goes; idle connections never keep an operator out."""
+    """The oldest one that is idle goes; idle connections never keep an operator out."""
     monkeypatch.setattr(admin_server, "MAX_CONNECTIONS", 2)
     server = await serve(bind_tcp("127.0.0.1", 0))
     host, _, port = server.address.rpartition(":")
@@ -274,6 +274,24 @@ async def test_one_too_many_is_refused_at_once(serve: Serve, monkeypatch: pytest
                 if (await exchange(server.address, get("/healthz")))[0] == b"HTTP/1.1 200 OK":
                     break
             await asyncio.sleep(0.01)
+
+
+async def test_an_answer_on_its_way_is_not_cut_for_one_more(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes its time to read it keeps its place until then."""
+    monkeypatch.setattr(admin_server, "MAX_CONNECTIONS", 1)
+    server = await serve(bind_tcp("127.0.0.1", 0))
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+    ask = get("/api/v1/openapi.json", f"Authorization: Bearer {TOKEN}").replace(b"close", b"keep-alive")
+    async with asyncio.timeout(DEADLINE):
+        while not any(connection._stalled for connection in server._connections):
+            writer.write(ask)
+            await asyncio.sleep(0)
+    refused, refused_writer = await asyncio.open_connection(host, int(port))
+    assert (await _closed(refused)).startswith(b"HTTP/1.1 503 ")
+    for each in (writer, refused_writer):
+        each.close()
+    assert not reader.at_eof()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "])

@@ -5,8 +5,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from tests.integration.client import get
 from tests.integration.conftest import Connect, StartProgram
 from tests.integration.test_health import QUICK, until, until_health
@@ -118,7 +116,6 @@ async def test_checks_find_a_process(start_program: StartProgram, connect_to: Co
         assert "is down" not in program.stderr[len(told) :]
 
 
-@pytest.mark.xfail(reason="about one time in ten a worker isn't asked again, and its idle connections stay")
 async def test_new_requests_find_a_process(start_program: StartProgram, connect_to: Connect) -> None:
     """Twice as many requests as processes, over two workers: those that find none aren't left waiting for ever."""
     async with prefork() as node:

@@ -7,13 +7,14 @@ At the defaults; whether, not when, but that a client is served again in time.
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 
+from pyproxy.pulse import HUNG
 from tests.lab.namespaces import is_running
 from tests.lab.pair import MULTICAST, Pair
 from tests.lab.process import await_true, hold
@@ -150,13 +151,22 @@ def test_a_supervisor_that_hangs_on_the_last_machine_goes_on_hanging(proxied_lab
     assert master.state == "master"
 
 
+def set_group_nice(pid: int, nice: int) -> None:
+    """Set what a whole session weighs, where the kernel weighs sessions first and their processes after that."""
+    with suppress(FileNotFoundError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+
+
 @contextmanager
-def starved(lab: Lab, pids: list[int]) -> Iterator[None]:
-    """Let some processes have hardly any processor, as on a host that is overcommitted; all else runs."""
+def starved(proxy: Proxy, pids: list[int]) -> Iterator[None]:
+    """Let some processes of a proxy have hardly any processor, as on a host that is overcommitted; all else runs."""
     cpu = min(os.sched_getaffinity(0))
     threads = [int(thread.name) for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
     # The hog and they share one processor, and it has nearly all of it.
-    hog = lab.a.start("hog", ["taskset", "-c", str(cpu), "nice", "-n", "-20", "sh", "-c", "while :; do :; done"])
+    command = ["taskset", "-c", str(cpu), "nice", "-n", "-20", "sh", "-c", "while :; do :; done"]
+    hog = proxy.machine.start("hog", command)
+    set_group_nice(hog.pid, -20)
+    set_group_nice(proxy.process.pid, 19)
     for thread in threads:
         os.sched_setaffinity(thread, {cpu})
         os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
@@ -164,6 +174,7 @@ def starved(lab: Lab, pids: list[int]) -> Iterator[None]:
         yield
     finally:
         hog.kill()
+        set_group_nice(proxy.process.pid, 0)
         for thread in threads:
             os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
@@ -172,8 +183,12 @@ def test_starved_workers_are_not_killed(proxied_lab: Lab) -> None:
     """What would take their place would get no processor either."""
     master, _, watch = pair_of(proxied_lab, top={"workers": 1})
     workers = master.workers
-    with starved(proxied_lab, workers):
-        hold(lambda: master.workers == workers, 5.0, lambda: master.process.log)
+    with starved(master, workers):
+        began = monotonic()
+        hold(lambda: master.workers == workers, 6.0, lambda: master.process.log)
+        silent = watch.record.largest_gap(began, monotonic())
+    assert watch.record.failed(began)
+    assert silent > HUNG, f"it had enough of the processor: nothing was answered for {silent:.3g} s at most"
     watch.await_answer("a", monotonic())
     assert "hangs" not in master.process.log
     assert master.workers == workers

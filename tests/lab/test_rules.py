@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pyproxy.failover.simulate import BACKEND, FAILURES
 from tests.lab.noise import valid_adverts
 from tests.lab.pair import MULTICAST, Pair
 from tests.lab.process import await_true, hold
@@ -51,6 +52,30 @@ def test_a_gateway_that_answers_nobody_decides_nothing(proxied_lab: Lab) -> None
     backup.await_state("master")
     await_true(lambda: proxied_lab.holders() == [backup.machine.name], "it didn't arrive")
     assert "new kernel" in backup.peer["reason"], "the new master says why in the old one's words"
+
+
+def test_a_gateway_that_falls_silent_for_both_stops_no_handover(proxied_lab: Lab) -> None:
+    """It stays where it is, and what is handed over is taken."""
+    lab, gateway = proxied_lab, "10.9.0.98"
+    lab.show("-n", lab.switch, "addr", "add", f"{gateway}/24", "dev", "br0")
+    master, backup = start(lab, gateway=gateway)
+    await_true(lambda: master.peer["gateway"] and backup.peer["gateway"], "it isn't reached")
+    lab.show("-n", lab.switch, "addr", "del", f"{gateway}/24", "dev", "br0")
+    await_true(lambda: [node.peer["gateway"] for node in (master, backup)] == [False, False], "nobody notices")
+    hold(lambda: lab.holders() == ["a"], 2.0, lambda: f"it moved: {master.peer} {backup.peer}")
+    code, said = master.run_verb("peer", "handover")
+    assert code == 0, said
+    await_true(lambda: lab.holders() == ["b"], lambda: f"it didn't arrive: {backup.peer}")
+    hold(lambda: lab.holders() == ["b"], 2.0, lambda: f"it didn't stay: {master.peer} {backup.peer}")
+
+
+def test_that_nobody_is_master_is_critical(proxied_lab: Lab) -> None:
+    """On either machine: each is in order as far as it can be, and the address is nowhere."""
+    nodes = start(proxied_lab)
+    with nodes[0].without_workers(), nodes[1].without_workers():
+        await_true(lambda: not proxied_lab.holders(), "somebody has it")
+        for node in nodes:
+            await_true(lambda node=node: node.run_verb("peer", "--check")[0] == 2, lambda: str(nodes[0].peer))  # type: ignore[misc]
 
 
 def test_who_reaches_no_witness_gives_the_addresses_away(proxied_lab: Lab) -> None:
@@ -138,8 +163,34 @@ def test_a_renamed_interface_keeps_no_address(lab: Lab) -> None:
     assert "no interface eth0" in master.status["reason"]
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen to go", "found to be another one"])
+def test_an_interface_that_is_made_anew_is_spoken_on(lab: Lab, is_seen: bool) -> None:
+    """Under a master without a lease: in the end the two hear each other, and one of them has the address."""
+    master = Speaker(lab.a, MULTICAST, 100, lease="off")
+    master.await_state("master")
+    backup = Speaker(lab.b, MULTICAST, 100, lease="off")
+    backup.await_state("backup")
+    if not is_seen:
+        master.freeze()
+    lab.remake(lab.a)
+    if is_seen:
+        await_true(lambda: "fault" in master.transitions, "it didn't see it go")
+    else:
+        master.thaw()
+
+    def is_whole() -> bool:
+        states = {node.machine.name: node.state for node in (master, backup)}
+        return sorted(states.values()) == ["backup", "master"] and [states[name] for name in lab.holders()] == [
+            "master"
+        ]
+
+    await_true(is_whole, lambda: f"they don't agree: {master.status} {backup.status}")
+    hold(is_whole, 1.5, lambda: f"they don't hear each other: {master.status} {backup.status}")
+    assert not master.complaints + backup.complaints
+
+
 #: What `simulate --fail` is told, and what the lab does for it.
-SIMULATED = ("local", "peer", "link", "gateway", "workers")
+SIMULATED = (*FAILURES, f"{BACKEND}web/n1")
 
 
 @pytest.mark.parametrize("fail", SIMULATED)
@@ -150,9 +201,11 @@ def test_what_is_simulated_happens(proxied_lab: Lab, fail: str) -> None:
     for gateway in gateways.values():
         lab.show("-n", lab.switch, "addr", "add", f"{gateway}/24", "dev", "br0")
     pair = Pair(interval=1.0)
-    master = Proxy(lab.a, pair, 100, gateway=gateways["a"])
+    # Long, so that a fifth of it is more than a busy machine's delays.
+    options = {"release_when": {"no_worker": "3s"}}
+    master = Proxy(lab.a, pair, 100, gateway=gateways["a"], **options)
     master.await_state("master")
-    backup = Proxy(lab.b, pair, 100, gateway=gateways["b"])
+    backup = Proxy(lab.b, pair, 100, gateway=gateways["b"], **options)
     backup.await_state("backup")
     await_true(lambda: master.peer["peer"]["advert_age"] is not None and backup.peer["gateway"], "no link")
     await_true(lambda: master.ask("GET", "/api/v1/peer/facts")[1]["facts"]["ready_workers"], "it knows of no worker")
@@ -170,10 +223,12 @@ def test_what_is_simulated_happens(proxied_lab: Lab, fail: str) -> None:
             lab.cut_link()
         elif fail == "gateway":
             lab.show("-n", lab.switch, "addr", "del", f"{gateways['a']}/24", "dev", "br0")
+        elif fail.startswith(BACKEND):
+            lab.end_node("n1")
         if not foreseen["changes"]:
             hold(lab.a.has_vip, 6.0, lambda: f"foreseen was {foreseen['lines']}")
             return
         assert foreseen["holder"] == "peer"
         await_true(lab.b.has_vip, lambda: f"foreseen was {foreseen['lines']}", 20)
     took = monotonic() - failed
-    assert took == pytest.approx(foreseen["after"], rel=0.2, abs=0.3), foreseen["lines"]
+    assert took == pytest.approx(foreseen["after"], rel=0.2), foreseen["lines"]

@@ -53,6 +53,7 @@ class Machine:
     def __init__(self, lab: "Lab", name: str, number: int) -> None:
         self.lab = lab
         self.name = name
+        self.number = number
         self.namespace = f"{lab.group}-{name}"
         self.address, self.address6 = f"10.9.0.{number}", f"fe80::{number}"
         self.link_address = f"10.1.0.{number}"
@@ -95,6 +96,7 @@ class Lab:
         self.directory = directory
         self.switch, self.client = f"{self.group}-switch", f"{self.group}-client"
         self.a, self.b = Machine(self, "a", 1), Machine(self, "b", 2)
+        self._nodes: dict[str, Process] = {}
         self._undo = ExitStack()
         try:
             self._build()
@@ -127,23 +129,27 @@ class Lab:
             f"{switch} link set br0 up",
         )
         for port, name, number in (("a", self.a.namespace, 1), ("b", self.b.namespace, 2), ("client", self.client, 50)):
-            configure(
-                f"-n {name} link add eth0 type veth peer name {port} netns {self.switch}",
-                f"-n {name} link set eth0 address 02:00:00:00:00:{number:02d}",
-                f"{switch} link set dev {port} master br0 up",
-                f"-n {name} link set lo up",
-                f"-n {name} addr add 10.9.0.{number}/24 dev eth0",
-                f"-n {name} link set eth0 up",
-                f"-n {name} addr add fe80::{number}/64 dev eth0 nodad",
-                f"-n {name} addr add fd09::{number}/64 dev eth0 nodad",
-                f"-n {name} route add default via {GATEWAY}",
-            )
+            configure(f"-n {name} link set lo up")
+            self._connect(port, name, number)
         configure(f"-n {self.a.namespace} link add eth1 type veth peer name eth1 netns {self.b.namespace}")
         for machine in (self.a, self.b):
             configure(
                 f"-n {machine.namespace} addr add {machine.link_address}/24 dev eth1",
                 f"-n {machine.namespace} link set eth1 up",
             )
+
+    def _connect(self, port: str, name: str, number: int) -> None:
+        """Give a namespace its eth0, on a port of the switch."""
+        configure(
+            f"-n {name} link add eth0 type veth peer name {port} netns {self.switch}",
+            f"-n {name} link set eth0 address 02:00:00:00:00:{number:02d}",
+            f"-n {self.switch} link set dev {port} master br0 up",
+            f"-n {name} addr add 10.9.0.{number}/24 dev eth0",
+            f"-n {name} link set eth0 up",
+            f"-n {name} addr add fe80::{number}/64 dev eth0 nodad",
+            f"-n {name} addr add fd09::{number}/64 dev eth0 nodad",
+            f"-n {name} route add default via {GATEWAY}",
+        )
 
     def start(
         self, namespace: str, directory: Path, title: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()
@@ -165,6 +171,11 @@ class Lab:
         for name, port in NODES.items():
             node = self.start(self.switch, directory, name, [*_INSTRUMENT, str(HERE / "web_node.py"), name, str(port)])
             node.await_log("listening")
+            self._nodes[name] = node
+
+    def end_node(self, name: str) -> None:
+        """End one of the web nodes."""
+        self._nodes[name].kill()
 
     def show(self, *arguments: str) -> str:
         """Return what ``ip`` shows."""
@@ -212,6 +223,11 @@ class Lab:
     def plug(self, machine: Machine) -> None:
         """Put the cable back."""
         configure(f"-n {self.switch} link set dev {machine.name} up")
+
+    def remake(self, machine: Machine) -> None:
+        """Take a machine's eth0 away and make another one of that name, as a driver does that is loaded again."""
+        configure(f"-n {machine.namespace} link del eth0")
+        self._connect(machine.name, machine.namespace, machine.number)
 
     def block(self, machine: Machine, *, blocked: bool = True) -> None:
         """Let the switch forward nothing from and to a machine, as spanning tree does; its carrier stays."""

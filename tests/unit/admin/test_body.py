@@ -148,7 +148,11 @@ async def test_a_question_is_an_object(content: Any) -> None:
     [
         (b'{"method": "GET", "url": "http://a/", "method": "POST"}', "the key 'method' is there twice"),
         (b'{"method": "GET", "url": "http://a/", "headers": {"A": "1", "\\u0041": "2"}}', "the key 'A' is there twice"),
-        (b"[" * 60_000, "nested more than 32 levels deep"),
+        (b"[" * 60_000, "not JSON"),
+        (b"[" * 33 + b"]" * 33, "nested more than 32 levels deep"),
+        (b'{"' + b"]" * 50_000 + b'":' + b"[" * 1020 + b"]" * 1020 + b"}", "nested more than 32 levels deep"),
+        (b'{"\\"":' + b"[" * 33 + b"]" * 33 + b',"a":1}', "nested more than 32 levels deep"),
+        (b'{"a":' + b"[" * 33 + b"]" * 33 + b',"a":1}', "nested more than 32 levels deep"),
         (b'{"a":' * 33 + b"1" + b"}" * 33, "nested more than 32 levels deep"),
         (b'{"method": NaN}', "not JSON"),
         (b'\xef\xbb\xbf{"method": "GET"}', "not JSON"),
@@ -165,6 +169,11 @@ async def test_what_could_be_read_in_two_ways_is_not_read(content: bytes, words:
     assert response.status == 400
     assert words in body(response)["error"]
     assert client.control.questions == []
+
+
+async def test_brackets_in_a_text_are_no_levels() -> None:
+    """A path may hold any number of them."""
+    assert (await ask(Client(), {**GOOD, "url": "http://a/" + "[" * 100 + '\\"[{'}))[0] == 200
 
 
 async def test_a_number_of_many_digits_costs_nothing() -> None:

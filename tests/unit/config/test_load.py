@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyproxy.config.load import load_config, load_text
+from pyproxy.config.load import load_config, load_text, load_with_warnings
 from pyproxy.config.model import Config
 from pyproxy.config.schema import iter_keys
 from pyproxy.errors import ConfigError
@@ -48,6 +48,8 @@ def test_a_good_file_has_no_problem() -> None:
         (MINIMAL + "wokers: 1", "7:1: wokers: unknown key; did you mean workers?"),
         (MINIMAL + "zzz: 1", "7:1: zzz: unknown key"),
         (BACKEND + "wieght: 2", "7:9: pools.web.backends[0].wieght: unknown key; did you mean weight?"),
+        (POOL + "backend: []", "7:5: pools.web.backend: unknown key; did you mean backends?"),
+        (MINIMAL + "backend: {}", "7:1: backend: unknown key; here it is pools: see docs/migration.md#the-words"),
         (POOL + "retry: {atempts: 1}", "7:13: pools.web.retry.atempts: unknown key; did you mean attempts?"),
         (
             MINIMAL + "client: {<<: 1}",
@@ -157,6 +159,16 @@ def test_a_problem_in_an_alias_is_told_once() -> None:
     text += "    backends: [{address: '10.0.0.1:80'}]\n    timeouts: *t\n"
     text += "routes: [{pool: web, path: /a}, {pool: api}]\n"
     assert problems(text) == ["7:28: pools.web.timeouts.connect: must be at least 1ms"]
+
+
+def test_a_warning_in_an_alias_is_told_once(tmp_path: Path) -> None:
+    """As a problem is."""
+    text = MINIMAL + '    retry: &r {"on": [timeout]}\n  api:\n'
+    text += "    backends: [{address: '10.0.0.1:80'}]\n    retry: *r\n"
+    text += "routes: [{pool: web, path: /a}, {pool: api}]\n"
+    file = tmp_path / "lb.yml"
+    file.write_text(text)
+    assert [item.path for item in load_with_warnings(file).warnings] == ["pools.web.retry.on"]
 
 
 def test_secrets_are_never_told() -> None:

@@ -82,6 +82,7 @@ def test_nan_is_a_number() -> None:
     ("text", "problem"),
     [
         ("!foo x", "tag !foo is not allowed here"),
+        ('"a\\0b"', "character U+0000 is not allowed"),
         ("!!binary aGk=", "tag !!binary is not allowed here"),
         ("!!timestamp 2024-01-01", "tag !!timestamp is not allowed here"),
         ("!!python/object:os.system x", "tag !!python/object:os.system is not allowed here"),

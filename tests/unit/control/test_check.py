@@ -1,5 +1,6 @@
 """Pins what -t and the start say of the machine: where it stands in the file, and all of it at once."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ def sticky(file: object) -> dict[str, Any]:
         ({"access_log": {"to": "/run/"}}, "access_log.to: /run/ is a directory"),
         ({"state_dir": "/no-such/state"}, "state_dir: there is no directory /no-such"),
         ({"state_dir": "/dev/null"}, "state_dir: /dev/null is no directory"),
+        (
+            {"state_dir": f"/run/{'x' * 300}"},
+            f"state_dir: can't look at /run/{'x' * 300}: File name too long",
+        ),
+        (
+            {"access_log": {"to": f"/{'x' * 300}/log"}},
+            f"access_log.to: can't look at /{'x' * 300}: File name too long",
+        ),
         ({"admin": {"bind": "unix:/no-such/a"}}, "admin.bind: there is no directory /no-such"),
         (
             {"admin": {"bind": "127.0.0.1:1", "token_file": "/no-such"}},
@@ -60,6 +69,26 @@ def sticky(file: object) -> dict[str, Any]:
 def test_what_is_missing(tmp_path: Path, more: dict[str, Any], text: str) -> None:
     """Before the start, and not at three in the morning."""
     assert lines(tmp_path, more) == [text]
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"state_dir": "/closed/state"}, "state_dir"),
+        ({"access_log": {"to": "/closed/log"}}, "access_log.to"),
+        (unix("/closed/s"), "listeners[0].bind"),
+    ],
+)
+def test_a_directory_that_is_closed_to_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], key: str
+) -> None:
+    """Who checks a file needn't be who may look everywhere."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert lines(tmp_path, more) == [f"{key}: can't look at /closed: Permission denied"]
 
 
 def test_all_of_it_at_once_with_what_is_wrong_in_the_file_itself(tmp_path: Path) -> None:

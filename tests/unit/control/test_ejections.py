@@ -238,11 +238,13 @@ def test_old_evidence_says_nothing(stage: Stage) -> None:
     assert stage.ejected() == set()
 
 
-def test_answers_eject_a_third_at_most(stage: Stage) -> None:
+def test_answers_eject_a_third_at_most(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """One of three; who can't be reached is another matter, and when the first is back the next may go."""
     for name in "abc":
         stage.report_answers(name, [1, 2], [1, 2])
     assert stage.ejected() == {"a"}
+    assert "web/b can't be spared: as many as answers may eject are passed over: 5 failures in a row" in caplog.text
+    assert "too few" not in caplog.text
     stage.report("b")
     assert stage.ejected() == {"a", "b"}
     stage.loop.advance(10.1)

@@ -1,5 +1,6 @@
 """Pins that a backend which is one of our own listeners is recognised, and nothing else."""
 
+import errno
 import socket
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pyproxy.config.addresses import Address, parse_address
 from pyproxy.config.load import load_with_warnings
 from pyproxy.control import loops
 from pyproxy.control.loops import OwnListener, OwnListeners, warn_of_loops
+from pyproxy.errors import ConfigError
 
 OURS = ("10.1.1.1", "127.0.0.1", "127.0.0.2", "::1", "fd00::1")
 
@@ -58,6 +60,8 @@ def test_a_link_to_our_socket_is_our_socket(tmp_path: Path) -> None:
     """What counts is where it leads."""
     (tmp_path / "link").symlink_to(tmp_path / "a.sock")
     assert own(f"unix:{tmp_path}/a.sock").find(Address(path=f"{tmp_path}/link"))
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert not own(f"unix:{tmp_path}/a.sock").find(Address(path=f"{tmp_path}/round"))
 
 
 def test_each_backend_of_a_file_that_leads_back_is_warned_of(tmp_path: Path) -> None:
@@ -77,6 +81,34 @@ pools:
     loaded = load_with_warnings(file, look=warn_of_loops)
     assert [(item.line, item.column) for item in loaded.warnings] == [(5, 18), (7, 18), (9, 18)]
     assert all("is our own listener http" in item.text for item in loaded.warnings)
+
+
+def test_addresses_that_are_no_list_are_told_elsewhere(tmp_path: Path) -> None:
+    """A file with a wrong type is refused with its line, and no more."""
+    file = tmp_path / "lb.yml"
+    file.write_text("listeners: [{bind: '127.0.0.1:80'}]\nfailover: {virtual_ips: 5}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_with_warnings(file, look=warn_of_loops)
+    assert "failover.virtual_ips" in [item.path for item in caught.value.problems]
+
+
+def test_an_address_that_comes_later_is_ours_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was no address of this machine may become one."""
+    listeners = own("0.0.0.0:80")
+    assert not listeners.find(parse_address("10.9.9.9:80"))
+    monkeypatch.setattr(loops, "is_local", lambda host: host == "10.9.9.9")
+    assert listeners.find(parse_address("10.9.9.9:80"))
+
+
+def test_without_a_family_none_of_its_addresses_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without IPv6 has no sockets of it; nor has a process that has used up its descriptors."""
+    monkeypatch.undo()
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert not loops.is_local("fd00::1")
 
 
 def test_the_kernel_knows_which_addresses_are_local(monkeypatch: pytest.MonkeyPatch) -> None:

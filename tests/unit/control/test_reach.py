@@ -22,7 +22,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if str(path).startswith(str(tmp_path)):
             path.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    monkeypatch.setattr(reach, "_needed", lambda: [(tmp_path / "home", 1), (folder, 1), (folder / "python", 1)])
+    monkeypatch.setattr(reach, "_needed", lambda: {tmp_path / "home": 1, folder: 1, folder / "python": 1})
     monkeypatch.setattr(reach, "_can_start", lambda _credentials: False)
     return folder / "python"
 
@@ -56,9 +56,15 @@ def test_owner_and_group_have_bits_of_their_own(python: Path) -> None:
 
 
 def test_all_that_a_worker_needs_is_looked_at() -> None:
-    """The interpreter, the standard library, the package, and every folder from the root on, each once."""
-    needed = [path for path, _ in reach._needed()]
-    assert len(needed) == len(set(needed))
-    assert needed[0] == Path("/")
+    """The interpreter, the standard library, the package, and every folder from the root on."""
+    needed = reach._needed()
+    assert next(iter(needed)) == Path("/")
     for wanted in (Path(sys.executable).absolute(), Path(sys.executable).resolve(), Path(reach.__file__).parents[1]):
         assert wanted in needed
+
+
+def test_a_folder_that_modules_are_looked_for_in_must_be_listed() -> None:
+    """Also one that was gone through before, as the root of a clone is for the package in it."""
+    root = Path(reach.__file__).parents[2]
+    assert str(root) in sys.path
+    assert reach._needed()[root] == 5

@@ -1,10 +1,14 @@
-"""Pins the pure parts of starting a worker: its environment and its command line."""
+"""Pins how a worker is started, its environment and its command line, and when it counts as hung."""
 
 import os
 import sys
+from typing import Any
+
+import pytest
 
 from pyproxy.control import worker
-from pyproxy.control.worker import Program, worker_environ
+from pyproxy.control.worker import Program, Worker, worker_environ
+from pyproxy.pulse import HUNG
 
 
 def test_allocator_settings_are_given_but_not_imposed() -> None:
@@ -35,3 +39,27 @@ def test_a_worker_does_not_see_what_the_file_takes() -> None:
 def test_the_worker_program_does_not_look_into_the_current_directory() -> None:
     """A file socket.py where the operator stands must not become part of a worker that runs as root."""
     assert list(Program().command) == [sys.executable, "-P", "-m", "pyproxy.worker"]
+
+
+class SilentChild:
+    """A process that stopped answering, and that the kernel can't end yet: it waits for a disk."""
+
+    pid, started, silence = 1000, 0.0, HUNG
+    is_killed = False
+
+    def __init__(self, _name: str, _spawn: Any, on_message: Any, _on_end: Any) -> None:
+        self.say = on_message
+
+    def kill(self) -> None:
+        self.is_killed = True
+
+
+async def test_one_that_was_killed_keeps_no_other_from_being_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs until it is killed; it takes no traffic, however long its end is in coming."""
+    monkeypatch.setattr(worker, "Child", SilentChild)
+    stuck = Worker(0, Program(environ={}), lambda _w: None, lambda _w, _m: None, lambda _w: None)
+    stuck._child.say({"type": "ready"})  # type: ignore[attr-defined]
+    assert stuck.is_hung
+    stuck.kill()
+    assert not stuck.is_hung
+    assert not stuck.is_serving

@@ -59,6 +59,7 @@ class FakeWorker:
         self.orders.append(f"drain {grace:g}")
 
     def kill(self) -> None:
+        self.is_hung = False
         self.orders.append("kill")
 
 
@@ -275,7 +276,7 @@ async def test_workers_that_hang_are_replaced_one_at_a_time(made: list[FakeWorke
 async def test_one_that_is_not_replaced_does_not_keep_the_others_hung(
     made: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes its place has its time to become ready, and no more."""
+    """It has its time to end, and what takes its place to become ready, and no more."""
     monkeypatch.setattr(workers_module, "READY_TIMEOUT", 0.0)
     watched = Watched(2)
     watched.workers.start()
@@ -283,9 +284,9 @@ async def test_one_that_is_not_replaced_does_not_keep_the_others_hung(
         worker.become_ready()
         worker.is_silent = worker.is_hung = True
     watched.workers._check_all()
-    made[0].end()
+    assert [worker.orders for worker in made] == [["kill"], []]
     watched.workers._check_all()
-    assert made[1].orders == ["kill"]
+    assert [worker.orders for worker in made] == [["kill"], ["kill"]]
     watched.workers.kill()
 
 
@@ -297,9 +298,11 @@ async def test_a_silent_worker_does_not_count_as_ready(made: list[FakeWorker]) -
         worker.become_ready()
     counts: list[int] = []
     watched.workers._on_ready = lambda: counts.append(watched.workers.ready)
+    watched.workers._check_all()
     made[0].check = lambda: setattr(made[0], "is_silent", True)  # type: ignore[method-assign]
     watched.workers._check_all()
-    made[0].check = lambda: setattr(made[0], "is_silent", False)  # type: ignore[method-assign]
+    made[0].check = lambda: None  # type: ignore[method-assign]
+    made[0].is_silent = False  # its answer comes between two checks
     watched.workers._check_all()
-    assert counts == [1, 2]
+    assert counts == [2, 1, 2]
     watched.workers.kill()

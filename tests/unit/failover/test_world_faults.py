@@ -10,6 +10,7 @@ ends. A stranger's adverts may decide where there is no link, so there they stop
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -28,11 +29,14 @@ DELAY = 0.002
 
 ACT = st.one_of(
     st.tuples(
-        st.sampled_from(["outside", "gateway", "witnesses", "workers", "ipv6", "unplug", "hang", "power"]),
+        st.sampled_from(
+            ["outside", "gateway", "witnesses", "workers", "supervisor", "ipv6", "unplug", "hang", "power"]
+        ),
         st.integers(0, 1),
     ),
     st.tuples(
-        st.sampled_from(["outside", "gateway", "witnesses", "workers", "ipv6", "plug", "run"]), st.integers(2, 3)
+        st.sampled_from(["outside", "gateway", "witnesses", "workers", "supervisor", "ipv6", "plug", "run"]),
+        st.integers(2, 3),
     ),
     st.tuples(st.sampled_from(["handover", "facts_lost"]), st.integers(0, 1)),
     st.tuples(st.sampled_from(["part", "join", "cut", "mend"]), st.just(0)),
@@ -143,6 +147,8 @@ def act_on_facts(facts: Facts, what: str, number: int, *, is_well: bool) -> None
         facts.witnesses = is_well
     if what == "workers":
         facts.ready_workers = 1 if is_well else 0
+    if what == "supervisor":
+        facts.supervisor_hangs = not is_well
     if what == "ipv6":
         facts.sources = dict(SOURCES[number % 2]) if is_well else {4: SOURCES[number % 2][4]}
     if what in ("plug", "unplug"):
@@ -201,6 +207,8 @@ def bound(interval: float) -> float:
 @example((100, 100), 1.0, True, False, [(0.0, ("outside", 0)), (0.0, ("outside", 1)), (6.0, ("handover", 1))])
 @example((100, 100), 1.0, True, False, [(0.0, ("forged", 255)), (2.0, ("stranger", 0)), (2.0, ("power", 1))])
 @example((100, 100), 0.1, False, False, [(0.0, ("outside", 0)), (0.0, ("outside", 1)), (6.0, ("hang", 1))])
+@example((100, 100), 1.0, True, False, [(0.0, ("supervisor", 0)), (0.0, ("supervisor", 1)), (6.0, ("power", 1))])
+@example((100, 100), 0.1, False, True, [(0.0, ("supervisor", 0)), (2.0, ("power", 1))])
 def test_whatever_fails_somebody_has_the_addresses(
     priorities: tuple[int, int],
     interval: float,
@@ -222,3 +230,18 @@ def test_whatever_fails_somebody_has_the_addresses(
     if pair.can_serve:
         assert set(pair.world.holders()) & pair.can_serve, pair.world
     assert pair.is_apart or len(pair.world.masters()) <= 1, pair.world
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_a_supervisor_that_hangs_costs_the_address_if_the_other_is_fit(holder: int) -> None:
+    """And it doesn't come back when the other one hangs as well: that would change nothing."""
+    pair = build((150, 100) if holder == 0 else (100, 150), 1.0, is_linked=True, preempt=False)
+    if pair.world.holders() != [NAMES[holder]]:
+        act(pair, "handover", 1 - holder)
+        pair.pass_time(1.0)
+    act(pair, "supervisor", holder)
+    pair.pass_time(1.0)
+    assert pair.world.holders() == [NAMES[1 - holder]]
+    act(pair, "supervisor", 1 - holder)
+    pair.pass_time(bound(1.0))
+    assert pair.world.holders() == [NAMES[1 - holder]]

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from pyproxy.clock import monotonic
 from pyproxy.config.runtime import Backend, Health, Pool
 from pyproxy.health.checks import CheckResult, NotChecked, Target
 from pyproxy.health.prober import Prober
@@ -234,7 +235,8 @@ async def test_others_are_asked_to_give_way_to_a_check_that_waits() -> None:
     waits: list[str] = []
     told, never = asyncio.Event(), asyncio.Event()
 
-    def note(address: str) -> None:
+    def note(address: str, began: float) -> None:
+        assert began <= monotonic()
         waits.append(address)
         told.set()
 

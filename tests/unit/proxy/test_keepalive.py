@@ -108,7 +108,7 @@ def test_nobody_gives_way_to_who_is_only_slow() -> None:
 
 
 def test_what_has_been_idle_gives_way() -> None:
-    """Those for longest, one for each; who finds none is told of once, so that other workers help."""
+    """Those for longest, one for each; who finds none is told of, now and then again, so that other workers help."""
     idle = stack()
     connections = [object(), object(), object()]
     since = dict(zip(connections, (5.0, 6.0, 10.09), strict=True))
@@ -116,18 +116,47 @@ def test_what_has_been_idle_gives_way() -> None:
         idle.put(connection)
     for _ in range(4):
         idle.await_first(attempt_at(10.0))
-    for found in ((connections[:2], 2), ([], 0)):
-        assert idle.find_idle(10.1, lambda connection, moment: since[connection] <= moment) == found
+    looks = [
+        (10.1, connections[:2], [10.0, 10.0]),
+        (10.2, [connections[2]], []),
+        (10.34, [], []),
+        (10.36, [], [10.0] * 3),
+    ]
+    for now, found, untold in looks:
+        assert idle.find_idle(now, lambda connection, moment: since[connection] <= moment) == (found, untold)
 
 
-def test_strangers_are_forgotten() -> None:
-    """A check or another worker's request: the next connection that would be kept gives way, for a second."""
+def test_who_still_waits_is_given_way_to_again() -> None:
+    """Another worker's connection was before it; a quarter of a second later the next one gives way."""
     idle = stack()
-    idle.note_strangers(2, 10.0)
-    assert idle.gives_way(sent=9.0, now=10.0)
-    assert not idle.gives_way(sent=9.0, now=11.1)
-    idle.note_strangers(10_000, 20.0)
+    idle.await_first(attempt_at(10.0))
+    assert idle.gives_way(sent=10.1, now=10.2)
+    assert not idle.gives_way(sent=10.1, now=10.4)
+    assert idle.gives_way(sent=10.1, now=10.5)
+
+
+def test_strangers_are_noted_while_they_are_told_of() -> None:
+    """A check or another worker's request: what has overtaken it isn't kept, for half a second from the last word."""
+    idle = stack()
+    idle.note_strangers([9.9, 9.8], 10.0)
+    assert not idle.gives_way(sent=9.7, now=10.0), "it was sent before"
+    assert idle.gives_way(sent=9.95, now=10.0)
+    idle.note_strangers([9.9], 10.4)
+    assert idle.gives_way(sent=9.95, now=10.8)
+    assert not idle.gives_way(sent=9.95, now=10.8), "the other one was told of for the last time at 10.0"
+    idle.note_strangers([19.0 + number / 10_000 for number in range(10_000)], 20.0)
     assert len(idle.waiting) <= WAITING_MAX
+
+
+def test_nobody_gives_way_to_a_stranger_that_is_only_slow() -> None:
+    """It began clearly before one of ours that has its answer; another one may be without a process."""
+    idle = stack()
+    ours = attempt_at(10.0)
+    idle.await_first(ours)
+    ours.header_time = 0.1
+    idle.note_strangers([9.8, 9.95], 11.0)
+    assert idle.gives_way(sent=10.5, now=11.0)
+    assert not idle.gives_way(sent=10.5, now=11.0)
 
 
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n"
@@ -150,7 +179,9 @@ def test_pools_share_an_address() -> None:
         stage.plane.update_pools([{"name": "one", "unit": 1, "backends": []}])
         assert not origin.is_closing()
         stage.start(GET % b"own")
-        stage.plane.give_way("10.0.0.1:8080", 1)
+        stage.wait(0.1)
+        stage.plane.give_way("10.0.0.1:8080", [stage.plane.now])
+        stage.wait(0.05)
         assert origin.is_closing()
 
 
