@@ -7,6 +7,7 @@ Whether, not when: how long things take is for `make lab-measure`.
 import os
 import signal
 import time
+from email.message import Message
 from time import monotonic
 from typing import Any
 
@@ -203,8 +204,14 @@ def test_a_sticky_client_stays_on_its_node(proxied_lab: Lab) -> None:
     nodes = [{"name": name, "address": f"{GATEWAY}:{port}"} for name, port in NODES.items()]
     pool = {"backends": nodes, "sticky": {"cookie": "SRV", "secret": "the same on both machines"}}
     _, backup, watch = pair_of(lab, top={"pools": {"web": pool}})
-    clients = [lab.get() for _ in range(4)]
-    assert {node for _, node in clients} == set(NODES)
+    clients: list[tuple[Message, str]] = []
+
+    def is_each_node_seen() -> bool:
+        clients.append(lab.get())
+        return {node for _, node in clients} == set(NODES)
+
+    # The requests of the watch take turns, too, so nobody knows whose turn it is when a client comes.
+    await_true(is_each_node_seen, lambda: f"all {len(clients)} clients got one node")
     lab.power_off(lab.a)
     backup.await_state("master")
     watch.await_answer("b", monotonic())
