@@ -203,13 +203,15 @@ class RequestReader(TrackingReader):
             except httptools.HttpParserError as error:
                 if not self._handle_body_error(str(error)):
                     return b""
+        if self._stumbled and end >= 0:
+            self._stumbled = False
+            self.on_message_complete()
+        if (self._head is None) != (end >= 0):
+            self._fail(BadRequest("the end of the chunked body isn't clear"))
+            return b""
         if end < 0:
             self._handle_unfinished(len(data))
             return b""
-        if self._stumbled:
-            self._stumbled = False
-            self.on_message_complete()
-        assert self._head is None, "the parser has found another end"
         rest = data[end:]
         self._end_body(rest)
         return b"" if self.suspended or self._failed else self._begin_anew(rest)
