@@ -37,6 +37,9 @@ help:
 run: $(VENV)/installed
 	@exec $(BIN)/pyproxy demo
 
+# They start hundreds of programs: none compiles the sources anew, not even where Python is told to keep no bytecode.
+test test-installed: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal
 
