@@ -55,9 +55,14 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; never waits. Records come from any thread, one at a time: the handler's lock sees to it."""
-        if not self._is_closed:
-            self._writer.write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
-            self._writer.flush()
+        if self._is_closed:
+            return
+        try:
+            line = self.format(record)
+        except Exception as error:  # whoever has something to say must not fail by it
+            line = f"a line of the log can't be written: {record.msg!r}: {error!r}"
+        self._writer.write(f"{line}\n".encode(errors="backslashreplace"))
+        self._writer.flush()
 
     def close(self) -> None:
         """Let what waits be written, for at most ``CLOSE_SECONDS``. May be called again."""

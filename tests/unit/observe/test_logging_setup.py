@@ -70,6 +70,16 @@ def test_a_traceback_follows_its_line(capfd: pytest.CaptureFixture[str]) -> None
     assert rest[-1].startswith("ValueError: ")
 
 
+def test_a_line_that_can_not_be_written_costs_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who logs goes on with its work, and what it wanted to say can be guessed."""
+    configure_logging("info", "supervisor")
+    logging.getLogger().info("%d workers", "two")
+    logging.getLogger().info("next")
+    first, second = logged(capfd).splitlines()
+    assert "'%d workers'" in first
+    assert second.endswith("supervisor: next")
+
+
 def test_the_level_is_a_floor_and_configuring_again_replaces(capfd: pytest.CaptureFixture[str]) -> None:
     """Less than the level is not written, and nothing is written twice."""
     configure_logging("debug", "one")
