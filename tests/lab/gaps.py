@@ -28,11 +28,11 @@ class Request:
 
 
 class Record:
-    """All requests that have ended, by the time at which they ended."""
+    """All requests that have ended, by the time at which they ended: earlier ones, and those of new lines."""
 
-    def __init__(self, lines: Iterable[str]) -> None:
+    def __init__(self, lines: Iterable[str], earlier: Iterable[Request] = ()) -> None:
         # The last line may be half written.
-        self.requests = [Request.from_line(line) for line in lines if line.endswith("\n")]
+        self.requests = [*earlier, *(Request.from_line(line) for line in lines if line.endswith("\n"))]
 
     def __repr__(self) -> str:
         failed = sum(not request.ok for request in self.requests)

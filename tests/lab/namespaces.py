@@ -9,13 +9,16 @@ that was used again isn't taken for the owner. What a killed run left behind is 
 
 import ctypes
 import os
+import re
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +27,11 @@ DIRECTORY = Path("/run/netns")
 DEADLINE = 15.0
 
 _CLONE_NEWNET = 0x40000000
+_OPTIONS = re.compile(r"(-n \S+ |-o )*")
+# rtnetlink: types of messages, flags of a question, attributes of an address.
+_DONE, _NEWADDR, _GETADDR = 3, 20, 22
+_REQUEST, _DUMP = 0x1, 0x300
+_ADDRESS, _LOCAL = 1, 2
 _numbers = count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,17 +45,67 @@ def new_group() -> str:
 
 def configure(*commands: str) -> str:
     """
-    Run ``ip`` commands in order and return what they print; the first one that fails is told with what ip said.
+    Run ``ip`` commands in order and return what they print; the first one that fails is the last, and is told.
 
-    A command for a namespace begins with ``-n NAME``.
+    A command for a namespace begins with ``-n NAME``. Commands in a row for the same one share a process: to start one
+    costs more than what it does.
     """
     printed = ""
-    for command in commands:
-        result = subprocess.run(["ip", *command.split()], capture_output=True, text=True, check=False)
+    for options, group in groupby(commands, _options_of):
+        lines = [command.removeprefix(options) for command in group]
+        program = ["ip", *options.split(), "-batch", "-"]
+        result = subprocess.run(program, input="\n".join(lines), capture_output=True, text=True, check=False)
         if result.returncode:
-            raise OSError(f"ip {command}: {result.stderr.strip()}")
+            raise OSError(f"{' '.join(program)}: {result.stderr.strip()} of {lines}")
         printed += result.stdout
     return printed
+
+
+def _options_of(command: str) -> str:
+    found = _OPTIONS.match(command)
+    assert found is not None
+    return found[0]
+
+
+def addresses(name: str, interface: str) -> list[str]:
+    """
+    Return the addresses of an interface in a namespace, without their prefix lengths.
+
+    The kernel is asked, not ``ip``: tests look every few milliseconds, and a process for each look costs more than what
+    they look at.
+    """
+
+    def ask() -> list[str]:
+        index = socket.if_nametoindex(interface)
+        found: list[str] = []
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
+            sock.send(struct.pack("=IHHII8x", 24, _GETADDR, _REQUEST | _DUMP, 1, 0))
+            while True:
+                for kind, body in _messages(sock.recv(65536)):
+                    if kind == _DONE:
+                        return found
+                    assert kind == _NEWADDR, kind
+                    family, _, _, _, its_index = struct.unpack_from("=BBBBI", body)
+                    values = dict(_attributes(body[8:]))
+                    if its_index == index:
+                        found.append(socket.inet_ntop(family, values.get(_LOCAL) or values[_ADDRESS]))
+
+    return inside(name, ask)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Take netlink messages apart: the type and the rest of each."""
+    while data:
+        length, kind = struct.unpack_from("=IH", data)
+        yield kind, data[16:length]
+        data = data[(length + 3) & ~3 :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while data:
+        length, kind = struct.unpack_from("=HH", data)
+        yield kind, data[4:length]
+        data = data[(length + 3) & ~3 :]
 
 
 def inside(name: str, action: Callable[[], T]) -> T:

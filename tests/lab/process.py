@@ -22,7 +22,7 @@ def await_true(condition: Callable[[], object], what: Callable[[], str] | str, s
     while not condition():
         if time.monotonic() > until:
             raise AssertionError(what if isinstance(what, str) else what())
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def hold(condition: Callable[[], object], seconds: float, what: Callable[[], str] | str) -> None:

@@ -16,7 +16,6 @@ Each is a network namespace. A fault is made where it would happen: at the switc
 """
 
 import http.client
-import re
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from tests.lab.capture import Capture
 from tests.lab.gaps import Record
-from tests.lab.namespaces import DEADLINE, configure, destroy, inside, kill_members, new_group, set_kernel
+from tests.lab.namespaces import DEADLINE, addresses, configure, destroy, inside, kill_members, new_group, set_kernel
 from tests.lab.process import Process, await_true
 
 VIP = "10.9.0.100"
@@ -81,7 +80,7 @@ class Machine:
 
     def addresses(self) -> list[str]:
         """Return the addresses of eth0, without their prefix lengths."""
-        return re.findall(r"inet6? (\S+?)/", self.lab.show("-n", self.namespace, "-o", "addr", "show", "dev", "eth0"))
+        return addresses(self.namespace, "eth0")
 
     def has_vip(self, address: str = VIP) -> bool:
         """Whether a virtual address is here."""
@@ -118,9 +117,11 @@ class Lab:
         self._undo.close()
 
     def _build(self) -> None:
-        for name in (self.switch, self.client, self.a.namespace, self.b.namespace):
+        names = (self.switch, self.client, self.a.namespace, self.b.namespace)
+        for name in names:
             self._undo.callback(destroy, name)
-            configure(f"netns add {name}")
+        configure(*(f"netns add {name}" for name in names))
+        for name in names:
             set_kernel(name, **_QUIET)
         switch = f"-n {self.switch}"
         configure(
@@ -143,12 +144,12 @@ class Lab:
         configure(
             f"-n {name} link add eth0 type veth peer name {port} netns {self.switch}",
             f"-n {name} link set eth0 address 02:00:00:00:00:{number:02d}",
-            f"-n {self.switch} link set dev {port} master br0 up",
             f"-n {name} addr add 10.9.0.{number}/24 dev eth0",
             f"-n {name} link set eth0 up",
             f"-n {name} addr add fe80::{number}/64 dev eth0 nodad",
             f"-n {name} addr add fd09::{number}/64 dev eth0 nodad",
             f"-n {name} route add default via {GATEWAY}",
+            f"-n {self.switch} link set dev {port} master br0 up",
         )
 
     def start(
@@ -280,14 +281,21 @@ class Watch:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._record = Record(())
+        self._read_bytes = 0
 
     def __repr__(self) -> str:
         return f"<Watch {self.record!r}>"
 
     @property
     def record(self) -> Record:
-        """What it has seen so far."""
-        return Record(self._process.log.splitlines(keepends=True))
+        """What it has seen so far; tests look every few milliseconds, so each line is read once."""
+        with self._process.log_file.open("rb") as log:
+            log.seek(self._read_bytes)
+            lines, end, _ = log.read().rpartition(b"\n")
+        self._read_bytes += len(lines + end)
+        self._record = Record((lines + end).decode().splitlines(keepends=True), self._record.requests)
+        return self._record
 
     def await_answer(self, machine: str, after: float = 0.0, seconds: float = DEADLINE) -> float:
         """Wait until a machine answers; when it did so first after an instant."""
