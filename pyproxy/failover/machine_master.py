@@ -10,7 +10,7 @@ from pyproxy.failover import timing
 from pyproxy.failover.events import Event, State
 from pyproxy.failover.machine_core import RENEW_GAP, MachineCore, Timer
 from pyproxy.failover.packet import packed
-from pyproxy.failover.takeover import handover_refusal, loses_to_peer, missing_families, yield_cause
+from pyproxy.failover.takeover import LEFT, handover_refusal, is_offered, loses_to_peer, missing_families, yield_cause
 
 _ANNOUNCE_GAP = 0.25  # between announcements that others cause
 _CONFLICT_GAP = 1.0
@@ -187,6 +187,8 @@ class MachineMaster(MachineCore):
         if is_linked and not self._was_linked:
             self._announce_once(_ANNOUNCE_GAP)
         self._was_linked = is_linked
+        if self.reason == LEFT:  # the farewell was faster than the link
+            self.reason = is_offered(self.facts) or LEFT
         self._watch_peer()
 
     def _give_up(self) -> str:

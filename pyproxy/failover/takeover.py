@@ -19,6 +19,8 @@ from pyproxy.failover.reach import Reach
 from pyproxy.failover.settings import Settings
 
 _ISOLATED = "isolated: neither the gateway nor a witness answers"
+#: What its farewell says of it; the link says why.
+LEFT = "the master left"
 _MAX_REASON = 160  # characters of the other machine's, which may quote ours
 _NONE = type(None)
 _PEER_REQUIRED = ("priority", "well")
@@ -200,7 +202,7 @@ def decide(settings: Settings, facts: Facts, silence: Silence) -> Decision:
     if offer := is_offered(facts):  # nobody else will have them, however little we reach
         return Decision(Verdict.TAKE, offer)
     if silence.has_left and not silence.is_preempting:
-        return Decision(Verdict.TAKE, "the master left")
+        return Decision(Verdict.TAKE, LEFT)
     peer = facts.linked_peer
     if is_isolated(settings, facts) and not _is_blind_too(facts.peer):
         if peer is None:

@@ -72,6 +72,18 @@ def test_what_the_link_offers_is_taken_at_once(word: dict[str, Any]) -> None:
     assert kinds(commands) == CLAIM
 
 
+def test_why_the_master_left_is_told_when_the_link_says_it() -> None:
+    """Its farewell may be faster than its word."""
+    rig = silent()
+    rig.hear(0)
+    rig.wait(SKEW)
+    assert (rig.state, rig.machine.reason) == ("master", "the master left")
+    rig.peer("backup", released=True, reason="new kernel")
+    assert rig.machine.reason == "the peer released the addresses: new kernel"
+    rig.peer("backup")
+    assert rig.machine.reason == "the peer released the addresses: new kernel"
+
+
 def test_nothing_is_taken_before_a_down_interval_of_listening() -> None:
     """At the start a third machine may be master, whatever the link says of the second one."""
     rig = Rig()
