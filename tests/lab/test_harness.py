@@ -1,6 +1,7 @@
 """The laboratory itself: what it measures is so, and nothing of it stays behind."""
 
 import errno
+import re
 import signal
 import socket
 import subprocess
@@ -12,11 +13,11 @@ import pytest
 from tests.lab.conftest import StartLab
 from tests.lab.gaps import Record
 from tests.lab.keepalived import Keepalived
-from tests.lab.namespaces import DIRECTORY, inside, is_running, members_of, reap
+from tests.lab.namespaces import DIRECTORY, configure, inside, is_running, members_of, reap
 from tests.lab.noise import advert, frame
 from tests.lab.pair import Pair
 from tests.lab.process import await_true
-from tests.lab.topology import GATEWAY, VIP, Lab, Machine
+from tests.lab.topology import GATEWAY, VIP, VIP6, Lab, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,6 +103,33 @@ def test_faults_do_what_they_say(lab: Lab, fault: str) -> None:
     carrier = "LOWER_UP" in lab.show("-n", lab.a.namespace, "-o", "link", "show", "dev", "eth0")
     seen = (_reaches(lab.a, lab.b.address), _reaches(lab.a, GATEWAY), carrier)
     assert seen == expected
+
+
+def test_the_addresses_are_those_that_ip_shows(lab: Lab) -> None:
+    """Of both families, those that come and go, and none of another interface."""
+
+    def shown() -> list[str]:
+        return re.findall(r"inet6? (\S+?)/", lab.show("-n", lab.a.namespace, "-o", "addr", "show", "dev", "eth0"))
+
+    before = lab.a.addresses()
+    assert sorted(before) == sorted(shown())
+    assert {lab.a.address, lab.a.address6} <= set(before)
+    assert lab.a.link_address not in before
+    for address in (f"{VIP}/32", f"{VIP6}/128"):
+        lab.show("-n", lab.a.namespace, "addr", "add", address, "dev", "eth0")
+    assert set(lab.a.addresses()) - set(before) == {VIP, VIP6}
+    assert sorted(lab.a.addresses()) == sorted(shown())
+    lab.show("-n", lab.a.namespace, "addr", "flush", "dev", "eth0")
+    assert lab.a.addresses() == []
+
+
+def test_a_command_that_fails_ends_what_was_to_be_configured(lab: Lab) -> None:
+    """With what ip said; what came before it is done, what comes after it isn't."""
+    add = f"-n {lab.a.namespace} addr add"
+    with pytest.raises(OSError, match="nowhere"):
+        configure(f"{add} {VIP}/32 dev eth0", f"{add} {VIP}/32 dev nowhere", f"{add} {VIP6}/128 dev eth0")
+    assert lab.a.has_vip(VIP)
+    assert not lab.a.has_vip(VIP6)
 
 
 def _reaches(machine: Machine, address: str) -> bool:
