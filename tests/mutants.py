@@ -53,7 +53,7 @@ def find_modules() -> list[Path]:
 
 
 def tests_of(module: Path) -> list[str]:
-    """Give the test files of ``pyproxy/a/b.py``: ``tests/unit/a/test_b.py``, and ``test_b_more.py`` where it is many."""
+    """Give the test files of ``pyproxy/a/b.py``: ``tests/unit/a/test_b.py``, and ``test_b_*.py`` where there are."""
     inner = module.relative_to(ROOT / "pyproxy")
     folder = ROOT / "tests" / "unit" / inner.parent
     found = [*folder.glob(f"test_{inner.name}"), *folder.glob(f"test_{inner.stem}_*.py")]
