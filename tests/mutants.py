@@ -49,13 +49,15 @@ def find_modules() -> list[Path]:
     """Give the modules of the rooms that have tests of their own."""
     paths = [path for room in ROOMS for path in sorted((ROOT / "pyproxy").glob(room))]
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    return [file for file in files if tests_of(file).exists()]
+    return [file for file in files if tests_of(file)]
 
 
-def tests_of(module: Path) -> Path:
-    """Give the test file of ``pyproxy/a/b.py``, which is ``tests/unit/a/test_b.py``."""
+def tests_of(module: Path) -> list[str]:
+    """Give the test files of ``pyproxy/a/b.py``: ``tests/unit/a/test_b.py``, and ``test_b_*.py`` where there are."""
     inner = module.relative_to(ROOT / "pyproxy")
-    return ROOT / "tests" / "unit" / inner.parent / f"test_{inner.name}"
+    folder = ROOT / "tests" / "unit" / inner.parent
+    found = [*folder.glob(f"test_{inner.name}"), *folder.glob(f"test_{inner.stem}_*.py")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def mutate(tree: ast.Module) -> Iterator[None]:
@@ -108,7 +110,7 @@ def is_noticed(copy: Path, module: Path, text: str) -> bool:
     target = copy / module.relative_to(ROOT)
     original = target.read_text()
     target.write_text(text)
-    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", str(tests_of(module).relative_to(ROOT))]
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *tests_of(module)]
     try:
         done = subprocess.run(command, cwd=copy, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
