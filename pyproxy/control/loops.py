@@ -140,13 +140,15 @@ def _listeners(data: dict[str, Any]) -> Iterable[OwnListener]:
             with suppress(ValueError):
                 address = parse_address(listener.get("bind"))
                 name = listener.get("name")
-                yield OwnListener(name if isinstance(name, str) else str(address), address)
+                if address.is_ip or address.is_unix:
+                    yield OwnListener(name if isinstance(name, str) else str(address), address)
 
 
 def _virtual(data: dict[str, Any]) -> list[str]:
     failover = data.get("failover")
     addresses = failover.get("virtual_ips") if isinstance(failover, dict) else None
-    return [text.partition("/")[0] for text in addresses or () if isinstance(text, str)]
+    texts = addresses if isinstance(addresses, list) else []
+    return [text.partition("/")[0] for text in texts if isinstance(text, str)]
 
 
 def _backends(data: dict[str, Any]) -> Iterable[tuple[tuple[str | int, ...], Address]]:
