@@ -80,11 +80,12 @@ def parse_address(value: Any) -> Address:
         return Address(path=_unix_path(plain.removeprefix("unix:")))
     if match := _URL.fullmatch(plain):
         raise ValueError(_instead_of_url(match))
+    if plain.startswith("/"):
+        raise ValueError("must be host:port, [v6]:port or unix:/path; did you mean unix: before the path?")
     host, _, port = plain.rpartition(":")
     if not host or not port:
-        hint = "; did you mean unix: before the path?" if plain.startswith("/") else ""
-        raise ValueError(f"must be host:port, [v6]:port or unix:/path{hint}")
-    if " " in plain or port.endswith((";", "/")):
+        raise ValueError("must be host:port, [v6]:port or unix:/path")
+    if " " in plain or "," in plain or port.endswith((";", "/")):
         raise ValueError("must be host:port and nothing else; weight, backup and all else are keys of their own")
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("must end in a port up to 65535")
@@ -124,7 +125,9 @@ def _host(host: str) -> str:
             return str(ip_address(inner))
         raise ValueError("must have an IPv6 address without a zone between the brackets")
     if ":" in host:
-        raise ValueError("must have brackets around an IPv6 address, such as [::1]:80")
+        is_bare = is_ip(host)
+        wanted = "brackets around an IPv6 address, such as [::1]:80" if is_bare else "one colon, before the port"
+        raise ValueError(f"must have {wanted}")
     return host_name(host)
 
 
@@ -166,7 +169,7 @@ def parse_backend(value: Any) -> Address:
     >>> parse_backend("app:80"), parse_backend("_http._tcp.app")
     (Address(host='app', port=80, path=''), Address(host='_http._tcp.app', port=0, path=''))
     """
-    if isinstance(value, str) and value and ":" not in value and not is_ip(value):
+    if isinstance(value, str) and value and ":" not in value and not value.startswith("/") and not is_ip(value):
         return Address(host_name(parse_text(value)))
     return _dialled(value)
 
@@ -228,6 +231,10 @@ def route_host(host: str) -> str:
     """
     if "://" in host or host in ("*", "_") or host.startswith("~"):
         raise ValueError("must be a host name such as www.example.com or *.example.com; leave host out for any")
+    if host.startswith("."):
+        raise ValueError(
+            "must not begin with a dot; *.example.com takes what is below, another route example.com itself"
+        )
     bare, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         bare = host
@@ -243,6 +250,8 @@ def route_host(host: str) -> str:
 
 def route_path(path: str) -> str:
     """Check a path prefix, written as it is matched: percent-decoded, slashes merged, without dot segments."""
+    if path == "*":
+        raise ValueError("must begin with /; leave path out for any")
     if not path.startswith("/"):
         hint = "; there are no regular expressions and no exact paths" if path[:1] in ("~", "^", "=") else ""
         raise ValueError(f"must begin with /{hint}")
@@ -253,6 +262,8 @@ def route_path(path: str) -> str:
         raise ValueError("must be a path without a query")
     if _ESCAPE.search(path):
         raise ValueError("must be written percent-decoded, as it is matched")
+    if "\\" in path:
+        raise ValueError("must not contain a backslash; requests with one are refused")
     if {".", ".."} & set(path.split("/")):
         raise ValueError("must not contain . or .. segments; requests are matched without them")
     if "//" in path:

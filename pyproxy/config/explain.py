@@ -5,13 +5,13 @@ Must not know the rules themselves: texts and places only. A value is never repe
 """
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pyproxy.config.foreign import MIGRATION, foreign_hint
-from pyproxy.config.schema import section_at
+from pyproxy.config.schema import iter_keys, section_at
 from pyproxy.config.source import Path, Source
 from pyproxy.config.values import did_you_mean
 
@@ -33,6 +33,7 @@ TEXTS = {
 FOREIGN_FILE = f"{MIGRATION}#the-words"
 #: So near to a key of its section a word is that key mistyped, whatever it means to nginx: ``backend`` in a pool.
 _SLIP = 0.85
+_MOST_PLACES = 3  # of a key that stands in the wrong one: more are no help
 _LITERAL = re.compile(r"[^', ]+")
 
 
@@ -68,19 +69,47 @@ def _path(loc: tuple[str | int, ...], source: Source) -> Path:
 def _text(found: ErrorDetails, path: Path) -> str:
     kind, context = found["type"], found.get("ctx", {})
     if kind == "extra_forbidden":
-        return "unknown key" + (_suggestion(path, _SLIP) or foreign_hint(path[-1]) or _suggestion(path))
+        return "unknown key" + _instead_of(path)
     if kind == "value_error":
         return str(context["error"]) + _habit(found["input"])
     if kind == "literal_error":
         return choice(found["input"], str(context["expected"])) + _habit(found["input"])
-    if kind == "model_type" and not path and isinstance(found["input"], str):
-        return "must be a mapping; there are neither blocks with { } nor lines with ; as in nginx: see " + FOREIGN_FILE
     text = TEXTS[kind].format(**context) if kind in TEXTS else f"is not valid: {found['msg']}"
-    if kind == "model_type" and found["input"] is True:
-        return f"{text}; {{}} is one with all defaults"
-    if kind == "bool_type" and found["input"] in ("on", "off", "yes", "no"):
-        return f"{text}; {found['input']} is a text in YAML 1.2"
-    return text + _habit(found["input"])
+    return text + (_hint(kind, found["input"], path) or _habit(found["input"]))
+
+
+def _hint(kind: str, value: Any, path: Path) -> str:
+    """Say what was most likely meant, as the end of a sentence; empty if nobody knows."""
+    if kind == "model_type":
+        return _hint_at_section(value, path)
+    if kind == "tuple_type" and value is not None:
+        return "; each entry begins with -" if isinstance(value, dict) else "; write it in [ ]"
+    if kind == "bool_type" and value in ("on", "off", "yes", "no"):
+        return f"; {value} is a text in YAML 1.2"
+    return "; what stands in quotes is a text" if kind == "int_type" and _is_digits(value) else ""
+
+
+def _is_digits(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit()
+
+
+def _hint_at_section(value: Any, path: Path) -> str:
+    """Say what to write where a section is wanted and something else stands."""
+    if not path:
+        is_text = isinstance(value, str)
+        return f"; what a file of nginx or HAProxy becomes: see {FOREIGN_FILE}" if is_text else ""
+    section, owner = section_at(path), section_at(path[:-1])
+    if value is True:
+        return "; {} is one with all defaults"
+    if value is False or value in ("off", "no", "none"):
+        field = owner.model_fields.get(str(path[-1])) if owner else None
+        return "; null turns it off" if field and type(None) in get_args(field.annotation) else ""
+    if section is None or not isinstance(value, str):
+        return ""
+    if value.partition(":")[0] in section.model_fields:
+        return "; there must be a space behind the colon of a key"
+    required = [name for name, field in section.model_fields.items() if field.is_required()]
+    return f"; write {{{required[0]}: ...}}" if len(required) == 1 else ""
 
 
 def _habit(value: Any) -> str:
@@ -88,9 +117,20 @@ def _habit(value: Any) -> str:
     return "; no ; ends a value in YAML" if isinstance(value, str) and value.rstrip().endswith(";") else ""
 
 
-def _suggestion(path: Path, cutoff: float = 0.6) -> str:
-    section = section_at(path[:-1])
-    return did_you_mean(path[-1], section.model_fields, cutoff) if section else ""
+def _instead_of(path: Path) -> str:
+    """Say what an unknown key could be: one that is mistyped, theirs, ours elsewhere, one that is like it."""
+    section, key = section_at(path[:-1]), str(path[-1])
+    known = section.model_fields if section else {}
+    slip = did_you_mean(key, known, _SLIP)
+    return slip or foreign_hint(key) or _elsewhere(key) or did_you_mean(key, known)
+
+
+def _elsewhere(key: str) -> str:
+    """Name the sections that have such a key: a wrong indent puts it into another one."""
+    places = [item.path.rpartition(".")[0].replace("*", "NAME") for item in iter_keys() if item.name == key]
+    if not 0 < len(places) <= _MOST_PLACES:
+        return ""
+    return f"; it is a key of {' and '.join(place or 'the whole file' for place in places)}"
 
 
 def choice(value: Any, expected: str) -> str:

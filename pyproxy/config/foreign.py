@@ -20,6 +20,7 @@ _CLIENT = "who-the-client-is"
 _PROXY = "proxy-protocol"
 _REDIRECTS = "redirects-and-rewriting"
 _LOGS = "logs"
+_DNS = "dns"
 _LIMITS = "limits-and-error-pages"
 _SIGNALS = "statistics-reload-and-signals"
 _WORDS = "the-words"
@@ -51,15 +52,18 @@ FOREIGN_WORDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("proxy_pass", "fastcgi_pass", "uwsgi_pass"), ("pool of a route, and its backends", _POOLS)),
     **dict.fromkeys(("root", "alias", "index", "try_files", "if", "map"), ("", _ABSENT)),
     **dict.fromkeys(("gzip", "gzip_types", "brotli", "compression", "proxy_cache", "cache"), ("", _ABSENT)),
-    **dict.fromkeys(("limit_req", "limit_conn", "stick-table", "auth_basic", "deny"), ("", _ABSENT)),
+    **dict.fromkeys(("limit_req", "limit_req_zone", "limit_conn", "limit_conn_zone", "stick-table"), ("", _ABSENT)),
+    **dict.fromkeys(("auth_basic", "auth_basic_user_file", "deny", "mode", "proxy_cache_path"), ("", _ABSENT)),
     **dict.fromkeys(("return", "http-redirect"), ("redirect of a route", _REDIRECTS)),
-    **dict.fromkeys(("rewrite", "sub_filter"), ("", _REDIRECTS)),
+    **dict.fromkeys(("rewrite", "sub_filter", "proxy_redirect"), ("", _REDIRECTS)),
     **dict.fromkeys(("proxy_set_header", "http-request"), ("request_headers of a route", _HEADERS)),
     **dict.fromkeys(("add_header", "proxy_hide_header", "http-response"), ("response_headers of a route", _HEADERS)),
     # pools
     **dict.fromkeys(("balance", "least_conn", "ip_hash", "random", "lb_method"), ("policy of a pool", _POOLS)),
     **dict.fromkeys(("max_fails", "fail_timeout", "observe", "error-limit"), ("outlier of the pool", _BACKENDS)),
     **dict.fromkeys(("down", "disabled"), ("weight: 0, or pyproxy maint", _BACKENDS)),
+    "cookie": ("sticky of the pool", _POOLS),
+    **dict.fromkeys(("resolver", "resolvers", "nameserver"), ("dns.servers", _DNS)),
     "maxqueue": ("queue of the pool", _BACKENDS),
     "slowstart": ("slow_start of the pool", _BACKENDS),
     **dict.fromkeys(("check", "option", "httpchk", "health_check", "inter", "fastinter"), ("health", _HEALTH)),

@@ -21,6 +21,7 @@ _FOREIGN = re.compile(
     r"^\s*\w[^:]*\s\{|;\s*(?:#.*)?$|^\s*(?:(?:frontend|backend|listen|defaults|global|upstream|server)\b[^:]*|(?:bind|use_backend|"
     r"default_backend|balance|mode|acl)\s+[^:]\S.*)$"
 )
+_COLON = "a colon can't stand here; quote the value if it belongs to one"
 _REACH = 400  # lines that are looked back at, and characters of a line
 
 
@@ -75,7 +76,7 @@ def find_mistake(lines: list[str], line: int, column: int, problem: str, context
     for number in (before, line):
         if number is not None and (odd := _odd_character(lines[number][:_REACH], number)):
             return odd
-    if "alphabetic or numeric" in problem and stands_there != "":
+    if "alphabetic or numeric" in problem:
         sign = here[:column].rstrip("*&")
         begin = len(sign)
         return Mistake(line, begin, f"{here[begin : begin + 1]} can't begin a value; quote the value")
@@ -87,6 +88,8 @@ def find_mistake(lines: list[str], line: int, column: int, problem: str, context
         return _unclosed(lines, (line, column), context)
     if "mapping values are not allowed" in problem:
         return _misplaced_colon(lines, (line, column), before)
+    if "found unexpected ':'" in problem:
+        return Mistake(line, column, _COLON)
     if "did not find expected" in problem or "could not find expected ':'" in problem:
         return _misplaced_line(lines, (line, column), before, problem)
     return Mistake(line, column, f"not valid YAML: {problem}")
@@ -136,7 +139,7 @@ def _misplaced_colon(lines: list[str], place: tuple[int, int], before: int | Non
     if _KEY.match(content[: column - begin]):
         return Mistake(line, column, "a second colon in one line; quote the value if the colon belongs to it")
     if before is None:
-        return Mistake(line, column, "a colon can't stand here; quote the value if it belongs to one")
+        return Mistake(line, column, _COLON)
     start, above = _content(lines[before])
     if match := _GLUED.match(above):
         return Mistake(before, start + match.start(1), "there must be a space behind the colon of a key")
@@ -147,7 +150,7 @@ def _misplaced_colon(lines: list[str], place: tuple[int, int], before: int | Non
             f"the line begins in column {begin + 1}, further right than line {before + 1} (column {start + 1}), whose "
         )
         return Mistake(line, begin, text + "key has its value already; keys of one section begin in the same column")
-    return Mistake(line, column, "a colon can't stand here; quote the value if it belongs to one")
+    return Mistake(line, column, _COLON)
 
 
 def _misplaced_line(lines: list[str], place: tuple[int, int], before: int | None, problem: str) -> Mistake:

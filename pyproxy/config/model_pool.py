@@ -175,7 +175,9 @@ class Health(Section):
     path: Annotated[str, text("path", r"/[!-~]*", "must begin with / and have no spaces")] = Field(
         "/", description="Request target of the check."
     )
-    host: Text | None = Field(None, description="Host header of the check; null sends the backend's address.")
+    host: Annotated[str, text("host", r"[!-~]+", "must be a host without spaces")] | None = Field(
+        None, description="Host header of the check; null sends the backend's address."
+    )
     expect: Expect = Field(((200, 399),), description="Status codes of a good answer.")
     body: Text | None = Field(
         None, description="Text that must occur in the first 64 KiB of the answer; null takes any."

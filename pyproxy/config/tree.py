@@ -159,7 +159,7 @@ def _unreadable(error: yaml.MarkedYAMLError, text: str) -> UnreadableError:
     problem = error.problem or error.context or "unknown error"
     if problem == _TOO_DEEP:
         return UnreadableError(line + 1, column + 1, f"nested more than {MAX_DEPTH} levels deep")
-    lines = text.split("\n")
+    lines = [*text.split("\n"), ""]  # what is missing at the end is missed behind it
     shown = lines[line] if line < len(lines) else ""
     context = (error.context_mark.line, error.context_mark.column) if error.context_mark else None
     found = find_mistake(lines, line, column, problem, context)

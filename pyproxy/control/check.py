@@ -27,11 +27,11 @@ _UNIX = "unix:"
 def check_machine(source: Source) -> None:
     """Look for the users, directories and files that the configuration names."""
     data = _mapping(source.data)
-    _check_user(source, data.get("user"))
+    _check_user(source, _text(data.get("user")))
     for index, listener in enumerate(_list(data.get("listeners"))):
         _check_listener(source, ("listeners", index), _mapping(listener))
-    _check_state_dir(source, data.get("state_dir"))
-    _check_log(source, _mapping(data.get("access_log")).get("to"))
+    _check_state_dir(source, _text(data.get("state_dir")))
+    _check_log(source, _text(_mapping(data.get("access_log")).get("to")))
     for name, pool in _mapping(data.get("pools")).items():
         file = _mapping(_mapping(pool).get("sticky")).get("secret_file")
         _check_secret(source, ("pools", name, "sticky", "secret_file"), file, _read_sticky)
@@ -59,8 +59,22 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _check_user(source: Source, user: Any) -> None:
-    if not isinstance(user, str) or not user:
+def _text(value: Any) -> str:
+    """Give a text that the system can be asked about, nothing for what is told elsewhere."""
+    return value if isinstance(value, str) and "\0" not in value else ""
+
+
+@contextlib.contextmanager
+def _told(source: Source, place: Place) -> Iterator[None]:
+    """Tell of a path that can't even be looked at: a folder closed to whoever asks, a name that is too long."""
+    try:
+        yield
+    except OSError as error:
+        source.report(place, f"can't look at {error.filename}: {error.strerror}")
+
+
+def _check_user(source: Source, user: str) -> None:
+    if not user:
         return
     try:
         credentials = find_credentials(user, only_root=False)
@@ -73,52 +87,42 @@ def _check_user(source: Source, user: Any) -> None:
 
 def _check_listener(source: Source, place: Place, listener: dict[str, Any]) -> None:
     _check_socket(source, (*place, "bind"), listener.get("bind"))
-    owner = listener.get("owner")
-    if isinstance(owner, str) and owner:
+    if owner := _text(listener.get("owner")):
         try:
             find_owner(owner)
         except StartError as error:
             source.report((*place, "owner"), str(error))
 
 
-@contextlib.contextmanager
-def _told_at(source: Source, place: Place) -> Iterator[None]:
-    """Tell of a path that can't be looked at: it is too long, or in a directory that is closed to us."""
-    try:
-        yield
-    except OSError as error:
-        source.report(place, f"can't look at {error.filename}: {error.strerror}")
-
-
 def _check_socket(source: Source, place: Place, address: Any) -> None:
-    if not isinstance(address, str) or not address.startswith(f"{_UNIX}/"):
+    if not _text(address).startswith(f"{_UNIX}/"):
         return
     directory = Path(address.removeprefix(_UNIX)).parent
-    with _told_at(source, place):
+    with _told(source, place):
         if not directory.is_dir():
             source.report(place, f"there is no directory {directory}")
         elif text := others_may_write(directory):
             source.warn(place, f"{text}, who may put a socket of their own there")
 
 
-def _check_state_dir(source: Source, state_dir: Any) -> None:
-    if not isinstance(state_dir, str) or not state_dir:
+def _check_state_dir(source: Source, state_dir: str) -> None:
+    if not state_dir:
         return
-    directory = Path(state_dir)
-    with _told_at(source, ("state_dir",)):
+    place, directory = ("state_dir",), Path(state_dir)
+    with _told(source, place):
         if not directory.parent.is_dir():
-            source.report(("state_dir",), f"there is no directory {directory.parent}")
+            source.report(place, f"there is no directory {directory.parent}")
         elif directory.exists() and not directory.is_dir():
-            source.report(("state_dir",), f"{directory} is no directory")
+            source.report(place, f"{directory} is no directory")
         elif directory.exists() and (text := others_may_write(directory)):
-            source.warn(("state_dir",), f"{text}, who may undo and forge what was changed at run time")
+            source.warn(place, f"{text}, who may undo and forge what was changed at run time")
 
 
-def _check_log(source: Source, log: Any) -> None:
-    if not isinstance(log, str) or "/" not in log:
+def _check_log(source: Source, log: str) -> None:
+    if "/" not in log:
         return
     place, directory = ("access_log", "to"), Path(log).parent
-    with _told_at(source, place):
+    with _told(source, place):
         if not directory.is_dir():
             source.report(place, f"there is no directory {directory}")
         elif Path(log).is_dir():
@@ -143,8 +147,9 @@ def _read_key(file: str) -> None:
         raise StartError(f"can't use {file}: {reason}") from error
 
 
-def _check_secret(source: Source, place: Place, file: Any, read: Callable[[str], None]) -> None:
-    if not isinstance(file, str) or not file:
+def _check_secret(source: Source, place: Place, value: Any, read: Callable[[str], None]) -> None:
+    file = _text(value)
+    if not file:
         return
     try:
         read(file)

@@ -133,7 +133,8 @@ def _listeners(data: dict[str, Any]) -> Iterable[OwnListener]:
             with suppress(ValueError):
                 address = parse_address(listener.get("bind"))
                 name = listener.get("name")
-                yield OwnListener(name if isinstance(name, str) else str(address), address)
+                if address.is_ip or address.is_unix:
+                    yield OwnListener(name if isinstance(name, str) else str(address), address)
 
 
 def _virtual(data: dict[str, Any]) -> list[str]:

@@ -44,6 +44,9 @@ def test_addresses(value: str, address: Address, shown: str) -> None:
         ("10.0.0.1:65536", "must end in a port"),
         ("10.0.0.1:-1", "must end in a port"),
         ("::1:80", "must have brackets"),
+        ("10.0.0.1:80:90", "must have one colon"),
+        ("10.0.0.1:80,10.0.0.2:80", "must be host:port and nothing else"),
+        ("/run/app.sock", "did you mean unix: before the path"),
         ("[10.0.0.1]:80", "must have an IPv6 address"),
         ("[fe80::1%eth0]:80", "must have an IPv6 address without a zone"),
         ("10.0.0.300:80", "valid host name"),
@@ -90,6 +93,8 @@ def test_a_name_without_a_port_stands_for_its_srv_records() -> None:
         BACKEND.validate_python("10.0.0.1")
     with pytest.raises(ValidationError, match="valid host name"):
         BACKEND.validate_python("a b")
+    with pytest.raises(ValidationError, match="did you mean unix: before the path"):
+        BACKEND.validate_python("/run/app.sock")
 
 
 @pytest.mark.parametrize(
@@ -152,11 +157,19 @@ def test_route_paths(path: str) -> None:
     assert route_path(path) == path
 
 
-@pytest.mark.parametrize("path", ["api", "/a?b", "/a#b", "/a%20b", "/a/../b", "/.", "/a/..", "//", "/a//b"])
+@pytest.mark.parametrize("path", ["api", "/a?b", "/a#b", "/a%20b", "/a/../b", "/.", "/a/..", "//", "/a//b", "/a\\b"])
 def test_bad_route_paths(path: str) -> None:
     """A path that can't match what requests are matched as is refused."""
     with pytest.raises(ValueError, match="must "):
         route_path(path)
+
+
+def test_what_nginx_writes_for_any_host_or_path_is_told_what_to_write() -> None:
+    """A star alone, and a dot in front."""
+    with pytest.raises(ValueError, match="leave path out for any"):
+        route_path("*")
+    with pytest.raises(ValueError, match=r"must not begin with a dot; \*\.example\.com takes what is below"):
+        route_host(".example.com")
 
 
 @pytest.mark.parametrize(

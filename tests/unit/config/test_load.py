@@ -47,8 +47,12 @@ def test_a_good_file_has_no_problem() -> None:
         # unknown keys, at the key
         (MINIMAL + "wokers: 1", "7:1: wokers: unknown key; did you mean workers?"),
         (MINIMAL + "zzz: 1", "7:1: zzz: unknown key"),
-        (BACKEND + "wieght: 2", "7:9: pools.web.backends[0].wieght: unknown key; did you mean weight?"),
+        (POOL + "weight: 2", "7:5: pools.web.weight: unknown key; it is a key of pools.NAME.backends[]"),
+        (BACKEND + "workers: 2", "7:9: pools.web.backends[0].workers: unknown key; it is a key of the whole file"),
+        (BACKEND + "hash: 1", "7:9: pools.web.backends[0].hash: unknown key; it is a key of pools.NAME"),
+        (MINIMAL + "interval: 1s", "7:1: interval: unknown key"),
         (POOL + "backend: []", "7:5: pools.web.backend: unknown key; did you mean backends?"),
+        (BACKEND + "wieght: 2", "7:9: pools.web.backends[0].wieght: unknown key; did you mean weight?"),
         (MINIMAL + "backend: {}", "7:1: backend: unknown key; here it is pools: see docs/migration.md#the-words"),
         (POOL + "retry: {atempts: 1}", "7:13: pools.web.retry.atempts: unknown key; did you mean attempts?"),
         (
@@ -80,7 +84,11 @@ def test_a_good_file_has_no_problem() -> None:
         # wrong types, at the value
         (MINIMAL + "workers: many", "7:10: workers: must be auto or a number from 1 to 256"),
         (MINIMAL + "workers: true", "7:10: workers: must be auto or a number from 1 to 256"),
-        (BACKEND + "weight: '1'", "7:17: pools.web.backends[0].weight: must be a whole number"),
+        (
+            BACKEND + "weight: '1'",
+            "7:17: pools.web.backends[0].weight: must be a whole number; what stands in quotes is a text",
+        ),
+        (BACKEND + "weight: two", "7:17: pools.web.backends[0].weight: must be a whole number"),
         (BACKEND + "weight: 1.5", "7:17: pools.web.backends[0].weight: must be a whole number"),
         (BACKEND + "weight: true", "7:17: pools.web.backends[0].weight: must be a whole number"),
         (
@@ -88,8 +96,22 @@ def test_a_good_file_has_no_problem() -> None:
             "7:17: pools.web.backends[0].backup: must be true or false; yes is a text in YAML 1.2",
         ),
         (BACKEND + "name: 5", "7:15: pools.web.backends[0].name: must be a text; quote it"),
-        (MINIMAL + "routes: {pool: web}", "7:9: routes: must be a list"),
+        (MINIMAL + "routes: {pool: web}", "7:9: routes: must be a list; each entry begins with -"),
+        (MINIMAL + "routes: web", "7:9: routes: must be a list; write it in [ ]"),
+        (MINIMAL + "routes:", "7:8: routes: must be a list"),
         (MINIMAL + "routes: [web]", "7:10: routes[0]: must be a mapping"),
+        (MINIMAL + "      - 10.0.0.2:80", "7:9: pools.web.backends[1]: must be a mapping; write {address: ...}"),
+        (
+            MINIMAL + "      - address:10.0.0.2:80",
+            "7:9: pools.web.backends[1]: must be a mapping; there must be a space behind the colon of a key",
+        ),
+        (MINIMAL + "admin: off", "7:8: admin: must be a mapping; null turns it off"),
+        (MINIMAL + "client: off", "7:9: client: must be a mapping"),
+        (POOL + "sticky: true", "7:13: pools.web.sticky: must be a mapping; {} is one with all defaults"),
+        (
+            "http { server { listen 80; } }",
+            "1:1: must be a mapping; what a file of nginx or HAProxy becomes: see docs/migration.md#the-words",
+        ),
         (MINIMAL + "pools2: 1", "7:1: pools2: unknown key; did you mean pools?"),
         (
             MINIMAL + "log_level: inof",

@@ -40,6 +40,8 @@ def problem(text: str) -> str:
         ("policy: random", 'policy: "random', "5:13", "the quote that begins here is never closed"),
         ("policy: random", "policy: [random", "5:13", "the [ that begins here is not closed before line 6"),
         ("policy: random", "policy: *.x", "5:13", "* can't begin a value; quote the value"),
+        ("policy: random", "policy: *", "5:13", "* can't begin a value; quote the value"),
+        ("policy: random", "policy: [a:]", "5:15", "a colon can't stand here; quote the value"),
         ("policy: random", "policy: @x", "5:13", "@ can't stand here; quote the value"),
         ("    policy", "\tpolicy", "5:1", "a tab can't indent; use spaces"),
         ("    policy", "  \xa0 policy", "5:3", "there is a U+00A0 here, which looks like a space"),
@@ -53,6 +55,12 @@ def test_a_mistake_is_told_where_it_is(before: str, after: str, place: str, word
     found = problem(WEB.replace(before, after))
     assert found.startswith(f"{place}: ")
     assert words in found
+
+
+def test_what_is_missing_at_the_end_is_told_where_it_began() -> None:
+    """Whether or not the last line has an end."""
+    for end in ("", "\n"):
+        assert problem("pools: {web: 1" + end) == "1:8: the { that begins here is not closed before line 2"
 
 
 def test_all_lines_with_odd_blanks_are_told_at_once() -> None:

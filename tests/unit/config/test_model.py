@@ -278,6 +278,7 @@ def test_the_model_is_frozen() -> None:
         ("pools.web.health.expect", "600", "must be status codes"),
         ("pools.web.health.expect", "399-200", "must be status codes"),
         ("pools.web.health.path", "x", "must begin with /"),
+        ("pools.web.health.host", "a b", "must be a host without spaces"),
         ("pools.web.sticky.secret", "short", "must be at least 8 characters long"),
         ("pools.web.sticky.secret", ["newsecret", "oldsecret", "third"], "must be a secret, or a list"),
         ("pools.web.sticky.secure", "yes", "must be one of auto, true, false"),

@@ -1,7 +1,9 @@
 """Pins what -t and the start say of the machine: where it stands in the file, and all of it at once."""
 
+import copy
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ import pytest
 import yaml
 
 from pyproxy.config.load import load_with_warnings
+from pyproxy.config.source import Source
+from pyproxy.control import loops
 from pyproxy.control.check import check_machine
+from pyproxy.control.loops import warn_of_loops
 from pyproxy.errors import ConfigError
 
 
@@ -111,6 +116,50 @@ def test_values_of_a_wrong_type_are_told_elsewhere(tmp_path: Path) -> None:
         tmp_path, {"user": [1], "state_dir": 3, "access_log": 5, "admin": [], "failover": {"auth_hmac": 1, "link": "x"}}
     )
     assert not [line for line in found if "no user" in line or "directory" in line]
+
+
+EVERYTHING_LOOKED_AT: dict[str, Any] = {
+    "user": "root",
+    "state_dir": "/run",
+    "listeners": [{"name": "a", "bind": "unix:/run/x", "owner": "root"}],
+    "access_log": {"to": "/run/log"},
+    "pools": {"web": {"backends": [{"name": "b", "address": "10.0.0.1:80"}], "sticky": {"secret_file": "/no-such"}}},
+    "admin": {"bind": "unix:/run/a", "token_file": "/no-such"},
+    "failover": {
+        "interface": "lo",
+        "gateway": "auto",
+        "witnesses": ["192.0.2.1:53"],
+        "virtual_ips": ["192.0.2.10/32"],
+        "link": {"key_file": "/no-such"},
+        "auth_hmac": {"keys": {"1": "/no-such"}},
+    },
+}
+ODD: tuple[Any, ...] = (
+    *(None, True, 7, 1.5, float("inf"), [], [[]], [None], [{}], {}, {"": None}),
+    *("", "x", "\x00", "x" * 300, "/" + "x" * 300 + "/y", "unix:/" + "x" * 90, "localhost:80", "[::1", "a:b:c"),
+)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container inside a value, with each of its keys."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        yield from places(value[key])
+
+
+def test_no_value_makes_it_stumble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands where: what it says of it is a problem or nothing."""
+    monkeypatch.setattr(loops, "look_up", lambda names: dict.fromkeys(names, ("127.0.0.1",)))
+    for odd in ODD:
+        content = copy.deepcopy(EVERYTHING_LOOKED_AT)
+        for container, key in list(places(content)):
+            before, container[key] = container[key], odd
+            source = Source(content)
+            check_machine(source)
+            warn_of_loops(source)
+            assert all(problem.text for problem in source.problems)
+            container[key] = before
 
 
 def test_nothing_is_made(tmp_path: Path) -> None:
