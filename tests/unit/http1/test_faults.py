@@ -20,6 +20,7 @@ REQUESTS = {
     b"GET /r HTTP/1.1\r\nHost: x\r\nA: b\r\nCookie: opensesame\x01\r\n\r\n": (
         "a control character in a field's value: Cookie"
     ),
+    b"GET /r HTTP/1.1\r\nHost: x\r\nA: opensesame\x01\r\nB: \x01\r\n\r\n": "a control character in a field's value: A",
     b"GET /r HTTP/1.1\r\nHost: x\r\nCookie: a\r\n opensesame\r\n\r\n": (
         "a header line begins with a blank (an obsolete folded line)"
     ),
