@@ -60,6 +60,15 @@ def test_a_good_file_has_no_problem() -> None:
             MINIMAL + "client: {<<: 1}",
             "7:10: client: unknown key <<; merge keys are not supported, write the keys out",
         ),
+        (
+            MINIMAL + "    p\u00a0q: 1",
+            "7:5: pools.web: there is a U+00A0 here, which looks like a space and is none; write an ordinary space, or "
+            "quote the value if it belongs to it",
+        ),
+        (
+            MINIMAL + "user: \u2013 nobody",
+            "7:7: user: \u2013 looks like the - of a list, and is text to YAML; write -",
+        ),
         # duplicate keys, at the second
         (MINIMAL + "listeners: []", "7:1: listeners: duplicate key; the first is on line 1"),
         (MINIMAL + "  web: {}", "7:3: pools.web: duplicate key; the first is on line 4"),
