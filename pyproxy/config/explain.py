@@ -5,6 +5,7 @@ Must not know the rules themselves: texts and places only. A value is never repe
 """
 
 import re
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -127,10 +128,18 @@ def _instead_of(path: Path) -> str:
 
 def _elsewhere(key: str) -> str:
     """Name the sections that have such a key: a wrong indent puts it into another one."""
-    places = [item.path.rpartition(".")[0].replace("*", "NAME") for item in iter_keys() if item.name == key]
-    if not 0 < len(places) <= _MOST_PLACES:
-        return ""
-    return f"; it is a key of {' and '.join(place or 'the whole file' for place in places)}"
+    places = _places().get(key, ())
+    return f"; it is a key of {' and '.join(places)}" if 0 < len(places) <= _MOST_PLACES else ""
+
+
+@cache
+def _places() -> dict[str, list[str]]:
+    """Give the sections that have a key, by its name."""
+    places: dict[str, list[str]] = {}
+    for item in iter_keys():
+        section = item.path.rpartition(".")[0].replace("*", "NAME")
+        places.setdefault(item.name, []).append(section or "the whole file")
+    return places
 
 
 def choice(value: Any, expected: str) -> str:

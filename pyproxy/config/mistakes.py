@@ -12,6 +12,8 @@ from dataclasses import dataclass
 #: Blanks that look like a space, and quotes that look like " and ', but are text to YAML.
 ODD_SPACE = re.compile("[\x85\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]")
 ODD_QUOTE = re.compile("[\u2018-\u201f\u2039\u203a\u00ab\u00bb\u2032\u2033]")
+#: What a word processor makes of the - in front of an entry.
+ODD_DASH = re.compile("[\u2010-\u2015\u2022\u2212](?=\\s|$)")
 
 _INDENTED_ODDLY = re.compile(f"(?m)^[ \t]*({ODD_SPACE.pattern})(?=.*[^\\s#])")
 _ENTRY = re.compile(r" *(?:- +)*")
@@ -42,6 +44,11 @@ def odd_space(character: str) -> str:
 def odd_quote(character: str) -> str:
     """Say what to do about a quote that is none."""
     return f"{character} is a typographic quote, which is text to YAML; write \" or '"
+
+
+def odd_dash(character: str) -> str:
+    """Say what to do about a dash that begins no entry."""
+    return f"{character} looks like the - of a list, and is text to YAML; write -"
 
 
 def find_odd_indents(text: str) -> list[Mistake]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyproxy.config.mistakes import ODD_QUOTE, ODD_SPACE, odd_quote, odd_space
+from pyproxy.config.mistakes import ODD_DASH, ODD_QUOTE, ODD_SPACE, odd_dash, odd_quote, odd_space
 from pyproxy.config.runtime import VARIABLES
 from pyproxy.config.tree import MAX_DEPTH, Node, UnreadableError
 from pyproxy.errors import Problem
@@ -171,7 +171,8 @@ class _Walk:
             if not problem and node.is_plain and (odd := _odd_character(node.text)):
                 # What is meant is clear, so what it holds is looked at as well.
                 self.source.add(Problem(node.line, node.column, show_path(path), odd), path)
-                return _ODD_ENDS.sub("", text)
+                text = _ODD_ENDS.sub("", text)
+                return None if _odd_character(text) else text
         if problem:
             self.source.add(Problem(node.line, node.column, show_path(path), problem), path)
             return None
@@ -239,9 +240,11 @@ class _Walk:
 
 
 def _odd_character(text: str) -> str:
-    """Say what is wrong with a plain scalar that has a blank that is none, or a quote that is none at its ends."""
+    """Say what is wrong with a plain scalar with a blank that is none, or with such a dash or quote at its ends."""
     if text.isascii():
         return ""
+    if dash := ODD_DASH.match(text):
+        return odd_dash(dash[0])
     if blank := ODD_SPACE.search(text):
         return f"{odd_space(blank[0])}, or quote the value if it belongs to it"
     quote = ODD_QUOTE.match(text) or ODD_QUOTE.match(text[-1:])

@@ -60,7 +60,7 @@ def trusted_lines(fields: Sequence[tuple[bytes, bytes]], address: bytes, host: b
     Proto, Host and Port describe one URL, the one that the client asked for, so each is one value, the first of its
     list; a port that nobody said is that of the host or the one that the scheme has.
     """
-    chain = [value for name, value in fields if name == _FOR and value.strip(_BLANKS)]
+    chain = [members for name, value in fields if name == _FOR and (members := value.strip(b", \t"))]
     proto = _first_member(fields, _PROTO) or b"http"
     host = _first_member(fields, _HOST) or host
     port = _port_of(_first_member(fields, _PORT)) or _port_in(host) or (b"443" if proto.lower() in _SECURE else b"80")

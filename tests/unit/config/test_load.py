@@ -1,15 +1,17 @@
 """Files to configurations or to all of their problems, each with line and column."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyproxy.config import explain
 from pyproxy.config.load import load_config, load_text, load_with_warnings
 from pyproxy.config.model import Config
-from pyproxy.config.schema import iter_keys
+from pyproxy.config.schema import Key, iter_keys
 from pyproxy.errors import ConfigError
 
 MINIMAL = """\
@@ -58,6 +60,15 @@ def test_a_good_file_has_no_problem() -> None:
         (
             MINIMAL + "client: {<<: 1}",
             "7:10: client: unknown key <<; merge keys are not supported, write the keys out",
+        ),
+        (
+            MINIMAL + "    p\u00a0q: 1",
+            "7:5: pools.web: there is a U+00A0 here, which looks like a space and is none; write an ordinary space, or "
+            "quote the value if it belongs to it",
+        ),
+        (
+            MINIMAL + "user: \u2013 nobody",
+            "7:7: user: \u2013 looks like the - of a list, and is text to YAML; write -",
         ),
         # duplicate keys, at the second
         (MINIMAL + "listeners: []", "7:1: listeners: duplicate key; the first is on line 1"),
@@ -167,6 +178,23 @@ def test_all_problems_are_told_at_once() -> None:
         "10:1:health:",
         "11:7:user:",
     ]
+
+
+def test_a_file_of_nothing_but_unknown_keys_takes_no_minute() -> None:
+    """What each could be is looked up in what was worked out once."""
+    calls = 0
+    real = iter_keys
+
+    def counted() -> Iterator[Key]:
+        nonlocal calls
+        calls += 1
+        return real()
+
+    explain._places.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyproxy.config.explain.iter_keys", counted)
+        assert len(problems(MINIMAL + "".join(f"zz{number}: 1\n" for number in range(50)))) == 50
+    assert calls == 1
 
 
 def test_a_wrong_item_does_not_make_a_list_empty() -> None:

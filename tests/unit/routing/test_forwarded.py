@@ -124,6 +124,13 @@ def test_trusted_sender_keeps_what_it_said() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", ["1.1.1.1,", " , 1.1.1.1 , ,", "1.1.1.1\t,"])
+def test_empty_members_are_not_written_on(value: str) -> None:
+    """Some backends take the last but one of what stands between commas, whatever it is."""
+    assert lines(*chain(value))[0] == b"X-Forwarded-For: 1.1.1.1, 10.0.0.1"
+    assert lines(*chain(", ,"))[0] == b"X-Forwarded-For: 10.0.0.1"
+
+
 def test_trusted_sender_with_gaps() -> None:
     """Only what it left out is filled in."""
     got = lines((b"x-forwarded-proto", b"https"), host=None)
