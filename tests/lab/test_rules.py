@@ -47,11 +47,15 @@ def test_a_gateway_that_answers_nobody_decides_nothing(proxied_lab: Lab) -> None
     await_true(lambda: len(proxied_lab.holders()) == 1, lambda: f"nobody has it: {[node.peer for node in pair]}")
     master, backup = pair if proxied_lab.holders() == ["a"] else reversed(pair)
     await_true(lambda: "gateway" in alarms(master), lambda: f"no alarm: {master.peer}")
+    await_true(lambda: {node.peer["peer"]["link"] for node in pair} == {"up"}, "no link")
     code, said = master.run_verb("peer", "handover", "--reason", "new kernel")
     assert code == 0, said
     backup.await_state("master")
     await_true(lambda: proxied_lab.holders() == [backup.machine.name], "it didn't arrive")
-    assert "new kernel" in backup.peer["reason"], "the new master says why in the old one's words"
+    await_true(
+        lambda: "new kernel" in backup.peer["reason"],
+        lambda: f"the new master doesn't say why in the old one's words: {backup.peer['reason']}",
+    )
 
 
 def test_a_gateway_that_falls_silent_for_both_stops_no_handover(proxied_lab: Lab) -> None:
