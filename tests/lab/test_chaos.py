@@ -47,10 +47,19 @@ def test_a_seed_decides_fault_machine_and_time() -> None:
 
 @pytest.mark.lab
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize(("seconds", "seed"), [(10.0, 3), pytest.param(180.0, 7, marks=pytest.mark.measure)])
-def test_no_fault_costs_more_than_it_must(start_lab: StartLab, seconds: float, seed: int) -> None:
-    """The pair is whole again after each; `make lab-chaos` does the same for an hour."""
-    chaos = Chaos(start_lab(), seed)
-    chaos.run(seconds)
+def test_no_fault_loses_the_address(start_lab: StartLab) -> None:
+    """The pair is whole again after each. How long gaps are says nothing while other tests use the processor."""
+    chaos = Chaos(start_lab(), 3)
+    chaos.run(10.0)
+    assert chaos.made
+
+
+@pytest.mark.lab
+@pytest.mark.measure
+@pytest.mark.timeout(420)
+def test_no_fault_costs_more_than_it_must(start_lab: StartLab) -> None:
+    """Every gap has a cause that explains it; `make lab-chaos` does the same for an hour."""
+    chaos = Chaos(start_lab(), 7)
+    chaos.run(180.0)
     unexplained = [(length, [str(made) for made in chaos.made]) for _, length, cause in chaos.gaps() if cause is None]
     assert unexplained == []
