@@ -81,7 +81,7 @@ class Demo:
     def who(self) -> str:
         """Name of the node that answers."""
         status, body = self.get("/")
-        assert status == 200
+        assert status == 200, self.out
         return body.split()[2].decode().rstrip(",")
 
     def nodes(self) -> dict[str, int]:
